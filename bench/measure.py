@@ -1,0 +1,56 @@
+"""Runs one command and prints its cost as JSON: measure.py STDOUT COMMAND...
+
+A process of its own, and without numpy: a child starts with the peak memory of the process that forked it, so what
+forks it must be small (about 10 MiB), not the harness that has just read three matrices.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+
+def busy_cpu_s():
+    """Seconds of all cores that were not idle, steal included."""
+    with open("/proc/stat") as stat:
+        ticks = [int(v) for v in stat.readline().split()[1:9]]
+    idle, iowait = ticks[3], ticks[4]
+    return (sum(ticks) - idle - iowait) / os.sysconf("SC_CLK_TCK")
+
+
+def io_counts(pid):
+    """Bytes through read and write calls of a process that has ended and is not yet reaped.
+
+    Pages that a memory map brings in are not among them.
+    """
+    with open(f"/proc/{pid}/io") as io:
+        fields = dict(line.split(": ") for line in io)
+    return int(fields["rchar"]), int(fields["wchar"])
+
+
+def measure(command, stdout):
+    busy_before, started = busy_cpu_s(), time.perf_counter()
+    child = subprocess.Popen(command, stdout=stdout)
+    # Left as a zombie, the child still has its /proc/PID/io; wait4 then reaps it with its own usage.
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    wall_s = time.perf_counter() - started
+    read_bytes, written_bytes = io_counts(child.pid)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    busy_s = busy_cpu_s() - busy_before
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return {
+        "exit_code": child.returncode,
+        "wall_s": wall_s,
+        "cpu_s": cpu_s,
+        "rss_bytes_max": usage.ru_maxrss * 1024,
+        "read_bytes": read_bytes,
+        "written_bytes": written_bytes,
+        "foreign_cpu": max(0.0, (busy_s - cpu_s) / (os.cpu_count() * wall_s)),
+    }
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1], "wb") as stdout:
+        print(json.dumps(measure(sys.argv[2:], stdout)))

@@ -1,0 +1,44 @@
+//! Dense block multiplication: aligned memory, strided views, packing and SIMD micro-kernels.
+//!
+//! The rule of this crate is one sentence: every element of `C` is one chain of fused multiply-adds per depth block, in
+//! ascending depth, so all instruction sets give the same bits. There are no threads here, and no file or environment access.
+//!
+//! # Layout
+//! - [`AlignedBuffer`]: large fallible allocations.
+//! - [`Element`]: the two number types and their constants.
+//! - [`Simd`]: the instruction sets and which of them this machine has.
+//! - [`MatRef`]: a checked strided view.
+//! - [`Kernel`]: packing and the loops around the micro-kernel, after Goto and van de Geijn, "Anatomy of High-Performance
+//!   Matrix Multiplication" (ACM TOMS 34(3), 2008) and Van Zee and van de Geijn, "BLIS: A Framework for Rapidly
+//!   Instantiating BLAS Functionality" (ACM TOMS 41(3), 2015).
+//!
+//! ```
+//! use tilework_kernel::{Kernel, MatRef, Simd};
+//!
+//! let kernel = Kernel::<f64>::new(Simd::detect());
+//! let a = MatRef::row_major(&[1.0, 2.0, 3.0, 4.0], 2, 2);
+//! let b = MatRef::row_major(&[5.0, 6.0, 7.0, 8.0], 2, 2);
+//!
+//! let mut packed_b = vec![0.0; kernel.packed_b_len(2, 2)];
+//! kernel.pack_b_panel(b, &mut packed_b);
+//! let mut scratch = vec![0.0; kernel.scratch_len(2, 2)];
+//! let mut c = [0.0; 4];
+//! kernel.multiply_band(a, &packed_b, 2, &mut c, 2, false, &mut scratch);
+//! assert_eq!(c, [19.0, 22.0, 43.0, 50.0]);
+//! ```
+
+mod aligned;
+mod element;
+mod simd;
+mod view;
+
+mod band;
+mod kernel;
+mod micro;
+mod pack;
+
+pub use aligned::{AlignedBuffer, OutOfMemory};
+pub use element::Element;
+pub use kernel::Kernel;
+pub use simd::{Simd, UnknownSimd};
+pub use view::MatRef;

@@ -1,0 +1,144 @@
+//! Micro-kernels: one `mr x nr` tile of `C` in registers, over one depth block.
+//!
+//! This is the only place that knows instruction sets. [`MicroKernel::run`] checks lengths and is safe to call; the
+//! functions behind it are not.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod tile;
+
+use crate::{Element, Simd};
+
+/// Elements of the largest tile of any instruction set: 8 x 48 `f32`.
+pub(crate) const MAX_TILE_LEN: usize = 8 * 48;
+
+/// What happens to the tile of `C`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    /// `C = acc`
+    Overwrite,
+    /// `C = C + acc`
+    Add,
+}
+
+/// Computes `acc[i][j] = fma(a[p * mr + i], b[p * nr + j], acc[i][j])` from zero for `p` in `0..depth`, and stores it at
+/// `c[i * ldc + j]`. Meanwhile it may fetch what lies at `ahead` into the L2 cache.
+///
+/// # Safety
+/// The machine supports the function's instruction set; `a` has `depth * mr` readable elements, `b` `depth * nr`; the
+/// `mr` rows of `nr` elements at `c`, `ldc` apart, are readable and writable and overlap neither `a` nor `b`.
+pub(crate) type TileFn<T> =
+    unsafe fn(depth: usize, a: *const T, b: *const T, c: *mut T, ldc: usize, store: Store, ahead: *const T);
+
+/// A tile function with its shape.
+#[derive(Debug, Clone, Copy)]
+pub struct MicroKernel<T> {
+    mr: usize,
+    nr: usize,
+    tile: TileFn<T>,
+}
+
+/// The micro-kernels of an element type. Named outside this crate by nobody: it seals [`Element`].
+pub trait Instances: Sized {
+    /// The micro-kernel for `simd`, whether or not this machine can run it.
+    fn instance(simd: Simd) -> MicroKernel<Self>;
+}
+
+impl<T: Element> MicroKernel<T> {
+    /// Selects the micro-kernel of `simd`.
+    ///
+    /// # Panics
+    /// If this machine does not support it: [`MicroKernel::run`] relies on that.
+    pub(crate) fn new(simd: Simd) -> MicroKernel<T> {
+        assert!(simd.is_supported(), "this machine does not support `{simd}`");
+        let micro = T::instance(simd);
+        debug_assert!(micro.mr * micro.nr <= MAX_TILE_LEN);
+        micro
+    }
+
+    pub(crate) fn mr(&self) -> usize {
+        self.mr
+    }
+
+    pub(crate) fn nr(&self) -> usize {
+        self.nr
+    }
+
+    /// Computes one whole tile from a packed panel of `A` and one of `B`; `ahead` is what later tiles will read, a hint that
+    /// may point anywhere.
+    #[inline]
+    pub(crate) fn run(
+        &self,
+        a_panel: &[T],
+        b_panel: &[T],
+        c: &mut [T],
+        ldc: usize,
+        store: Store,
+        ahead: *const T,
+    ) {
+        let depth = a_panel.len() / self.mr;
+        assert_eq!(
+            (a_panel.len(), b_panel.len()),
+            (depth * self.mr, depth * self.nr),
+            "panel lengths"
+        );
+        assert!(
+            c.len() >= self.nr && (c.len() - self.nr) / (self.mr - 1) >= ldc && ldc >= self.nr,
+            "tile of C"
+        );
+        // SAFETY: `new` checked the instruction set. The panels hold `depth` steps by the first assertion; the last of the `mr`
+        // rows ends at `(mr - 1) * ldc + nr <= c.len()` by the second. `c` is a unique borrow, so it overlaps neither panel.
+        // Nothing is asked of `ahead`.
+        unsafe {
+            (self.tile)(
+                depth,
+                a_panel.as_ptr(),
+                b_panel.as_ptr(),
+                c.as_mut_ptr(),
+                ldc,
+                store,
+                ahead,
+            )
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Instances for f64 {
+    fn instance(simd: Simd) -> MicroKernel<f64> {
+        match simd {
+            Simd::Portable => portable::F64,
+            Simd::Avx2 => avx2::F64,
+            Simd::Avx512 => avx512::F64,
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Instances for f32 {
+    fn instance(simd: Simd) -> MicroKernel<f32> {
+        match simd {
+            Simd::Portable => portable::F32,
+            Simd::Avx2 => avx2::F32,
+            Simd::Avx512 => avx512::F32,
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Instances for f64 {
+    fn instance(_simd: Simd) -> MicroKernel<f64> {
+        portable::F64
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Instances for f32 {
+    fn instance(_simd: Simd) -> MicroKernel<f32> {
+        portable::F32
+    }
+}

@@ -1,0 +1,99 @@
+//! The body that all x86-64 micro-kernels share: `MR` rows of `VECS` vectors of accumulators, `A` broadcast, `B` loaded.
+//!
+//! A macro, because intrinsics are inlined only into functions that enable their instruction set, which generic helpers
+//! cannot.
+
+/// Depth steps per loop iteration.
+pub(super) const UNROLL: usize = 4;
+
+/// How far ahead of its use `B` is fetched into the L1 cache, in depth steps.
+pub(super) const B_AHEAD: usize = 8;
+
+/// Bytes that one prefetch brings.
+pub(super) const LINE_BYTES: usize = 64;
+
+/// Defines `$name`, a [`TileFn`](super::TileFn) of `$mr` rows and `$vecs` vectors of `$lanes` columns.
+macro_rules! tile_fn {
+    (
+        $name:ident, $element:ty, $features:literal, rows $mr:literal, vectors $vecs:literal x $lanes:literal,
+        $zero:ident, $load:ident, $store:ident, $broadcast:ident, $fma:ident, $add:ident
+    ) => {
+        /// See [`TileFn`](super::TileFn).
+        ///
+        /// # Safety
+        /// As [`TileFn`](super::TileFn) says.
+        #[target_feature(enable = $features)]
+        unsafe fn $name(
+            depth: usize,
+            mut a: *const $element,
+            mut b: *const $element,
+            c: *mut $element,
+            ldc: usize,
+            store: $crate::micro::Store,
+            mut ahead: *const $element,
+        ) {
+            use std::arch::x86_64::*;
+            use $crate::micro::tile::{B_AHEAD, LINE_BYTES, UNROLL};
+            const NR: usize = $vecs * $lanes;
+            debug_assert!(ldc >= NR);
+
+            for i in 0..$mr {
+                for j in 0..$vecs {
+                    _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(i * ldc + j * $lanes).cast());
+                }
+            }
+
+            let mut acc = [[$zero(); $vecs]; $mr];
+            macro_rules! step {
+                ($p:expr) => {
+                    // SAFETY: step `$p` from here is below `depth`, so its `$mr` elements of `a` and `NR` of `b` are readable.
+                    let (a_step, b_step) = unsafe { (a.add($p * $mr), b.add($p * NR)) };
+                    let mut b_p = [$zero(); $vecs];
+                    for j in 0..$vecs {
+                        // SAFETY: vector `j` is within the `NR` elements of this step.
+                        b_p[j] = unsafe { $load(b_step.add(j * $lanes)) };
+                        _mm_prefetch::<_MM_HINT_T0>(b_step.wrapping_add(B_AHEAD * NR + j * $lanes).cast());
+                    }
+                    for i in 0..$mr {
+                        // SAFETY: row `i` is within the `$mr` elements of this step.
+                        let a_ip = $broadcast(unsafe { *a_step.add(i) });
+                        for j in 0..$vecs {
+                            acc[i][j] = $fma(a_ip, b_p[j], acc[i][j]);
+                        }
+                    }
+                };
+            }
+            for _ in 0..depth / UNROLL {
+                step!(0);
+                step!(1);
+                step!(2);
+                step!(3);
+                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                ahead = ahead.wrapping_add(LINE_BYTES / size_of::<$element>());
+                // SAFETY: all four steps were below `depth`, so the pointers end at most one past the panels.
+                (a, b) = unsafe { (a.add(UNROLL * $mr), b.add(UNROLL * NR)) };
+            }
+            for _ in 0..depth % UNROLL {
+                step!(0);
+                // SAFETY: as above, for one step.
+                (a, b) = unsafe { (a.add($mr), b.add(NR)) };
+            }
+
+            for i in 0..$mr {
+                for j in 0..$vecs {
+                    // SAFETY: vector `j` of row `i` is within the tile that the caller lends for reading and writing.
+                    unsafe {
+                        let at = c.add(i * ldc + j * $lanes);
+                        let value = match store {
+                            $crate::micro::Store::Overwrite => acc[i][j],
+                            $crate::micro::Store::Add => $add($load(at), acc[i][j]),
+                        };
+                        $store(at, value);
+                    }
+                }
+            }
+        }
+    };
+}
+
+pub(super) use tile_fn;

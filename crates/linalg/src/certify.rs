@@ -1,0 +1,394 @@
+//! The certificate C·x = A·(B·x) for any block of any C, whatever its elements are.
+//!
+//! Used by `verify`, and for tiles whose panels hold infinities or NaNs, or whose sums overflow. Non-finite inputs are taken
+//! out first: a NaN in a row of A or a column of B makes all of that row or column of C NaN; rows and columns with
+//! infinities, and rows of C that overflow, are computed plainly and compared by kind. All else goes through Freivalds'
+//! check, with A, B and C scaled by powers of two so that no sum can overflow.
+
+use crate::check::random_vector;
+use crate::operand::{Number, Operand};
+use crate::recompute::{ROWS_PER_PASS, agrees, plain_rows};
+use std::ops::Range;
+use tilework_core::failure::Failure;
+use tilework_store::element_type::Scalar;
+
+/// The product to be certified, read in blocks of whole element rows.
+pub trait Product<T> {
+    /// Reads a block, row by row and without gaps, into the start of `out`.
+    fn read(&self, rows: Range<u64>, cols: Range<u64>, out: &mut [T]) -> Result<(), Failure>;
+}
+
+/// What is certified: rows and columns of op(A)·op(B), both in indices of the whole product.
+#[derive(Debug, Clone)]
+pub struct Claim<'a> {
+    /// op(A).
+    pub a: &'a Operand,
+    /// op(B).
+    pub b: &'a Operand,
+    /// Rows of the block.
+    pub rows: Range<u64>,
+    /// Columns of the block.
+    pub cols: Range<u64>,
+    /// Seed of x.
+    pub seed: [u8; 32],
+}
+
+/// The outcome.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Certificate {
+    /// Largest residual of a row, as a share of |A|·|B|·|x|.
+    pub residual_max: f64,
+    /// What it was held against.
+    pub residual_bound: f64,
+    /// Rows (of the whole product) that are wrong, in order.
+    pub bad_rows: Vec<u64>,
+    /// Rows and columns that were computed plainly.
+    pub n_plain: usize,
+}
+
+impl Certificate {
+    /// Whether nothing is wrong.
+    pub fn holds(&self) -> bool {
+        self.bad_rows.is_empty()
+    }
+}
+
+/// What the elements of a row of A, or a column of B, are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Finite,
+    Infinite,
+    NotANumber,
+}
+
+/// Rows of an operand by class, and the power of two above all finite elements.
+struct Classes {
+    lines: Vec<Class>,
+    exponent: i32,
+}
+
+/// Certifies a block. `buffer` holds what is read at a time: at least 1024 elements; more is faster.
+pub fn certify<T: Number>(
+    claim: &Claim<'_>,
+    c: &dyn Product<T>,
+    buffer: &mut [T],
+) -> Result<Certificate, Failure> {
+    let a_classes = classify(claim.a, claim.rows.clone(), buffer)?;
+    let b_classes = classify(&claim.b.transpose(), claim.cols.clone(), buffer)?;
+    let weights = Weights::new(claim, &a_classes, &b_classes, buffer)?;
+    let mut bad = vec![false; a_classes.lines.len()];
+    let mut outcome = compare(claim, c, &a_classes, &b_classes, &weights, &mut bad, buffer)?;
+    let infinite_rows = a_classes
+        .lines
+        .iter()
+        .enumerate()
+        .filter(|(_, class)| **class == Class::Infinite);
+    outcome
+        .plain_rows
+        .extend(infinite_rows.map(|(i, _)| claim.rows.start + i as u64));
+    let infinite_cols = b_classes
+        .lines
+        .iter()
+        .enumerate()
+        .filter(|(_, class)| **class == Class::Infinite);
+    let plain_cols: Vec<u64> = infinite_cols.map(|(j, _)| claim.cols.start + j as u64).collect();
+    for rows in outcome.plain_rows.chunks(ROWS_PER_PASS) {
+        compare_plain_rows(claim, c, rows, &mut bad, buffer)?;
+    }
+    for cols in plain_cols.chunks(ROWS_PER_PASS) {
+        compare_plain_cols(claim, c, cols, &mut bad, buffer)?;
+    }
+    let bad_rows = (claim.rows.clone())
+        .zip(&bad)
+        .filter(|(_, bad)| **bad)
+        .map(|(row, _)| row)
+        .collect();
+    Ok(Certificate {
+        residual_max: outcome.residual_max,
+        residual_bound: weights.coefficient,
+        bad_rows,
+        n_plain: outcome.plain_rows.len() + plain_cols.len(),
+    })
+}
+
+/// Blocks of an operand's rows that fit `len` elements, whole in their contiguous direction where that is possible.
+fn blocks(
+    n_rows: u64,
+    n_cols: u64,
+    len: usize,
+    row_contiguous: bool,
+) -> impl Iterator<Item = (Range<u64>, Range<u64>)> {
+    let len = len as u64;
+    let (rows_each, cols_each) = if row_contiguous {
+        let cols = n_cols.clamp(1, len);
+        ((len / cols).clamp(1, n_rows.max(1)), cols)
+    } else {
+        let rows = n_rows.clamp(1, len);
+        (rows, (len / rows).clamp(1, n_cols.max(1)))
+    };
+    (0..n_rows).step_by(rows_each as usize).flat_map(move |row| {
+        let cols = (0..n_cols).step_by(cols_each as usize);
+        cols.map(move |col| (row..n_rows.min(row + rows_each), col..n_cols.min(col + cols_each)))
+    })
+}
+
+fn classify<T: Number>(operand: &Operand, rows: Range<u64>, buffer: &mut [T]) -> Result<Classes, Failure> {
+    let n_rows = rows.end - rows.start;
+    let mut lines = vec![Class::Finite; n_rows as usize];
+    let mut largest = 0.0f64;
+    for (block_rows, cols) in blocks(n_rows, operand.cols(), buffer.len(), operand.is_row_contiguous()) {
+        let shifted = rows.start + block_rows.start..rows.start + block_rows.end;
+        let view = operand.read(shifted, cols, buffer)?;
+        for i in 0..view.rows() {
+            let line = &mut lines[block_rows.start as usize + i];
+            for p in 0..view.cols() {
+                let element = Scalar::to_f64(view.get(i, p));
+                if element.is_nan() {
+                    *line = Class::NotANumber;
+                } else if element.is_infinite() {
+                    *line = (*line).max(Class::Infinite);
+                } else {
+                    largest = largest.max(element.abs());
+                }
+            }
+        }
+    }
+    let exponent = if largest == 0.0 {
+        0
+    } else {
+        largest.log2().ceil() as i32
+    };
+    Ok(Classes {
+        lines,
+        exponent: exponent.clamp(-1000, 1000),
+    })
+}
+
+/// x, and A·(B·x) with its magnitudes, in units of 2^(exponent of A + exponent of B).
+struct Weights {
+    x: Vec<f64>,
+    a_b_x: Vec<f64>,
+    magnitude: Vec<f64>,
+    coefficient: f64,
+}
+
+impl Weights {
+    fn new<T: Number>(
+        claim: &Claim<'_>,
+        a: &Classes,
+        b: &Classes,
+        buffer: &mut [T],
+    ) -> Result<Weights, Failure> {
+        let (k, n_cols) = (claim.a.cols() as usize, b.lines.len());
+        let mut x = vec![0.0; n_cols];
+        random_vector(claim.seed, &mut x);
+        let finite_cols: Vec<bool> = b.lines.iter().map(|class| *class == Class::Finite).collect();
+        x.iter_mut()
+            .zip(&finite_cols)
+            .filter(|(_, finite)| !**finite)
+            .for_each(|(x, _)| *x = 0.0);
+        let coefficient = coefficient::<T>(k, n_cols);
+        // What underflow can lose, in the scaled units: it must not count as an error.
+        let tiny = f64::MIN_POSITIVE * (n_cols + k + 1) as f64;
+        let (b_x, b_x_magnitude) = {
+            let weight = |p: usize| if finite_cols[p] { Some(x[p]) } else { None };
+            let b_transposed = claim.b.transpose();
+            weigh_transposed(
+                &b_transposed,
+                claim.cols.clone(),
+                k,
+                b.exponent,
+                &weight,
+                tiny / coefficient,
+                buffer,
+            )?
+        };
+        let mut a_b_x = vec![0.0; a.lines.len()];
+        let mut magnitude = vec![tiny * 4.0 / coefficient; a.lines.len()];
+        let scale = exp2(-a.exponent);
+        for (rows, depth) in blocks(
+            a.lines.len() as u64,
+            k as u64,
+            buffer.len(),
+            claim.a.is_row_contiguous(),
+        ) {
+            let shifted = claim.rows.start + rows.start..claim.rows.start + rows.end;
+            let view = claim.a.read(shifted, depth.clone(), buffer)?;
+            for i in 0..view.rows() {
+                let row = rows.start as usize + i;
+                if a.lines[row] == Class::Finite {
+                    for p in 0..view.cols() {
+                        let element = Scalar::to_f64(view.get(i, p)) * scale;
+                        a_b_x[row] += element * b_x[depth.start as usize + p];
+                        magnitude[row] += element.abs() * b_x_magnitude[depth.start as usize + p];
+                    }
+                }
+            }
+        }
+        Ok(Weights {
+            x,
+            a_b_x,
+            magnitude,
+            coefficient,
+        })
+    }
+}
+
+/// Relative bound of a row's residual: the longest chains of additions on both sides, whoever computed C in whatever order.
+fn coefficient<T: Number>(k: usize, n_cols: usize) -> f64 {
+    let check = (2 * n_cols + k + 8) as f64 * f64::UNIT_ROUNDOFF;
+    1.05 * ((k + 1) as f64 * T::UNIT_ROUNDOFF + check)
+}
+
+/// Sums of weighted columns: B·x and |B|·|x| for B given transposed, skipping columns without a weight.
+fn weigh_transposed<T: Number>(
+    b_transposed: &Operand,
+    cols: Range<u64>,
+    k: usize,
+    exponent: i32,
+    weight: &dyn Fn(usize) -> Option<f64>,
+    magnitude_start: f64,
+    buffer: &mut [T],
+) -> Result<(Vec<f64>, Vec<f64>), Failure> {
+    let (mut sums, mut magnitudes) = (vec![0.0; k], vec![magnitude_start; k]);
+    let scale = exp2(-exponent);
+    let n_cols = cols.end - cols.start;
+    for (block_cols, depth) in blocks(n_cols, k as u64, buffer.len(), b_transposed.is_row_contiguous()) {
+        let shifted = cols.start + block_cols.start..cols.start + block_cols.end;
+        let view = b_transposed.read(shifted, depth.clone(), buffer)?;
+        for j in 0..view.rows() {
+            let Some(x) = weight(block_cols.start as usize + j) else {
+                continue;
+            };
+            for p in 0..view.cols() {
+                let element = Scalar::to_f64(view.get(j, p)) * scale;
+                sums[depth.start as usize + p] += element * x;
+                magnitudes[depth.start as usize + p] += (element * x).abs();
+            }
+        }
+    }
+    Ok((sums, magnitudes))
+}
+
+/// Rows that Freivalds' check passed over, and the largest residual of the others.
+struct Compared {
+    residual_max: f64,
+    plain_rows: Vec<u64>,
+}
+
+fn compare<T: Number>(
+    claim: &Claim<'_>,
+    c: &dyn Product<T>,
+    a: &Classes,
+    b: &Classes,
+    weights: &Weights,
+    bad: &mut [bool],
+    buffer: &mut [T],
+) -> Result<Compared, Failure> {
+    let n_cols = b.lines.len();
+    let mut compared = Compared {
+        residual_max: 0.0,
+        plain_rows: Vec::new(),
+    };
+    let mut sums = vec![0.0; a.lines.len()];
+    let mut overflowed = vec![false; a.lines.len()];
+    for (rows, cols) in blocks(a.lines.len() as u64, n_cols as u64, buffer.len(), true) {
+        let (block_rows, block_cols) = ((rows.end - rows.start) as usize, (cols.end - cols.start) as usize);
+        let in_product = |range: &Range<u64>, start: u64| start + range.start..start + range.end;
+        c.read(
+            in_product(&rows, claim.rows.start),
+            in_product(&cols, claim.cols.start),
+            buffer,
+        )?;
+        for i in 0..block_rows {
+            let row = rows.start as usize + i;
+            for j in 0..block_cols {
+                let col = cols.start as usize + j;
+                let element = Scalar::to_f64(buffer[i * block_cols + j]);
+                match a.lines[row].max(b.lines[col]) {
+                    Class::NotANumber => bad[row] |= !element.is_nan(),
+                    Class::Infinite => {}
+                    Class::Finite if element.is_finite() => {
+                        sums[row] += element * exp2(-a.exponent) * exp2(-b.exponent) * weights.x[col];
+                    }
+                    Class::Finite => overflowed[row] = true,
+                }
+            }
+        }
+    }
+    for row in 0..a.lines.len() {
+        if a.lines[row] != Class::Finite {
+            continue;
+        }
+        if overflowed[row] {
+            compared.plain_rows.push(claim.rows.start + row as u64);
+            continue;
+        }
+        let difference = (sums[row] - weights.a_b_x[row]).abs();
+        let residual = if difference == 0.0 {
+            0.0
+        } else {
+            difference / weights.magnitude[row]
+        };
+        // Written so that a NaN is bad.
+        bad[row] |= !(residual <= weights.coefficient);
+        compared.residual_max = compared.residual_max.max(residual);
+    }
+    Ok(compared)
+}
+
+fn compare_plain_rows<T: Number>(
+    claim: &Claim<'_>,
+    c: &dyn Product<T>,
+    rows: &[u64],
+    bad: &mut [bool],
+    buffer: &mut [T],
+) -> Result<(), Failure> {
+    let n_cols = (claim.cols.end - claim.cols.start) as usize;
+    let plain = plain_rows(claim.a, claim.b, rows, claim.cols.clone(), buffer)?;
+    let mut computed = vec![T::ZERO; n_cols];
+    for (i, row) in rows.iter().enumerate() {
+        c.read(*row..row + 1, claim.cols.clone(), &mut computed)?;
+        let range = i * n_cols..(i + 1) * n_cols;
+        let mut triples = computed
+            .iter()
+            .zip(&plain.values[range.clone()])
+            .zip(&plain.magnitudes[range]);
+        let agree = triples
+            .all(|((computed, plain), magnitude)| agrees(*computed, *plain, *magnitude, claim.a.cols()));
+        bad[(row - claim.rows.start) as usize] |= !agree;
+    }
+    Ok(())
+}
+
+/// Columns of the product are rows of op(B)'·op(A)'.
+fn compare_plain_cols<T: Number>(
+    claim: &Claim<'_>,
+    c: &dyn Product<T>,
+    cols: &[u64],
+    bad: &mut [bool],
+    buffer: &mut [T],
+) -> Result<(), Failure> {
+    let n_rows = (claim.rows.end - claim.rows.start) as usize;
+    let plain = plain_rows(
+        &claim.b.transpose(),
+        &claim.a.transpose(),
+        cols,
+        claim.rows.clone(),
+        buffer,
+    )?;
+    let mut computed = vec![T::ZERO; n_rows];
+    for (i, col) in cols.iter().enumerate() {
+        c.read(claim.rows.clone(), *col..col + 1, &mut computed)?;
+        for (row, computed) in computed.iter().enumerate() {
+            let at = i * n_rows + row;
+            bad[row] |= !agrees(*computed, plain.values[at], plain.magnitudes[at], claim.a.cols());
+        }
+    }
+    Ok(())
+}
+
+/// 2^exponent for exponents that give normal numbers.
+fn exp2(exponent: i32) -> f64 {
+    f64::from_bits(((exponent + 1023) as u64) << 52)
+}

@@ -1,0 +1,282 @@
+//! Freivalds' check of one tile while its panels stream by: C·x against A·(B·x), row by row (R. Freivalds, "Probabilistic
+//! machines can use less running time", IFIP 1977), with x random in ±[0.5, 1).
+//!
+//! The bound is deterministic: no correct result is ever refused. For row i it is `coefficient · (|A|·|B|·|x|)_i`, where the
+//! coefficient counts the roundings on both sides (Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd ed.,
+//! section 3.5). docs/numerics.md has the derivation and the detection limit that follows from it.
+
+use crate::matvec::{Weighted, WeightedMut, add_matvec, chain_len, dot};
+use crate::operand::{Number, Operand};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
+use tilework_kernel::{Element, MatRef};
+
+/// Second-order terms of the error analysis, generously.
+const SECOND_ORDER: f64 = 1.05;
+
+/// What decides the roundings on the way from inputs to residual.
+#[derive(Debug, Clone, Copy)]
+pub struct ErrorModel {
+    /// Relative bound of one row's residual.
+    pub coefficient: f64,
+    /// Inner dimension.
+    pub k: usize,
+    /// Columns of the tile.
+    pub n_cols: usize,
+    /// Spacing of the dtype's smallest numbers: what one underflow loses.
+    underflow: f64,
+}
+
+impl ErrorModel {
+    /// For a tile of `n_cols` columns of op(A)·op(B), checked in slabs of `slab_depth` with B's rows read in `n_col_chunks`.
+    pub fn new<T: Number>(
+        a: &Operand,
+        b: &Operand,
+        n_cols: usize,
+        slab_depth: usize,
+        n_col_chunks: usize,
+    ) -> ErrorModel {
+        let k = a.cols() as usize;
+        let slab_depth = slab_depth.clamp(1, k.max(1));
+        // C: one chain of at most KC fused multiply-adds per depth block, then the sum of the blocks.
+        let product = T::KC.min(k) + k.div_ceil(T::KC) + 1;
+        // The check's three sums, in f64: C·x, B·x and A·y.
+        let c_x = chain_len(n_cols, true) + 1;
+        let b_x = chain_len(n_cols, b.is_row_contiguous()) + n_col_chunks + 1;
+        let a_y = if a.is_row_contiguous() {
+            chain_len(slab_depth, true) + k.div_ceil(slab_depth)
+        } else {
+            k
+        } + 1;
+        let roundings = product as f64 * T::UNIT_ROUNDOFF + (c_x + b_x + a_y) as f64 * f64::UNIT_ROUNDOFF;
+        let underflow = if size_of::<T>() == 8 {
+            f64::from_bits(1)
+        } else {
+            f64::from(f32::from_bits(1))
+        };
+        ErrorModel {
+            coefficient: SECOND_ORDER * roundings,
+            k,
+            n_cols,
+            underflow,
+        }
+    }
+
+    /// Where |B|·|x| starts, so that underflow in B·x stays within the bound.
+    fn magnitude_start_b(&self) -> f64 {
+        self.n_cols as f64 * f64::from_bits(1) / self.coefficient
+    }
+
+    /// Where |A|·|B|·|x| starts, so that underflow in C, C·x and A·y stays within the bound.
+    fn magnitude_start_a(&self) -> f64 {
+        2.0 * (self.n_cols * (self.k + 1)) as f64 * self.underflow / self.coefficient
+    }
+}
+
+/// x: each element random in ±[0.5, 1), so that none can hide behind a small factor.
+pub fn random_vector(seed: [u8; 32], out: &mut [f64]) {
+    let mut rng = ChaCha8Rng::from_seed(seed);
+    for x in out {
+        let bits = rng.next_u64();
+        let mantissa = f64::from_bits(0x3fe0_0000_0000_0000 | bits >> 12);
+        *x = if bits & 1 == 0 { mantissa } else { -mantissa };
+    }
+}
+
+/// What the check found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Every row is within its bound; the largest residual as a share of |A|·|B|·|x|.
+    Passed {
+        /// Compare with the model's coefficient.
+        residual_max: f64,
+    },
+    /// Something is infinite or not a number, or would be on the way: [`certify`](crate::certify) decides.
+    NotFinite,
+    /// A row is outside its bound.
+    Failed {
+        /// Row within the tile.
+        row: usize,
+        /// Its residual as a share of |A|·|B|·|x|.
+        residual: f64,
+    },
+}
+
+/// The vectors of one tile's check; made once, reused for every tile.
+#[derive(Debug)]
+pub struct TileCheck {
+    x: Vec<f64>,
+    x_magnitude: Vec<f64>,
+    b_x: Vec<f64>,
+    b_x_magnitude: Vec<f64>,
+    a_b_x: Vec<f64>,
+    a_b_x_magnitude: Vec<f64>,
+    model: ErrorModel,
+}
+
+impl TileCheck {
+    /// Vectors for tiles of at most this size.
+    pub fn new(tile_rows: usize, tile_cols: usize, slab_depth: usize) -> TileCheck {
+        TileCheck {
+            x: vec![0.0; tile_cols],
+            x_magnitude: vec![0.0; tile_cols],
+            b_x: vec![0.0; slab_depth],
+            b_x_magnitude: vec![0.0; slab_depth],
+            a_b_x: vec![0.0; tile_rows],
+            a_b_x_magnitude: vec![0.0; tile_rows],
+            model: ErrorModel {
+                coefficient: 0.0,
+                k: 0,
+                n_cols: 0,
+                underflow: 0.0,
+            },
+        }
+    }
+
+    /// Starts a tile.
+    pub fn start_tile(&mut self, model: ErrorModel, seed: [u8; 32]) {
+        self.model = model;
+        random_vector(seed, &mut self.x[..model.n_cols]);
+        self.x_magnitude
+            .iter_mut()
+            .zip(&self.x)
+            .for_each(|(magnitude, x)| *magnitude = x.abs());
+        self.a_b_x.fill(0.0);
+        self.a_b_x_magnitude.fill(model.magnitude_start_a());
+    }
+
+    /// Starts a slab of B.
+    pub fn start_slab(&mut self) {
+        self.b_x.fill(0.0);
+        self.b_x_magnitude.fill(self.model.magnitude_start_b());
+    }
+
+    /// Adds a chunk of B: rows from `depth_start` of the slab, columns from `col_start` of the tile. Uses the current pool.
+    pub fn add_b<T: Number>(&mut self, b: MatRef<'_, T>, depth_start: usize, col_start: usize) {
+        let x = Weighted {
+            value: &self.x[col_start..][..b.cols()],
+            magnitude: &self.x_magnitude[col_start..][..b.cols()],
+        };
+        let rows_each = b.rows().div_ceil(rayon::current_num_threads()).max(1);
+        let value = self.b_x[depth_start..][..b.rows()].par_chunks_mut(rows_each);
+        let magnitude = self.b_x_magnitude[depth_start..][..b.rows()].par_chunks_mut(rows_each);
+        value
+            .zip(magnitude)
+            .enumerate()
+            .for_each(|(i, (value, magnitude))| {
+                let rows = i * rows_each..i * rows_each + value.len();
+                add_matvec(b.sub(rows, 0..b.cols()), x, WeightedMut { value, magnitude });
+            });
+    }
+
+    /// The sums of `n_rows` rows of the tile from `row_start`, in bands, and B·x of the slab to multiply A's rows with.
+    pub fn bands(
+        &mut self,
+        row_start: usize,
+        n_rows: usize,
+        band_rows: usize,
+        depth: usize,
+    ) -> (Weighted<'_>, impl IndexedParallelIterator<Item = WeightedMut<'_>>) {
+        let y = Weighted {
+            value: &self.b_x[..depth],
+            magnitude: &self.b_x_magnitude[..depth],
+        };
+        let value = self.a_b_x[row_start..][..n_rows].par_chunks_mut(band_rows);
+        let magnitude = self.a_b_x_magnitude[row_start..][..n_rows].par_chunks_mut(band_rows);
+        (
+            y,
+            value
+                .zip(magnitude)
+                .map(|(value, magnitude)| WeightedMut { value, magnitude }),
+        )
+    }
+
+    /// Finishes a tile: makes NaNs canonical, takes the CRC32C of its rows (without padding), and compares every row.
+    pub fn finish_tile<T: Number>(
+        &self,
+        c: &mut [T],
+        leading_dimension: usize,
+        band_rows: usize,
+    ) -> (Verdict, u32) {
+        let n_cols = self.model.n_cols;
+        let x = Weighted {
+            value: &self.x[..n_cols],
+            magnitude: &self.x_magnitude[..n_cols],
+        };
+        let bands: Vec<(Verdict, u32, usize)> = c
+            .par_chunks_mut(band_rows * leading_dimension)
+            .enumerate()
+            .map(|(i, band)| {
+                let mut crc = 0;
+                let mut verdict = Verdict::Passed { residual_max: 0.0 };
+                for (r, row) in band.chunks_mut(leading_dimension).enumerate() {
+                    let row = &mut row[..n_cols];
+                    canonicalize_nans(row);
+                    crc = crc32c::crc32c_append(crc, bytemuck::cast_slice(row));
+                    verdict = verdict.and(self.compare_row(i * band_rows + r, dot(row, x).0));
+                }
+                (
+                    verdict,
+                    crc,
+                    band.len() / leading_dimension * n_cols * size_of::<T>(),
+                )
+            })
+            .collect();
+        bands.into_iter().fold(
+            (Verdict::Passed { residual_max: 0.0 }, 0),
+            |(verdict, crc), (next, next_crc, len)| {
+                (verdict.and(next), crc32c::crc32c_combine(crc, next_crc, len))
+            },
+        )
+    }
+
+    fn compare_row(&self, row: usize, c_x: f64) -> Verdict {
+        let magnitude = self.a_b_x_magnitude[row];
+        let difference = (c_x - self.a_b_x[row]).abs();
+        if !(magnitude.is_finite() && difference.is_finite()) {
+            Verdict::NotFinite
+        } else if difference > self.model.coefficient * magnitude {
+            Verdict::Failed {
+                row,
+                residual: difference / magnitude,
+            }
+        } else {
+            Verdict::Passed {
+                residual_max: if magnitude > 0.0 {
+                    difference / magnitude
+                } else {
+                    0.0
+                },
+            }
+        }
+    }
+}
+
+impl Verdict {
+    /// The graver of two; of two that passed, the larger residual.
+    fn and(self, other: Verdict) -> Verdict {
+        match (&self, &other) {
+            (Verdict::Failed { .. }, _) => self,
+            (_, Verdict::Failed { .. }) => other,
+            (Verdict::NotFinite, _) => self,
+            (_, Verdict::NotFinite) => other,
+            (Verdict::Passed { residual_max: one }, Verdict::Passed { residual_max: two }) => {
+                Verdict::Passed {
+                    residual_max: one.max(*two),
+                }
+            }
+        }
+    }
+}
+
+/// Gives every NaN the one pattern that is written: the quiet, positive one without payload.
+pub fn canonicalize_nans<T: Number>(row: &mut [T]) {
+    let nan = <T as Element>::from_f64(f64::NAN);
+    for element in row {
+        #[expect(clippy::eq_op, reason = "only a NaN differs from itself")]
+        if *element != *element {
+            *element = nan;
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What one worker keeps in memory while it computes tiles: every buffer, summed in one place.
+
+use crate::operand::Operand;
+use crate::tiles::Grid;
+use tilework_kernel::{Element, Kernel};
+
+/// Resident memory of the process apart from the buffers below: program, stacks, libraries, journal. Measured: 5-9 MiB.
+pub const PROCESS_OVERHEAD_BYTES: u64 = 12 << 20;
+/// Buffer for reading committed tiles back.
+pub const READ_BACK_BYTES: u64 = 1 << 20;
+/// Most rows that one thread multiplies at a time: a packed block of A fits a second-level cache.
+const BAND_ROWS_MAX: usize = 256;
+/// Preferred sizes of one read, best first.
+const CHUNK_BYTES: [usize; 6] = [8 << 20, 4 << 20, 2 << 20, 1 << 20, 512 << 10, 256 << 10];
+/// Reads in flight or waiting to be multiplied, best first.
+const N_CHUNKS: [usize; 3] = [6, 4, 3];
+
+/// Shape of a worker's buffers. It does not influence the result's bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Bytes of one element.
+    pub itemsize: usize,
+    /// Height of the tallest tile.
+    pub tile_rows: usize,
+    /// Distance of rows in a tile's buffer: its width, padded so that rows don't fall on the same cache sets.
+    pub leading_dimension: usize,
+    /// Tiles in memory: 2 where one is written while the next is computed.
+    pub n_tile_buffers: usize,
+    /// Depth of the slab of B that is packed at a time, a multiple of the kernel's depth block.
+    pub slab_depth: usize,
+    /// Columns of the packed slab, padded to whole panels.
+    pub packed_cols: usize,
+    /// Columns of one packed panel of B.
+    pub panel_cols: usize,
+    /// Bytes of one read.
+    pub chunk_bytes: usize,
+    /// Read buffers.
+    pub n_chunks: usize,
+    /// Rows of C that one thread multiplies at a time.
+    pub band_rows: usize,
+    /// Threads of the worker.
+    pub n_threads: usize,
+    /// Elements of one thread's packed block of A.
+    pub scratch_len: usize,
+}
+
+/// What a layout is for.
+#[derive(Debug, Clone, Copy)]
+pub struct LayoutRequest<'a> {
+    /// The tiles.
+    pub grid: &'a Grid,
+    /// Inner dimension.
+    pub k: u64,
+    /// op(A).
+    pub a: &'a Operand,
+    /// op(B).
+    pub b: &'a Operand,
+    /// Threads of one worker.
+    pub n_threads: usize,
+    /// Workers in the process.
+    pub n_workers: usize,
+}
+
+impl Layout {
+    /// The best layout whose process stays within `memory_bytes`, and how good it is: 0 is best, larger is slower.
+    pub fn fit<T: Element>(
+        request: &LayoutRequest<'_>,
+        kernel: &Kernel<T>,
+        memory_bytes: u64,
+    ) -> Option<(Layout, usize)> {
+        let mut rank = 0;
+        let depths = slab_depths(request, T::KC);
+        for n_tile_buffers in [2, 1] {
+            for &chunk_bytes in &CHUNK_BYTES {
+                for &slab_depth in &depths {
+                    for n_chunks in N_CHUNKS {
+                        let layout =
+                            Layout::new(request, kernel, n_tile_buffers, chunk_bytes, slab_depth, n_chunks);
+                        if layout.is_some_and(|layout| layout.process_bytes(request) <= memory_bytes) {
+                            return layout.map(|layout| (layout, rank));
+                        }
+                        rank += 1;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The layout that needs least.
+    pub fn smallest<T: Element>(request: &LayoutRequest<'_>, kernel: &Kernel<T>) -> Layout {
+        let chunk_bytes = CHUNK_BYTES[CHUNK_BYTES.len() - 1];
+        Layout::new(
+            request,
+            kernel,
+            1,
+            chunk_bytes,
+            T::KC,
+            N_CHUNKS[N_CHUNKS.len() - 1],
+        )
+        .expect("one panel of each operand fits the smallest chunk")
+    }
+
+    /// `None` if a chunk can't hold one micro-panel of each operand at this depth.
+    fn new<T: Element>(
+        request: &LayoutRequest<'_>,
+        kernel: &Kernel<T>,
+        n_tile_buffers: usize,
+        chunk_bytes: usize,
+        slab_depth: usize,
+        n_chunks: usize,
+    ) -> Option<Layout> {
+        let itemsize = size_of::<T>();
+        let chunk_len = chunk_bytes / itemsize;
+        let panel = kernel.mr().max(kernel.nr());
+        if chunk_len < panel * slab_depth {
+            return None;
+        }
+        let tile_cols = request.grid.tile_cols_max() as usize;
+        let tile_rows = request.grid.tile_rows_max() as usize;
+        let n_threads = request.n_threads;
+        let rows_per_chunk =
+            (chunk_len / slab_depth / kernel.mr() * kernel.mr()).min(tile_rows.next_multiple_of(kernel.mr()));
+        let band_rows = rows_per_chunk
+            .div_ceil(n_threads)
+            .next_multiple_of(kernel.mr())
+            .clamp(kernel.mr(), BAND_ROWS_MAX);
+        let n_buffers_useful = n_tile_buffers.min(request.grid.n_tiles().max(1) as usize);
+        Some(Layout {
+            itemsize,
+            tile_rows,
+            leading_dimension: padded(tile_cols, itemsize),
+            n_tile_buffers: n_buffers_useful,
+            slab_depth,
+            packed_cols: tile_cols.next_multiple_of(kernel.nr()),
+            panel_cols: kernel.nr(),
+            chunk_bytes,
+            n_chunks,
+            band_rows,
+            n_threads,
+            scratch_len: kernel.scratch_len(band_rows, slab_depth),
+        })
+    }
+
+    /// Bytes of one tile's buffer.
+    pub fn tile_bytes(&self) -> usize {
+        self.tile_rows * self.leading_dimension * self.itemsize
+    }
+
+    /// Bytes of the packed slab of B.
+    pub fn slab_bytes(&self) -> usize {
+        self.slab_depth * self.packed_cols * self.itemsize
+    }
+
+    /// Bytes of one thread's packed block of A.
+    pub fn scratch_bytes(&self) -> usize {
+        self.scratch_len * self.itemsize
+    }
+
+    /// Bytes of the check's vectors: x and |x|, B·x and |B|·|x| of one slab, A·(B·x) and |A|·|B|·|x|.
+    pub fn check_bytes(&self) -> usize {
+        size_of::<f64>() * (2 * self.packed_cols + 2 * self.slab_depth + 2 * self.tile_rows)
+    }
+
+    /// All buffers of one worker.
+    pub fn worker_bytes(&self) -> u64 {
+        let buffers =
+            self.n_tile_buffers * self.tile_bytes() + self.slab_bytes() + self.n_chunks * self.chunk_bytes;
+        (buffers + self.n_threads * self.scratch_bytes() + self.check_bytes()) as u64
+    }
+
+    /// All of the process.
+    pub fn process_bytes(&self, request: &LayoutRequest<'_>) -> u64 {
+        let text_matrices = request.a.source().resident_bytes() + request.b.source().resident_bytes();
+        PROCESS_OVERHEAD_BYTES
+            + READ_BACK_BYTES
+            + text_matrices
+            + self.worker_bytes() * request.n_workers as u64
+    }
+}
+
+/// Depths to try, best first. Runs along k are long enough where the file has its rows (of A) or columns (of B) there;
+/// otherwise the runs go the other way and a shallow slab makes them longer.
+fn slab_depths(request: &LayoutRequest<'_>, kc: usize) -> Vec<usize> {
+    let runs_along_k = request.a.is_row_contiguous() || !request.b.is_row_contiguous();
+    let k = (request.k.max(1) as usize).next_multiple_of(kc);
+    let mut depths = Vec::new();
+    let mut depth = if runs_along_k { 8 * kc } else { 4 * kc };
+    while depth >= kc {
+        depths.push(depth.min(k));
+        depth /= 2;
+    }
+    depths.dedup();
+    depths
+}
+
+/// A row length whose distance in bytes is an odd multiple of the cache line.
+fn padded(cols: usize, itemsize: usize) -> usize {
+    const LINE_BYTES: usize = 64;
+    let lines = (cols * itemsize).div_ceil(LINE_BYTES);
+    let odd = if cols * itemsize >= 4096 { lines | 1 } else { lines };
+    odd * LINE_BYTES / itemsize
+}

@@ -1,0 +1,32 @@
+//! Matrix jobs: `C = op(A)·op(B)`, planned within a memory budget, streamed from storage, checked before it is committed.
+//!
+//! # Layout
+//! - [`operand`]: an input matrix as the product sees it
+//! - [`bound`]: how few bytes any algorithm must move
+//! - [`tiles`]: the grid of output tiles, one per task
+//! - [`layout`]: what a worker keeps in memory, summed in one place
+//! - [`plan`]: choosing tiles and layout
+//! - [`workspace`]: the buffers and threads of one worker
+//! - [`pipeline`]: streaming panels through a tile
+//! - [`matvec`], [`check`]: Freivalds' check, computed apart from the kernel
+//! - [`certify`], [`recompute`]: the same check for any C, non-finite values included
+//! - [`multiply`]: the job
+
+#![forbid(unsafe_code)]
+
+pub mod bound;
+pub mod certify;
+pub mod check;
+pub mod layout;
+pub mod matvec;
+pub mod multiply;
+pub mod operand;
+pub mod pipeline;
+pub mod plan;
+pub mod recompute;
+pub mod tiles;
+pub mod workspace;
+
+pub use multiply::{Multiply, MultiplySpec};
+pub use operand::{Number, Operand};
+pub use plan::{Plan, PlanError, PlanRequest};

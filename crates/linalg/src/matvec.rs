@@ -1,0 +1,151 @@
+//! `y += X·v` and `|y| += |X|·|v|` in f64, for the check: plain loops over source elements, nothing shared with the kernel.
+//!
+//! Rows that are contiguous are summed in [`LANES`] independent chains, others column by column; [`chain_len`] says how long
+//! the longest chain of additions gets, which is what the error bound needs.
+
+use crate::operand::Number;
+use tilework_kernel::MatRef;
+use tilework_store::element_type::Scalar;
+
+/// Independent sums of one contiguous row.
+pub const LANES: usize = 8;
+
+/// A vector and the vector of its elements' absolute values, or bounds of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Weighted<'a> {
+    /// The values.
+    pub value: &'a [f64],
+    /// Their magnitudes.
+    pub magnitude: &'a [f64],
+}
+
+/// Where a product is added.
+#[derive(Debug)]
+pub struct WeightedMut<'a> {
+    /// The values.
+    pub value: &'a mut [f64],
+    /// Their magnitudes.
+    pub magnitude: &'a mut [f64],
+}
+
+/// Adds `matrix`·`v` to `out`.
+///
+/// # Panics
+/// If the lengths don't match the matrix.
+pub fn add_matvec<T: Number>(matrix: MatRef<'_, T>, v: Weighted<'_>, out: WeightedMut<'_>) {
+    assert_eq!(v.value.len(), matrix.cols());
+    assert_eq!(v.magnitude.len(), matrix.cols());
+    assert_eq!(out.value.len(), matrix.rows());
+    assert_eq!(out.magnitude.len(), matrix.rows());
+    if matrix.col_stride() == 1 {
+        for i in 0..matrix.rows() {
+            let row = &matrix.data()[i * matrix.row_stride()..][..matrix.cols()];
+            let (sum, magnitude) = dot(row, v);
+            out.value[i] += sum;
+            out.magnitude[i] += magnitude;
+        }
+    } else {
+        for j in 0..matrix.cols() {
+            let column = MatRef::sub(matrix, 0..matrix.rows(), j..j + 1);
+            add_column(
+                column,
+                v.value[j],
+                v.magnitude[j],
+                &mut *out.value,
+                &mut *out.magnitude,
+            );
+        }
+    }
+}
+
+/// Additions in the longest chain of a sum over `len` elements by [`add_matvec`], the final ones included.
+pub fn chain_len(len: usize, contiguous: bool) -> usize {
+    if contiguous {
+        len.div_ceil(LANES) + LANES
+    } else {
+        len
+    }
+}
+
+/// `row`·v and |row|·|v|.
+pub fn dot<T: Number>(row: &[T], v: Weighted<'_>) -> (f64, f64) {
+    let mut sums = [0.0; LANES];
+    let mut magnitudes = [0.0; LANES];
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    let (values, values_rest) = v.value.as_chunks::<LANES>();
+    let (weights, weights_rest) = v.magnitude.as_chunks::<LANES>();
+    for ((block, value), weight) in blocks.iter().zip(values).zip(weights) {
+        for lane in 0..LANES {
+            let element = Scalar::to_f64(block[lane]);
+            sums[lane] += element * value[lane];
+            magnitudes[lane] += element.abs() * weight[lane];
+        }
+    }
+    for (lane, ((element, value), weight)) in rest.iter().zip(values_rest).zip(weights_rest).enumerate() {
+        let element = Scalar::to_f64(*element);
+        sums[lane] += element * value;
+        magnitudes[lane] += element.abs() * weight;
+    }
+    (sums.iter().sum(), magnitudes.iter().sum())
+}
+
+fn add_column<T: Number>(
+    column: MatRef<'_, T>,
+    value: f64,
+    weight: f64,
+    sums: &mut [f64],
+    magnitudes: &mut [f64],
+) {
+    let mut add = |element: T, i: usize| {
+        let element = Scalar::to_f64(element);
+        sums[i] += element * value;
+        magnitudes[i] += element.abs() * weight;
+    };
+    if column.row_stride() == 1 {
+        column.data()[..column.rows()]
+            .iter()
+            .enumerate()
+            .for_each(|(i, element)| add(*element, i));
+    } else {
+        (0..column.rows()).for_each(|i| add(column.get(i, 0), i));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_orders_give_the_product_and_its_magnitude() {
+        let (rows, cols) = (5, 19);
+        let element = |i: usize, j: usize| (i * cols + j) as f64 - 40.0;
+        let row_major: Vec<f64> = (0..rows * cols).map(|at| element(at / cols, at % cols)).collect();
+        let column_major: Vec<f64> = (0..rows * cols).map(|at| element(at % rows, at / rows)).collect();
+        let v: Vec<f64> = (0..cols).map(|j| if j % 3 == 0 { -2.0 } else { 1.0 }).collect();
+        let weights: Vec<f64> = v.iter().map(|value| value.abs()).collect();
+        let views = [
+            MatRef::row_major(&row_major, rows, cols),
+            MatRef::new(&column_major, rows, cols, 1, rows),
+        ];
+        for view in views {
+            let (mut value, mut magnitude) = (vec![1.0; rows], vec![0.0; rows]);
+            let v = Weighted {
+                value: &v,
+                magnitude: &weights,
+            };
+            add_matvec(
+                view,
+                v,
+                WeightedMut {
+                    value: &mut value,
+                    magnitude: &mut magnitude,
+                },
+            );
+            for i in 0..rows {
+                let terms = (0..cols).map(|j| element(i, j) * v.value[j]);
+                assert_eq!(value[i], 1.0 + terms.clone().sum::<f64>());
+                assert_eq!(magnitude[i], terms.map(f64::abs).sum::<f64>());
+            }
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The job `multiply`: one round, one task per tile of C.
+
+use crate::certify::{Claim, Product, certify};
+use crate::check::Verdict;
+use crate::operand::{Number, Operand, read_failure};
+use crate::pipeline::{ComputedTile, compute_tile};
+use crate::plan::Plan;
+use crate::tiles::Tile;
+use crate::workspace::{TileBuffer, Workspace};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use tilework_core::failure::{Cause, Failure};
+use tilework_core::ids::{JobId, RoundIdx, TaskIdx};
+use tilework_core::record::Commit;
+use tilework_kernel::Simd;
+use tilework_runtime::{Job, Next, TaskContext, TaskSummary};
+use tilework_store::disk::Disk;
+use tilework_store::element_type::Dtype;
+use tilework_store::identity::{IdentityDifference, InputIdentity};
+use tilework_store::matrix::MatrixSource;
+use tilework_store::npy::output::{NpyOutput, OutputError};
+
+/// Name of the job in its description.
+pub const KIND: &str = "multiply";
+/// Version of the job's code, as far as stored jobs depend on it.
+pub const VERSION: u32 = 1;
+/// Within one numerics version, equal inputs and dtype give equal bits: it covers the order of additions (`Element::KC`).
+pub const NUMERICS_VERSION: u32 = 1;
+
+/// What the user asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MultiplySpec {
+    /// Use A's transpose.
+    pub transpose_a: bool,
+    /// Use B's transpose.
+    pub transpose_b: bool,
+    /// What is computed in, and written.
+    pub dtype: Dtype,
+}
+
+/// What a run of the job needs to know.
+#[derive(Debug, Clone)]
+pub struct MultiplySettings {
+    /// The plan.
+    pub plan: Plan,
+    /// Instruction set.
+    pub simd: Simd,
+    /// The job's id, which seeds the checks.
+    pub job: JobId,
+    /// Where the incomplete output is.
+    pub partial: PathBuf,
+    /// The inputs as the journal has them.
+    pub identities: Vec<InputIdentity>,
+}
+
+/// A started multiplication.
+#[derive(Debug)]
+pub struct Multiply<T> {
+    disk: Arc<dyn Disk>,
+    a: Operand,
+    b: Operand,
+    settings: MultiplySettings,
+    output: OnceLock<NpyOutput>,
+    read_back: Mutex<Vec<T>>,
+}
+
+/// A checked tile on its way to the disk.
+#[derive(Debug)]
+pub struct CheckedTile(TileBuffer);
+
+impl<T: Number> Multiply<T> {
+    /// A multiplication of `a` and `b`, whose shapes match the plan's.
+    pub fn new(disk: Arc<dyn Disk>, a: Operand, b: Operand, settings: MultiplySettings) -> Multiply<T> {
+        Multiply {
+            disk,
+            a,
+            b,
+            settings,
+            output: OnceLock::new(),
+            read_back: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Bytes of output written by this run.
+    pub fn bytes_written(&self) -> u64 {
+        self.output.get().map_or(0, NpyOutput::bytes_written)
+    }
+
+    fn output(&self) -> &NpyOutput {
+        self.output.get().expect("the runtime opens outputs first")
+    }
+
+    fn tile(&self, task: TaskIdx) -> Tile {
+        self.settings.plan.grid.tile(task)
+    }
+
+    /// Random for everyone who does not know the attempt: x differs for each, so a wrong result can't be made to fit.
+    fn seed(&self, context: &TaskContext<'_>) -> [u8; 32] {
+        let mut seed = [0; 32];
+        seed[..16].copy_from_slice(&self.settings.job.0);
+        seed[16..24].copy_from_slice(&context.task.0.to_le_bytes());
+        seed[24..28].copy_from_slice(&context.epoch.0.to_le_bytes());
+        seed[28] = context.attempt;
+        seed
+    }
+
+    /// Turns the verdict on a tile into the summary that its commit holds.
+    fn judge(
+        &self,
+        tile: &Tile,
+        computed: &ComputedTile,
+        seed: [u8; 32],
+        context: &TaskContext<'_>,
+    ) -> Result<TaskSummary, Failure> {
+        let (residual, residual_bound) = match computed.verdict {
+            Verdict::Passed { residual_max } => (residual_max, computed.residual_bound),
+            Verdict::Failed { row, residual } => {
+                let row = tile.rows.start + row as u64;
+                let bound = computed.residual_bound;
+                let text = format!(
+                    "row {row} of tile {} failed its check: {residual:.2e} > {bound:.2e}",
+                    context.task
+                );
+                return Err(Failure::corrupt(text));
+            }
+            Verdict::NotFinite => {
+                let claim = Claim {
+                    a: &self.a,
+                    b: &self.b,
+                    rows: tile.rows.clone(),
+                    cols: tile.cols.clone(),
+                    seed,
+                };
+                let c = TileProduct {
+                    tile,
+                    elements: computed.buffer.as_slice::<T>(),
+                    leading_dimension: self.settings.plan.layout.leading_dimension,
+                };
+                let mut buffer = vec![T::ZERO; CERTIFY_LEN];
+                let certificate = certify(&claim, &c, &mut buffer)?;
+                if let Some(row) = certificate.bad_rows.first() {
+                    return Err(Failure::corrupt(format!(
+                        "row {row} of tile {} failed its check",
+                        context.task
+                    )));
+                }
+                (certificate.residual_max, certificate.residual_bound)
+            }
+        };
+        Ok(TaskSummary {
+            checked: true,
+            crc32c: computed.crc32c,
+            residual,
+            residual_bound,
+            output: Vec::new(),
+        })
+    }
+}
+
+/// Elements read at a time where a tile has to be certified.
+const CERTIFY_LEN: usize = 64 * 1024;
+/// Elements read back at a time.
+const READ_BACK_LEN: usize = 128 * 1024;
+
+impl<T: Number> Job for Multiply<T> {
+    type Workspace = Workspace<T>;
+    type Output = CheckedTile;
+
+    fn n_tasks(&self) -> u64 {
+        self.settings.plan.grid.n_tiles()
+    }
+
+    fn open_outputs(&self, resumed: bool) -> Result<(), Failure> {
+        let (grid, partial) = (&self.settings.plan.grid, &self.settings.partial);
+        let opened = if resumed {
+            NpyOutput::open_existing(&*self.disk, partial, grid.m, grid.n, T::DTYPE)
+        } else {
+            NpyOutput::create(&*self.disk, partial, grid.m, grid.n, T::DTYPE)
+        };
+        let _ = self.output.set(opened.map_err(output_failure)?);
+        Ok(())
+    }
+
+    fn workspace(&self) -> Result<Workspace<T>, Failure> {
+        Workspace::new(self.settings.plan.layout, self.settings.simd)
+    }
+
+    fn run(
+        &self,
+        workspace: &mut Workspace<T>,
+        context: &TaskContext<'_>,
+    ) -> Result<(CheckedTile, TaskSummary), Failure> {
+        let tile = self.tile(context.task);
+        let seed = self.seed(context);
+        let computed = compute_tile(workspace, &self.a, &self.b, &tile, seed, context)?;
+        let summary = self.judge(&tile, &computed, seed, context)?;
+        Ok((CheckedTile(computed.buffer), summary))
+    }
+
+    fn write(&self, task: TaskIdx, output: CheckedTile) -> Result<(), Failure> {
+        let tile = self.tile(task);
+        let ld = self.settings.plan.layout.leading_dimension;
+        let elements = &output.0.as_slice::<T>()[..tile.n_rows() * ld];
+        let written =
+            self.output()
+                .write_rows(tile.rows.start, tile.cols.clone(), elements, ld, tile.n_rows());
+        // The next tile may use the memory while this one is synced.
+        drop(output);
+        written
+            .and_then(|()| self.output().sync_data())
+            .map_err(output_failure)
+    }
+
+    fn is_intact(&self, commit: &Commit) -> Result<bool, Failure> {
+        let tile = self.tile(commit.attempt.task);
+        let mut buffer = self.read_back.lock().unwrap_or_else(PoisonError::into_inner);
+        buffer.resize(READ_BACK_LEN, T::ZERO);
+        tile_crc(self.output(), &tile, &mut buffer).map(|crc| crc == commit.crc32c)
+    }
+
+    fn advance(
+        &self,
+        _round: RoundIdx,
+        _commits: &mut dyn Iterator<Item = &Commit>,
+    ) -> Result<Next, Failure> {
+        Ok(Next::Done)
+    }
+
+    fn seal(&self) -> Result<(), Failure> {
+        self.output().sync_data().map_err(output_failure)?;
+        for (operand, stored) in [&self.a, &self.b].into_iter().zip(&self.settings.identities) {
+            let path = &operand.source().info().path;
+            let reopened = MatrixSource::open(&*self.disk, path);
+            let now = reopened.map_err(|error| Failure::fatal(Cause::InputChanged, error.to_string()))?;
+            if let IdentityDifference::Changed { what } =
+                stored.difference(&now.identity().map_err(read_failure)?)
+            {
+                let text = format!("`{}` changed while it was used: {what}", path.display());
+                return Err(Failure::fatal(Cause::InputChanged, text));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// CRC32C of a tile's rows as they are in the file. `buffer` holds what is read at a time.
+pub fn tile_crc<T: Number>(output: &NpyOutput, tile: &Tile, buffer: &mut [T]) -> Result<u32, Failure> {
+    let mut crc = 0;
+    for row in tile.rows.clone() {
+        let mut start = tile.cols.start;
+        while start < tile.cols.end {
+            let end = tile.cols.end.min(start + buffer.len() as u64);
+            let len = (end - start) as usize;
+            output
+                .read_rows(row, start..end, &mut buffer[..len], len, 1)
+                .map_err(output_failure)?;
+            crc = crc32c::crc32c_append(crc, bytemuck::cast_slice(&buffer[..len]));
+            start = end;
+        }
+    }
+    Ok(crc)
+}
+
+/// A failed access to the output as the driver understands it.
+pub fn output_failure(error: OutputError) -> Failure {
+    let cause = if matches!(error, OutputError::DiskFull { .. }) {
+        Cause::DiskFull
+    } else {
+        Cause::Storage
+    };
+    Failure::fatal(cause, error.to_string())
+}
+
+/// A tile in memory as a product to be certified.
+struct TileProduct<'a, T> {
+    tile: &'a Tile,
+    elements: &'a [T],
+    leading_dimension: usize,
+}
+
+impl<T: Number> Product<T> for TileProduct<'_, T> {
+    fn read(&self, rows: Range<u64>, cols: Range<u64>, out: &mut [T]) -> Result<(), Failure> {
+        let n_cols = (cols.end - cols.start) as usize;
+        let col = (cols.start - self.tile.cols.start) as usize;
+        for (row, out) in rows.zip(out.chunks_mut(n_cols)) {
+            let at = (row - self.tile.rows.start) as usize * self.leading_dimension + col;
+            out.copy_from_slice(&self.elements[at..at + n_cols]);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! How a product is split, decided once from shapes and resources (DESIGN: plan), in time and space that do not depend on
+//! the number of tasks.
+//!
+//! Out of core, reading is what costs, so the grid that moves fewest bytes wins. In core, modelled time decides: large
+//! tiles re-read less, small ones touch less fresh memory, leave less to write at the end and lose less in a crash.
+
+use crate::bound::bytes_bound;
+use crate::layout::{Layout, LayoutRequest};
+use crate::operand::{Number, Operand};
+use crate::tiles::Grid;
+use serde::{Deserialize, Serialize};
+use tilework_kernel::{Kernel, Simd};
+
+/// A task takes no longer than this at the estimated rate.
+const TASK_SECONDS_MAX: f64 = 10.0;
+/// A job that takes longer than this ...
+const SHORT_JOB_SECONDS: f64 = 5.0;
+/// ... has at least this many tasks, so that a crash loses little; out of core the bytes come first.
+const LONG_JOB_TASKS_MIN: u64 = 8;
+/// Seconds for each GiB of memory that is touched for the first time.
+const FIRST_TOUCH_S_PER_GIB: f64 = 0.3;
+/// Bytes per second that one core copies from the page cache.
+const COPY_BYTES_PER_S: f64 = 6e9;
+/// Bytes per second to durable storage at the end, when nothing is left to compute.
+const SYNC_BYTES_PER_S: f64 = 1e9;
+/// Seconds for each task beside its arithmetic: sync, commit, hand-over.
+const TASK_OVERHEAD_S: f64 = 2e-3;
+/// Slowdown for each step from the best layout.
+const LAYOUT_STEP_COST: f64 = 2e-3;
+
+/// What is to be planned.
+#[derive(Debug, Clone)]
+pub struct PlanRequest<'a> {
+    /// op(A), m x k.
+    pub a: &'a Operand,
+    /// op(B), k x n.
+    pub b: &'a Operand,
+    /// The whole process's memory.
+    pub memory_bytes: u64,
+    /// Threads of all workers together.
+    pub n_threads: usize,
+    /// Workers in the process.
+    pub n_workers: usize,
+    /// Instruction set.
+    pub simd: Simd,
+}
+
+/// A plan: the grid is what a resume keeps; the rest follows from it and the resources at hand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The tiles.
+    pub grid: Grid,
+    /// Inner dimension.
+    pub k: u64,
+    /// Buffers of each worker.
+    pub layout: Layout,
+    /// Peak memory of the process.
+    pub memory_planned_bytes: u64,
+    /// Bytes that will be read.
+    pub bytes_read: u64,
+    /// Bytes that will be written.
+    pub bytes_written: u64,
+    /// Fewest bytes that any algorithm moves with this memory.
+    pub bytes_bound: f64,
+    /// Estimated seconds.
+    pub seconds: f64,
+}
+
+/// The stored part of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredPlan {
+    /// The tiles.
+    pub grid: Grid,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PlanError {
+    /// The budget does not hold the smallest tile and its panels.
+    #[error("{memory_bytes} bytes of memory are too few: {smallest_bytes} would do")]
+    TooLittleMemory {
+        /// What was allowed.
+        memory_bytes: u64,
+        /// The least that works.
+        smallest_bytes: u64,
+    },
+}
+
+impl PlanRequest<'_> {
+    /// Chooses a grid and plans it.
+    pub fn plan<T: Number>(&self) -> Result<Plan, PlanError> {
+        let kernel = Kernel::<T>::new(self.simd);
+        let (m, n) = (self.a.rows(), self.b.cols());
+        if m == 0 || n == 0 {
+            return self.plan_grid::<T>(Grid {
+                m,
+                n,
+                n_row_strips: 0,
+                n_col_strips: 0,
+            });
+        }
+        let candidates = || {
+            let row_strips = strip_counts(m, kernel.mr() as u64);
+            let col_strips = move || strip_counts(n, kernel.nr() as u64);
+            row_strips.flat_map(move |p| {
+                col_strips().map(move |q| Grid {
+                    m,
+                    n,
+                    n_row_strips: p,
+                    n_col_strips: q,
+                })
+            })
+        };
+        let plans: Vec<Plan> = candidates()
+            .filter_map(|grid| self.layout_grid(grid, &kernel))
+            .collect();
+        let fits_limits = |plan: &&Plan| plan.seconds / plan.grid.n_tiles() as f64 <= TASK_SECONDS_MAX;
+        let out_of_core = (m * n * size_of::<T>() as u64) > self.memory_bytes;
+        let enough_tasks = |plan: &&Plan| {
+            out_of_core
+                || plan.seconds <= SHORT_JOB_SECONDS
+                || plan.grid.n_tiles() >= LONG_JOB_TASKS_MIN.min(m * n)
+        };
+        let bytes_first = |plan: &Plan| if out_of_core { plan.bytes_read } else { 0 };
+        let better = |x: &&Plan, y: &&Plan| {
+            bytes_first(x)
+                .cmp(&bytes_first(y))
+                .then(x.seconds.total_cmp(&y.seconds))
+        };
+        let best = plans
+            .iter()
+            .filter(fits_limits)
+            .filter(enough_tasks)
+            .min_by(better);
+        // A single tile may take over ten seconds when k alone is large enough: then the smallest tiles that fit are best.
+        let best = best.or_else(|| plans.iter().max_by_key(|plan| plan.grid.n_tiles()));
+        best.cloned().ok_or_else(|| {
+            self.too_little_memory(
+                Grid {
+                    m,
+                    n,
+                    n_row_strips: m,
+                    n_col_strips: n,
+                },
+                &kernel,
+            )
+        })
+    }
+
+    /// Plans a grid that is given, by an earlier run.
+    pub fn plan_grid<T: Number>(&self, grid: Grid) -> Result<Plan, PlanError> {
+        let kernel = Kernel::<T>::new(self.simd);
+        self.layout_grid(grid, &kernel)
+            .ok_or_else(|| self.too_little_memory(grid, &kernel))
+    }
+
+    fn too_little_memory<T: Number>(&self, grid: Grid, kernel: &Kernel<T>) -> PlanError {
+        let request = self.layout_request(&grid);
+        let smallest_bytes = Layout::smallest(&request, kernel).process_bytes(&request);
+        PlanError::TooLittleMemory {
+            memory_bytes: self.memory_bytes,
+            smallest_bytes,
+        }
+    }
+
+    fn layout_request<'b>(&'b self, grid: &'b Grid) -> LayoutRequest<'b> {
+        let n_threads = self.n_threads.div_ceil(self.n_workers);
+        LayoutRequest {
+            grid,
+            k: self.a.cols(),
+            a: self.a,
+            b: self.b,
+            n_threads,
+            n_workers: self.n_workers,
+        }
+    }
+
+    fn layout_grid<T: Number>(&self, grid: Grid, kernel: &Kernel<T>) -> Option<Plan> {
+        let request = self.layout_request(&grid);
+        let (layout, rank) = Layout::fit(&request, kernel, self.memory_bytes)?;
+        let (k, itemsize) = (self.a.cols(), size_of::<T>() as u64);
+        let bytes_read = grid.n_col_strips * stored_bytes(self.a, itemsize)
+            + grid.n_row_strips * stored_bytes(self.b, itemsize);
+        let bytes_written = grid.m * grid.n * itemsize;
+        let memory_planned_bytes = layout.process_bytes(&request);
+        let flops = 2.0 * grid.m as f64 * grid.n as f64 * k as f64;
+        let compute_s = flops / self.rate_flops::<T>() * (1.0 + LAYOUT_STEP_COST * rank as f64);
+        let copy_s = (bytes_read + bytes_written) as f64 / COPY_BYTES_PER_S / self.n_threads as f64;
+        let touch_s = memory_planned_bytes as f64 / (1u64 << 30) as f64 * FIRST_TOUCH_S_PER_GIB;
+        let tail_s = layout.tile_bytes() as f64 / SYNC_BYTES_PER_S;
+        let seconds = compute_s + copy_s + touch_s + tail_s + TASK_OVERHEAD_S * grid.n_tiles() as f64;
+        let bytes_bound = bytes_bound(grid.m, grid.n, k, itemsize, self.memory_bytes);
+        Some(Plan {
+            grid,
+            k,
+            layout,
+            memory_planned_bytes,
+            bytes_read,
+            bytes_written,
+            bytes_bound,
+            seconds,
+        })
+    }
+
+    /// Sustained flops per second of all threads: what the kernels were measured to reach on machines of each kind.
+    fn rate_flops<T: Number>(&self) -> f64 {
+        let per_core_f64 = match self.simd {
+            Simd::Avx512 => 80e9,
+            Simd::Avx2 => 40e9,
+            Simd::Portable => 4e9,
+        };
+        per_core_f64 * (8.0 / size_of::<T>() as f64) * self.n_threads as f64
+    }
+}
+
+fn stored_bytes(operand: &Operand, itemsize: u64) -> u64 {
+    let info = operand.source().info();
+    let stored = if operand.source().resident_bytes() > 0 {
+        itemsize
+    } else {
+        info.element.size()
+    };
+    info.rows * info.cols * stored
+}
+
+/// Numbers of strips to try: each up to 16, then in steps of an eighth, down to strips of one micro-panel.
+fn strip_counts(len: u64, panel: u64) -> impl Iterator<Item = u64> + Clone {
+    let most = len.div_ceil(panel).max(1);
+    std::iter::successors(Some(1u64), move |count| {
+        Some(count + (count / 8).max(1)).filter(|next| *next <= most)
+    })
+}

@@ -1,0 +1,129 @@
+//! The buffers and threads of one worker, made once and used for every tile.
+
+use crate::check::TileCheck;
+use crate::layout::Layout;
+use crate::operand::Number;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use tilework_core::failure::{Cause, Failure};
+use tilework_kernel::{AlignedBuffer, Kernel, OutOfMemory, Simd};
+
+/// What a worker computes tiles with.
+#[derive(Debug)]
+pub struct Workspace<T> {
+    pub(crate) layout: Layout,
+    pub(crate) kernel: Kernel<T>,
+    pub(crate) threads: ThreadPool,
+    pub(crate) slab: AlignedBuffer,
+    pub(crate) scratch: Vec<Mutex<AlignedBuffer>>,
+    pub(crate) chunks: Vec<AlignedBuffer>,
+    pub(crate) check: TileCheck,
+    tiles: TilePool,
+}
+
+impl<T: Number> Workspace<T> {
+    /// Allocates what `layout` says, and nothing more.
+    pub fn new(layout: Layout, simd: Simd) -> Result<Workspace<T>, Failure> {
+        let kernel = Kernel::new(simd);
+        let threads = ThreadPoolBuilder::new()
+            .num_threads(layout.n_threads)
+            .thread_name(|i| format!("compute-{i}"))
+            .build()
+            .map_err(|error| {
+                Failure::fatal(
+                    Cause::Job,
+                    format!("cannot start {} threads: {error}", layout.n_threads),
+                )
+            })?;
+        let scratch = allocate(layout.n_threads, layout.scratch_bytes())?
+            .into_iter()
+            .map(Mutex::new)
+            .collect();
+        Ok(Workspace {
+            layout,
+            kernel,
+            threads,
+            slab: AlignedBuffer::new(layout.slab_bytes()).map_err(out_of_memory)?,
+            scratch,
+            chunks: allocate(layout.n_chunks, layout.chunk_bytes)?,
+            check: TileCheck::new(layout.tile_rows, layout.packed_cols, layout.slab_depth),
+            tiles: TilePool::new(allocate(layout.n_tile_buffers, layout.tile_bytes())?),
+        })
+    }
+
+    /// A free tile buffer; waits while all of them are being written.
+    pub(crate) fn take_tile(&self) -> TileBuffer {
+        self.tiles.take()
+    }
+
+    /// Makes up for read buffers that an abandoned tile lost.
+    pub(crate) fn refill_chunks(&mut self) -> Result<(), Failure> {
+        while self.chunks.len() < self.layout.n_chunks {
+            self.chunks
+                .push(AlignedBuffer::new(self.layout.chunk_bytes).map_err(out_of_memory)?);
+        }
+        Ok(())
+    }
+}
+
+fn allocate(count: usize, bytes: usize) -> Result<Vec<AlignedBuffer>, Failure> {
+    (0..count)
+        .map(|_| AlignedBuffer::new(bytes).map_err(out_of_memory))
+        .collect()
+}
+
+fn out_of_memory(error: OutOfMemory) -> Failure {
+    Failure::fatal(Cause::OutOfMemory, error.to_string())
+}
+
+/// A tile's memory, on loan: it goes back when dropped.
+#[derive(Debug)]
+pub struct TileBuffer {
+    buffer: Option<AlignedBuffer>,
+    home: Sender<AlignedBuffer>,
+}
+
+impl TileBuffer {
+    /// The elements.
+    pub fn as_slice<T: Number>(&self) -> &[T] {
+        self.buffer.as_ref().expect("present until drop").as_slice()
+    }
+
+    /// The elements, to be written.
+    pub fn as_mut_slice<T: Number>(&mut self) -> &mut [T] {
+        self.buffer.as_mut().expect("present until drop").as_mut_slice()
+    }
+}
+
+impl Drop for TileBuffer {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            let _ = self.home.send(buffer);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct TilePool {
+    home: Sender<AlignedBuffer>,
+    free: Receiver<AlignedBuffer>,
+}
+
+impl TilePool {
+    fn new(buffers: Vec<AlignedBuffer>) -> TilePool {
+        let (home, free) = channel();
+        for buffer in buffers {
+            let _ = home.send(buffer);
+        }
+        TilePool { home, free }
+    }
+
+    fn take(&self) -> TileBuffer {
+        let buffer = self.free.recv().expect("the pool itself keeps the channel open");
+        TileBuffer {
+            buffer: Some(buffer),
+            home: self.home.clone(),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! A whole multiplication on a disk in memory: make inputs, run, look at the output.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+
+use std::path::Path;
+use std::sync::Arc;
+use tilework_core::failure::JobEnd;
+use tilework_kernel::{Element, Simd};
+use tilework_linalg::multiply::{KIND, MultiplySettings, NUMERICS_VERSION, VERSION};
+use tilework_linalg::plan::StoredPlan;
+use tilework_linalg::tiles::Grid;
+use tilework_linalg::{Multiply, MultiplySpec, Number, Operand, PlanRequest};
+use tilework_runtime::description::FORMAT_VERSION;
+use tilework_runtime::{FolderState, JobDescription, JobFolder, Observer, RunOptions, RunReport, StopSwitch, run};
+use tilework_store::disk::Disk;
+use tilework_store::element_type::Scalar;
+use tilework_store::fake_disk::FakeDisk;
+use tilework_store::matrix::MatrixSource;
+use tilework_store::npy::header::format_header;
+
+pub type Description = JobDescription<MultiplySpec, StoredPlan>;
+
+/// What a test varies.
+#[derive(Clone)]
+pub struct Setup {
+    pub transpose: (bool, bool),
+    pub memory_bytes: u64,
+    pub n_threads: usize,
+    pub n_workers: usize,
+    pub simd: Simd,
+    /// Strips of rows and columns; the planner's choice if `None`.
+    pub strips: Option<(u64, u64)>,
+    pub stop: StopSwitch,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            transpose: (false, false),
+            memory_bytes: 64 << 20,
+            n_threads: 2,
+            n_workers: 1,
+            simd: Simd::detect(),
+            strips: None,
+            stop: StopSwitch::default(),
+        }
+    }
+}
+
+pub const A: &str = "/data/A.npy";
+pub const B: &str = "/data/B.npy";
+pub const C: &str = "/data/C.npy";
+
+/// Puts a row-major matrix on the disk.
+pub fn install<T: Number>(disk: &FakeDisk, path: &str, rows: usize, cols: usize, values: &[T]) {
+    assert_eq!(values.len(), rows * cols);
+    let mut bytes = format_header(rows as u64, cols as u64, T::DTYPE);
+    bytes.extend_from_slice(bytemuck::cast_slice(values));
+    disk.install(Path::new(path), &bytes);
+}
+
+/// Multiplies A and B on `disk` into C, resuming what is there.
+pub fn multiply<T: Number>(disk: &FakeDisk, setup: &Setup, observer: &dyn Observer) -> Result<RunReport, String> {
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let open = |path: &str| MatrixSource::open(&*shared, Path::new(path)).map(Arc::new).map_err(|error| error.to_string());
+    let a = Operand::new(open(A)?, setup.transpose.0);
+    let b = Operand::new(open(B)?, setup.transpose.1);
+    assert_eq!(a.cols(), b.rows(), "the test's shapes match");
+    let folder = JobFolder::open(Arc::clone(&shared), Path::new(C)).map_err(|error| error.to_string())?;
+    let request = PlanRequest {
+        a: &a,
+        b: &b,
+        memory_bytes: setup.memory_bytes,
+        n_threads: setup.n_threads,
+        n_workers: setup.n_workers,
+        simd: setup.simd,
+    };
+    let stored: Option<Description> = match folder.state() {
+        FolderState::Unfinished(recovered) => {
+            let text = recovered.job_text.as_ref().expect("an unfinished job has a description");
+            Some(Description::from_text(text).map_err(|error| error.to_string())?)
+        }
+        FolderState::Finished(_) => return Err("finished".to_owned()),
+        FolderState::Empty => None,
+    };
+    let (m, n) = (a.rows(), b.cols());
+    let given = setup.strips.map(|(p, q)| Grid { m, n, n_row_strips: p.min(m), n_col_strips: q.min(n) });
+    let plan = match stored.as_ref().map(|stored| stored.plan.grid).or(given) {
+        Some(grid) => request.plan_grid::<T>(grid),
+        None => request.plan::<T>(),
+    };
+    let plan = plan.map_err(|error| error.to_string())?;
+    let identity = |operand: &Operand| operand.source().identity().map_err(|error| error.to_string());
+    let description = stored.unwrap_or(Description {
+        format_version: FORMAT_VERSION,
+        kind: KIND.to_owned(),
+        version: VERSION,
+        numerics_version: NUMERICS_VERSION,
+        spec: MultiplySpec { transpose_a: setup.transpose.0, transpose_b: setup.transpose.1, dtype: T::DTYPE },
+        plan: StoredPlan { grid: plan.grid },
+        inputs: vec![identity(&a)?, identity(&b)?],
+    });
+    let settings = MultiplySettings {
+        plan,
+        simd: setup.simd,
+        job: description.id(),
+        partial: folder.files().partial(),
+        identities: description.inputs.clone(),
+    };
+    let job = Multiply::<T>::new(shared, a, b, settings);
+    let options = RunOptions { n_workers: setup.n_workers as u32, stop: setup.stop.clone() };
+    Ok(run(&job, &description.to_text(), &folder, &options, observer, &|_| b"{}".to_vec()))
+}
+
+/// Multiplies and expects success.
+pub fn multiply_done<T: Number>(disk: &FakeDisk, setup: &Setup) -> RunReport {
+    let report = multiply::<T>(disk, setup, &()).expect("the run starts");
+    assert_eq!(report.end, JobEnd::Done);
+    report
+}
+
+/// The elements of C.
+pub fn output<T: Number>(disk: &FakeDisk) -> Vec<T> {
+    let source = MatrixSource::open(disk, Path::new(C)).expect("C is there");
+    let (rows, cols) = (source.info().rows, source.info().cols);
+    let mut values = vec![T::default(); (rows * cols) as usize];
+    source.read_block(0..rows, 0..cols, &mut values).expect("C is readable");
+    values
+}
+
+/// C as the definition has it, with the kernel's order of additions.
+pub fn reference<T: Number>(a: &[T], b: &[T], m: usize, k: usize, n: usize) -> Vec<T> {
+    let mut c = vec![T::ZERO; m * n];
+    for i in 0..m {
+        for j in 0..n {
+            for block in (0..k).step_by(T::KC) {
+                let mut chain = T::ZERO;
+                for p in block..k.min(block + T::KC) {
+                    chain = Element::mul_add(a[i * k + p], b[p * n + j], chain);
+                }
+                c[i * n + j] = if block == 0 { chain } else { c[i * n + j] + chain };
+            }
+        }
+    }
+    c
+}
+
+/// Small pseudo-random numbers.
+pub fn numbers<T: Number>(len: usize, seed: u64) -> Vec<T> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f64 / f64::from(1 << 24) - 0.5
+    };
+    (0..len).map(|_| <T as Scalar>::from_f64(next())).collect()
+}
+
+/// Values by kind and bits, so that NaN equals NaN.
+pub fn bits<T: Number>(values: &[T]) -> Vec<u64> {
+    values.iter().map(|value| Scalar::to_f64(*value).to_bits()).collect()
+}

@@ -1,0 +1,225 @@
+//! Power loss at every sync point, damage to every byte of the journal: no acknowledged commit is lost, no wrong byte kept.
+
+mod common;
+
+use common::*;
+use std::path::Path;
+use std::sync::Mutex;
+use tilework_core::failure::{Cause, JobEnd};
+use tilework_core::ids::{Attempt, TaskIdx};
+use tilework_runtime::Observer;
+use tilework_store::disk::Disk;
+use tilework_store::fake_disk::{CrashMode, FakeDisk};
+use tilework_store::journal::{JobFiles, recover};
+
+const SHAPE: (usize, usize, usize) = (36, 300, 36);
+
+/// Six full-width tiles: few calls, so that every one of them can be made to fail.
+fn setup() -> Setup {
+    Setup { strips: Some((6, 1)), n_threads: 1, memory_bytes: 32 << 20, ..Setup::default() }
+}
+
+fn disk_with_inputs(seed: u64) -> FakeDisk {
+    let (m, k, n) = SHAPE;
+    let disk = FakeDisk::new(seed);
+    install(&disk, A, m, k, &numbers::<f64>(m * k, 1));
+    install(&disk, B, k, n, &numbers::<f64>(k * n, 2));
+    disk
+}
+
+fn expected() -> Vec<u64> {
+    let (m, k, n) = SHAPE;
+    bits(&reference(&numbers::<f64>(m * k, 1), &numbers::<f64>(k * n, 2), m, k, n))
+}
+
+/// Remembers what was acknowledged, and what ran.
+#[derive(Default)]
+struct Log {
+    started: Mutex<Vec<TaskIdx>>,
+    committed: Mutex<Vec<TaskIdx>>,
+}
+
+impl Observer for Log {
+    fn on_started(&self, attempt: Attempt) {
+        self.started.lock().unwrap().push(attempt.task);
+    }
+    fn on_committed(&self, attempt: Attempt) {
+        self.committed.lock().unwrap().push(attempt.task);
+    }
+}
+
+/// Finishes the job on what a crash left; fails the test if an acknowledged task is run again or a byte is wrong.
+fn finish_after(disk: &FakeDisk, acknowledged: &[TaskIdx], story: &str) {
+    let log = Log::default();
+    match multiply::<f64>(disk, &setup(), &log) {
+        Ok(report) => assert_eq!(report.end, JobEnd::Done, "{story}"),
+        // The crash came after the rename: nothing was left to do.
+        Err(text) => assert_eq!(text, "finished", "{story}"),
+    }
+    for task in log.started.lock().unwrap().iter() {
+        assert!(!acknowledged.contains(task), "{story}: task {task} was acknowledged, and yet ran again");
+    }
+    assert_eq!(bits(&output::<f64>(disk)), expected(), "{story}");
+    assert!(disk.stat(&JobFiles::beside(Path::new(C)).partial()).unwrap().is_none(), "{story}: nothing half-done stays");
+}
+
+#[test]
+fn a_crash_at_any_sync_point_loses_no_acknowledged_commit() {
+    let undisturbed = disk_with_inputs(0);
+    multiply_done::<f64>(&undisturbed, &setup());
+    let n_syncs = undisturbed.sync_count();
+    assert!(n_syncs >= 6 * 2, "every task syncs its output and its record: {n_syncs}");
+    let (mut n_frozen, mut n_with_some_commits) = (0, 0);
+    for n in 1..=n_syncs {
+        for (mode, seed) in [(CrashMode::Vanish, 0), (CrashMode::Keep, 0), (CrashMode::Tear, 1), (CrashMode::Tear, 2)] {
+            let disk = disk_with_inputs(seed);
+            disk.crash_after_syncs(n);
+            let log = Log::default();
+            let outcome = multiply::<f64>(&disk, &setup(), &log);
+            assert!(!matches!(outcome, Ok(ref report) if report.end == JobEnd::Done) || !disk.is_frozen());
+            n_frozen += usize::from(disk.is_frozen());
+            let acknowledged = log.committed.into_inner().unwrap();
+            n_with_some_commits += usize::from((1..6).contains(&acknowledged.len()));
+            finish_after(&disk.after_crash(mode), &acknowledged, &format!("sync {n}, {mode:?}, seed {seed}"));
+        }
+    }
+    // Two records may share a sync, so a run may have one or two fewer than the undisturbed one.
+    assert!(n_frozen as u64 >= (n_syncs as u64 - 2) * 4, "the crashes happened: {n_frozen} of {n_syncs} x 4");
+    assert!(n_with_some_commits >= 8, "crashes fell between commits: {n_with_some_commits}");
+}
+
+#[test]
+fn two_crashes_in_a_row_are_survived() {
+    for n in (3..18).step_by(3) {
+        let disk = disk_with_inputs(7);
+        disk.crash_after_syncs(n);
+        let _ = multiply::<f64>(&disk, &setup(), &());
+        let once = disk.after_crash(CrashMode::Tear);
+        once.crash_after_syncs(n);
+        let _ = multiply::<f64>(&once, &setup(), &());
+        finish_after(&once.after_crash(CrashMode::Tear), &[], &format!("twice at sync {n}"));
+    }
+}
+
+/// A disk on which a run stopped with every task committed and nothing renamed.
+fn disk_before_the_rename() -> FakeDisk {
+    let undisturbed = disk_with_inputs(0);
+    let observer = Log::default();
+    multiply::<f64>(&undisturbed, &setup(), &observer).unwrap();
+    for n in 1..=undisturbed.sync_count() {
+        let disk = disk_with_inputs(0);
+        disk.crash_after_syncs(n);
+        let log = Log::default();
+        let _ = multiply::<f64>(&disk, &setup(), &log);
+        if log.committed.lock().unwrap().len() == 6 {
+            return disk.after_crash(CrashMode::Vanish);
+        }
+    }
+    panic!("no sync between the last commit and the rename");
+}
+
+/// A copy of `disk` with other bytes in one file.
+fn with_file(disk: &FakeDisk, path: &Path, bytes: &[u8]) -> FakeDisk {
+    let files = JobFiles::beside(Path::new(C));
+    let copy = disk_with_inputs(0);
+    let mut names = vec![files.partial()];
+    names.extend(disk.read_dir(&files.folder()).unwrap().into_iter().map(|name| files.folder().join(name)));
+    for name in names {
+        copy.install(&name, &disk.contents(&name).unwrap());
+    }
+    copy.install(path, bytes);
+    copy
+}
+
+#[test]
+fn a_journal_cut_anywhere_keeps_the_commits_before_the_cut() {
+    let disk = disk_before_the_rename();
+    let segment = JobFiles::beside(Path::new(C)).segment(tilework_core::ids::RunEpoch(1));
+    let bytes = disk.contents(&segment).unwrap();
+    let files = JobFiles::beside(Path::new(C));
+    let mut counts = Vec::new();
+    for cut in 0..=bytes.len() {
+        let damaged = with_file(&disk, &segment, &bytes[..cut]);
+        let (recovered, _) = recover(&damaged, &files).unwrap().unwrap();
+        counts.push(recovered.commits.len());
+        if cut % 97 == 0 {
+            let kept: Vec<TaskIdx> = recovered.commits.keys().map(|(_, task)| *task).collect();
+            finish_after(&damaged, &kept, &format!("cut at {cut}"));
+        }
+    }
+    assert!(counts.is_sorted(), "a longer journal knows no less");
+    assert_eq!(counts.last(), Some(&6));
+}
+
+#[test]
+fn any_flipped_bit_of_the_journal_costs_at_most_one_commit() {
+    let disk = disk_before_the_rename();
+    let files = JobFiles::beside(Path::new(C));
+    let segment = files.segment(tilework_core::ids::RunEpoch(1));
+    let bytes = disk.contents(&segment).unwrap();
+    let original = recover(&disk, &files).unwrap().unwrap().0.commits;
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let damaged = with_file(&disk, &segment, &flipped);
+        let (recovered, _) = recover(&damaged, &files).unwrap().unwrap();
+        assert!(recovered.commits.len() >= 5, "bit {bit} cost more than its own record");
+        assert!(recovered.commits.iter().all(|(key, commit)| original.get(key) == Some(commit)), "bit {bit} invented");
+        assert!(recovered.job_text.is_some(), "bit {bit}");
+        if bit % 997 == 0 {
+            let kept: Vec<TaskIdx> = recovered.commits.keys().map(|(_, task)| *task).collect();
+            finish_after(&damaged, &kept, &format!("bit {bit}"));
+        }
+    }
+}
+
+#[test]
+fn a_damaged_committed_tile_is_found_before_the_rename_and_computed_again() {
+    let disk = disk_before_the_rename();
+    let partial = JobFiles::beside(Path::new(C)).partial();
+    let mut bytes = disk.contents(&partial).unwrap();
+    let last = bytes.len() - 5;
+    bytes[last] ^= 1;
+    let damaged = with_file(&disk, &partial, &bytes);
+    let log = Log::default();
+    let report = multiply::<f64>(&damaged, &setup(), &log).unwrap();
+    assert_eq!((report.end, report.n_retries), (JobEnd::Done, 1));
+    assert_eq!(*log.started.lock().unwrap(), [TaskIdx(5)]);
+    assert_eq!(bits(&output::<f64>(&damaged)), expected());
+}
+
+#[test]
+fn a_disk_that_fills_up_stops_the_run_resumably() {
+    let disk = disk_with_inputs(0);
+    let needed = disk_with_inputs(0);
+    multiply_done::<f64>(&needed, &setup());
+    disk.set_capacity(0);
+    let report = multiply::<f64>(&disk, &setup(), &()).map(|report| report.end);
+    assert!(
+        match &report {
+            Ok(JobEnd::Failed(failure)) => failure.cause == Cause::DiskFull,
+            Err(text) => text.contains("space") || text.contains("full"),
+            Ok(_) => false,
+        },
+        "{report:?}"
+    );
+    disk.set_capacity(u64::MAX);
+    finish_after(&disk, &[], "after room was made");
+}
+
+#[test]
+fn any_single_failed_call_ends_right_or_resumable() {
+    let undisturbed = disk_with_inputs(0);
+    multiply_done::<f64>(&undisturbed, &setup());
+    let mut n_failed = 0;
+    for n in 1..=undisturbed.call_count() {
+        let disk = disk_with_inputs(0);
+        disk.fail_nth(n, std::io::ErrorKind::Other);
+        let log = Log::default();
+        let _ = multiply::<f64>(&disk, &setup(), &log);
+        n_failed += disk.failed_count();
+        let acknowledged = log.committed.into_inner().unwrap();
+        finish_after(&disk, &acknowledged, &format!("call {n} failed"));
+    }
+    assert!(n_failed as u64 + 4 >= undisturbed.call_count() as u64, "the faults fired: {n_failed}");
+}

@@ -1,0 +1,111 @@
+//! What every engine must do: one suite that each engine's tests call.
+
+use crate::engine::{DriverPort, WorkerPort};
+use std::time::Duration;
+use tilework_core::driver::DriverEvent;
+use tilework_core::ids::{Attempt, AttemptNo, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
+use tilework_core::message::{ToDriver, ToWorker, WorkerReport};
+use tilework_core::worker::WorkerEvent;
+
+/// The ports of a fresh engine.
+pub type Ports = (Box<dyn DriverPort>, Vec<Box<dyn WorkerPort>>);
+
+const SOON: Duration = Duration::from_secs(10);
+const NEVER: Duration = Duration::from_millis(50);
+
+/// Runs the whole suite; `engine` makes a fresh engine with that many workers.
+///
+/// # Panics
+/// If the engine breaks the contract.
+pub fn check(engine: impl Fn(u32) -> Ports) {
+    tasks_reach_exactly_one_fetcher_each_in_order(engine(2));
+    a_fetch_waits_for_a_release(engine(1));
+    nothing_is_assigned_without_a_fetch(engine(1));
+    messages_arrive_in_order_both_ways(engine(2));
+    own_events_come_through_the_inbox(engine(1));
+    a_dropped_worker_is_reported_and_gets_no_task(engine(2));
+}
+
+fn attempt(task: u64) -> Attempt {
+    Attempt {
+        epoch: RunEpoch(1),
+        round: RoundIdx(0),
+        task: TaskIdx(task),
+        attempt: AttemptNo(0),
+    }
+}
+
+fn tasks_reach_exactly_one_fetcher_each_in_order((mut driver, mut workers): Ports) {
+    (0..4).for_each(|task| driver.release(attempt(task)));
+    for task in 0..4 {
+        let worker = &mut workers[task as usize % 2];
+        worker.fetch();
+        assert_eq!(worker.next(SOON), Some(WorkerEvent::Assigned(attempt(task))));
+        worker.ack(attempt(task));
+    }
+    workers.iter_mut().for_each(|worker| worker.fetch());
+    assert!(
+        workers.iter_mut().all(|worker| worker.next(NEVER).is_none()),
+        "each task goes out once"
+    );
+}
+
+fn a_fetch_waits_for_a_release((mut driver, mut workers): Ports) {
+    workers[0].fetch();
+    assert_eq!(workers[0].next(NEVER), None);
+    driver.release(attempt(7));
+    assert_eq!(workers[0].next(SOON), Some(WorkerEvent::Assigned(attempt(7))));
+}
+
+fn nothing_is_assigned_without_a_fetch((mut driver, mut workers): Ports) {
+    driver.release(attempt(0));
+    assert_eq!(workers[0].next(NEVER), None);
+}
+
+fn messages_arrive_in_order_both_ways((mut driver, mut workers): Ports) {
+    driver.send(WorkerIdx(1), ToWorker::Drain);
+    driver.send(WorkerIdx(1), ToWorker::Cancel);
+    assert_eq!(
+        workers[1].next(SOON),
+        Some(WorkerEvent::Received(ToWorker::Drain))
+    );
+    assert_eq!(
+        workers[1].next(SOON),
+        Some(WorkerEvent::Received(ToWorker::Cancel))
+    );
+    assert_eq!(workers[0].next(NEVER), None);
+    for body in [
+        WorkerReport::Joined,
+        WorkerReport::Started(attempt(0)),
+        WorkerReport::Drained,
+    ] {
+        let message = ToDriver {
+            worker: WorkerIdx(0),
+            body,
+        };
+        workers[0].send(message.clone());
+        assert_eq!(driver.next(SOON), Some(DriverEvent::Received(message)));
+    }
+}
+
+fn own_events_come_through_the_inbox((mut driver, mut workers): Ports) {
+    driver
+        .inbox()
+        .send(DriverEvent::RoundsDone)
+        .expect("the driver is there");
+    assert_eq!(driver.next(SOON), Some(DriverEvent::RoundsDone));
+    workers[0]
+        .inbox()
+        .send(WorkerEvent::Started)
+        .expect("the worker is there");
+    assert_eq!(workers[0].next(SOON), Some(WorkerEvent::Started));
+}
+
+fn a_dropped_worker_is_reported_and_gets_no_task((mut driver, mut workers): Ports) {
+    workers[0].fetch();
+    workers.remove(0);
+    assert_eq!(driver.next(SOON), Some(DriverEvent::WorkerLost(WorkerIdx(0))));
+    driver.release(attempt(0));
+    workers[0].fetch();
+    assert_eq!(workers[0].next(SOON), Some(WorkerEvent::Assigned(attempt(0))));
+}

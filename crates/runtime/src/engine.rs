@@ -1,0 +1,39 @@
+//! How driver and workers reach each other. An engine carries; it decides nothing.
+//!
+//! An engine offers a port to each side. Whatever happens arrives as an event at [`next`](WorkerPort::next); the threads of
+//! the same side put their own events into the same inbox, so that a machine sees one sequence.
+
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+use tilework_core::driver::DriverEvent;
+use tilework_core::ids::{Attempt, WorkerIdx};
+use tilework_core::message::{ToDriver, ToWorker};
+use tilework_core::worker::WorkerEvent;
+
+/// The driver's side of an engine.
+pub trait DriverPort {
+    /// Puts an attempt into the queue that all workers fetch from, after those already there.
+    fn release(&mut self, attempt: Attempt);
+    /// Tells one worker something; silently lost if that worker is gone.
+    fn send(&mut self, worker: WorkerIdx, message: ToWorker);
+    /// The next event, or `None` after `timeout`.
+    fn next(&mut self, timeout: Duration) -> Option<DriverEvent>;
+    /// Where the driver's own threads put their events.
+    fn inbox(&self) -> Sender<DriverEvent>;
+}
+
+/// One worker's side of an engine. Dropping it tells the driver that the worker is gone.
+pub trait WorkerPort: Send {
+    /// The worker's number.
+    fn worker(&self) -> WorkerIdx;
+    /// Asks for one more task; it arrives as [`WorkerEvent::Assigned`].
+    fn fetch(&mut self);
+    /// The task of this attempt needs no redelivery.
+    fn ack(&mut self, attempt: Attempt);
+    /// Tells the driver something.
+    fn send(&mut self, message: ToDriver);
+    /// The next event, or `None` after `timeout`.
+    fn next(&mut self, timeout: Duration) -> Option<WorkerEvent>;
+    /// Where the worker's own threads put their events.
+    fn inbox(&self) -> Sender<WorkerEvent>;
+}

@@ -1,0 +1,195 @@
+//! The job's folder beside its output: who runs it, and what its journal says.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tilework_core::ids::RunEpoch;
+use tilework_core::record::RunStart;
+use tilework_store::disk::Disk;
+use tilework_store::journal::{JobFiles, Recovered, SegmentWriter, recover};
+use tilework_store::lock::{Lock, LockError, Owner};
+
+/// What stands beside an output.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FolderState {
+    /// No journal: nothing was started.
+    Empty,
+    /// A run was started and did not finish.
+    Unfinished(Box<Recovered>),
+    /// The output is complete.
+    Finished(Box<Recovered>),
+}
+
+/// Why a job's folder can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// Another run holds it.
+    #[error("`{}` is being computed by {}; wait for it, or stop that process first", .output.display(),
+            .owner.as_ref().map_or("another process".to_owned(), Owner::to_string))]
+    Busy {
+        /// The output.
+        output: PathBuf,
+        /// Who runs.
+        owner: Option<Owner>,
+    },
+    /// The storage failed.
+    #[error("cannot use `{}`: {source}", .path.display())]
+    Io {
+        /// What was accessed.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// A job's folder, locked for this run.
+#[derive(Debug)]
+pub struct JobFolder {
+    disk: Arc<dyn Disk>,
+    files: JobFiles,
+    state: FolderState,
+    highest_segment: RunEpoch,
+    created: bool,
+    _lock: Lock,
+}
+
+/// Reads what stands beside an output without locking or changing anything.
+pub fn inspect(disk: &dyn Disk, files: &JobFiles) -> Result<FolderState, FolderError> {
+    read_state(disk, files)
+        .map(|(state, _)| state)
+        .map_err(|source| FolderError::Io {
+            path: files.folder(),
+            source,
+        })
+}
+
+fn read_state(disk: &dyn Disk, files: &JobFiles) -> io::Result<(FolderState, RunEpoch)> {
+    let Some((mut recovered, highest)) = recover(disk, files)? else {
+        return Ok((FolderState::Empty, RunEpoch(0)));
+    };
+    if recovered.job_text.is_none() {
+        return Ok((FolderState::Empty, highest));
+    }
+    let partial_exists = disk.stat(&files.partial())?.is_some();
+    if !partial_exists && recovered.report.is_some() && disk.stat(files.output())?.is_some() {
+        return Ok((FolderState::Finished(Box::new(recovered)), highest));
+    }
+    if !partial_exists {
+        // The commits' outputs are gone with the partial file: only the plan is worth keeping.
+        recovered.commits.clear();
+    }
+    Ok((FolderState::Unfinished(Box::new(recovered)), highest))
+}
+
+impl JobFolder {
+    /// Creates the folder if need be, locks it, and reads the journal.
+    pub fn open(disk: Arc<dyn Disk>, output: &Path) -> Result<JobFolder, FolderError> {
+        let files = JobFiles::beside(output);
+        let folder = files.folder();
+        let io_error = |source| FolderError::Io {
+            path: folder.clone(),
+            source,
+        };
+        let created = match disk.create_dir(&folder) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(io_error(error)),
+        };
+        let lock = Lock::acquire(&*disk, &files.lock(), &Owner::current()).map_err(|error| match error {
+            LockError::Held(owner) => FolderError::Busy {
+                output: output.to_path_buf(),
+                owner,
+            },
+            LockError::Io(source) => io_error(source),
+        })?;
+        if created {
+            disk.sync_dir(&files.parent()).map_err(io_error)?;
+        }
+        let (state, highest_segment) = read_state(&*disk, &files).map_err(io_error)?;
+        Ok(JobFolder {
+            disk,
+            files,
+            state,
+            highest_segment,
+            created,
+            _lock: lock,
+        })
+    }
+
+    /// What stands there.
+    pub fn state(&self) -> &FolderState {
+        &self.state
+    }
+
+    /// The job's files.
+    pub fn files(&self) -> &JobFiles {
+        &self.files
+    }
+
+    /// The disk they are on.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Forgets an earlier job: its journal first, so that a crash leaves no commits without their output.
+    pub fn discard(&mut self) -> Result<(), FolderError> {
+        self.try_discard().map_err(|source| FolderError::Io {
+            path: self.files.folder(),
+            source,
+        })?;
+        self.state = FolderState::Empty;
+        self.highest_segment = RunEpoch(0);
+        Ok(())
+    }
+
+    fn try_discard(&self) -> io::Result<()> {
+        let folder = self.files.folder();
+        for name in self.disk.read_dir(&folder)? {
+            if JobFiles::segment_epoch(&name).is_some() {
+                self.disk.remove_file(&folder.join(name))?;
+            }
+        }
+        self.disk.sync_dir(&folder)?;
+        if self.disk.stat(&self.files.partial())?.is_some() {
+            self.disk.remove_file(&self.files.partial())?;
+            self.disk.sync_dir(&self.files.parent())?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a run that never started left: only what this call to [`open`](Self::open) created.
+    pub fn abandon(self) {
+        if self.created {
+            let files = &self.files;
+            for path in [files.partial(), files.lock()] {
+                let _ = self.disk.remove_file(&path);
+            }
+            let _ = self.disk.remove_dir(&files.folder());
+        }
+    }
+
+    /// Opens a segment for this run.
+    pub(crate) fn start_run(
+        &self,
+        job_text: &[u8],
+        started_unix_ms: u64,
+    ) -> io::Result<(RunEpoch, SegmentWriter)> {
+        let epoch = match &self.state {
+            FolderState::Empty => RunEpoch(self.highest_segment.0 + 1),
+            FolderState::Unfinished(recovered) | FolderState::Finished(recovered) => {
+                recovered.next_epoch(self.highest_segment)
+            }
+        };
+        let job = tilework_store::journal::recover::job_id(job_text);
+        let run = RunStart {
+            job,
+            epoch,
+            started_unix_ms,
+            pid: std::process::id(),
+        };
+        Ok((
+            epoch,
+            SegmentWriter::create(&*self.disk, &self.files, job_text, &run)?,
+        ))
+    }
+}

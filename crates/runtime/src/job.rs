@@ -1,0 +1,103 @@
+//! What a job must offer the runtime. A value of the job's type is a started job: validated, planned, its stores open.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tilework_core::failure::Failure;
+use tilework_core::ids::{RoundIdx, RunEpoch, TaskIdx};
+use tilework_core::record::Commit;
+
+/// A computation in rounds of independent, idempotent tasks.
+///
+/// The runtime calls `run`, then `write`, then appends the commit, then acknowledges: never in another order. It may run a
+/// task more than once, and promises that one attempt's output counts.
+pub trait Job: Send + Sync {
+    /// What one worker needs to run tasks: buffers and threads, made once.
+    type Workspace: Send;
+    /// A computed and checked output that is not written yet.
+    type Output: Send;
+
+    /// Tasks in the first round.
+    fn n_tasks(&self) -> u64;
+
+    /// Prepares the outputs: fresh files, or on a resume the ones of the earlier run.
+    ///
+    /// # Errors
+    /// [`Cause::DiskFull`](tilework_core::failure::Cause::DiskFull) if they would not fit.
+    fn open_outputs(&self, resumed: bool) -> Result<(), Failure>;
+
+    /// Makes one worker's workspace.
+    fn workspace(&self) -> Result<Self::Workspace, Failure>;
+
+    /// Computes and checks one task. Stops early with [`Failure::cancelled`] when the context says so.
+    fn run(
+        &self,
+        workspace: &mut Self::Workspace,
+        context: &TaskContext<'_>,
+    ) -> Result<(Self::Output, TaskSummary), Failure>;
+
+    /// Makes a task's output durable.
+    fn write(&self, task: TaskIdx, output: Self::Output) -> Result<(), Failure>;
+
+    /// Reads a committed output back: whether it is what the commit says.
+    fn is_intact(&self, commit: &Commit) -> Result<bool, Failure>;
+
+    /// What follows a complete round, given its commits in task order.
+    fn advance(&self, round: RoundIdx, commits: &mut dyn Iterator<Item = &Commit>) -> Result<Next, Failure>;
+
+    /// Last step before the outputs take their final names: all of them durable, and the inputs still what they were.
+    fn seal(&self) -> Result<(), Failure>;
+}
+
+/// What follows a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Another round of this many tasks.
+    Round(u64),
+    /// The job is complete.
+    Done,
+}
+
+/// What the commit says about an output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskSummary {
+    /// Whether the output was checked, or only checksummed.
+    pub checked: bool,
+    /// CRC32C of the output's bytes as they are written.
+    pub crc32c: u32,
+    /// Largest residual that the check saw.
+    pub residual: f64,
+    /// What the residual was held against.
+    pub residual_bound: f64,
+    /// The output itself, if it is small enough for the journal.
+    pub output: Vec<u8>,
+}
+
+/// What a running task may ask of the world.
+#[derive(Debug, Clone, Copy)]
+pub struct TaskContext<'a> {
+    /// The run.
+    pub epoch: RunEpoch,
+    /// The round.
+    pub round: RoundIdx,
+    /// The task.
+    pub task: TaskIdx,
+    /// Which attempt at it.
+    pub attempt: u8,
+    pub(crate) cancel: &'a AtomicBool,
+    pub(crate) work_done: &'a AtomicU64,
+}
+
+impl TaskContext<'_> {
+    /// Fails if the run stops: call it every few milliseconds of work.
+    pub fn check_cancelled(&self) -> Result<(), Failure> {
+        if self.cancel.load(Ordering::Relaxed) {
+            Err(Failure::cancelled())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Adds to the work done (in the job's own unit), for the progress bar.
+    pub fn add_work(&self, amount: u64) {
+        self.work_done.fetch_add(amount, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,120 @@
+//! Group commit: one thread appends and syncs; whoever appended hears back once its record is durable.
+//!
+//! While a sync runs, further records gather and share the next one, so nobody waits for longer than two syncs and no
+//! delay is added for a lone record.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use tilework_core::limits::GROUP_COMMIT_BYTES;
+use tilework_core::record::Record;
+use tilework_store::journal::SegmentWriter;
+
+/// Called once the record is durable, or could not be made so.
+type OnDurable = Box<dyn FnOnce(Result<(), &io::Error>) + Send>;
+
+/// The thread that owns a run's segment.
+#[derive(Debug)]
+pub struct JournalWriter {
+    thread: Option<JoinHandle<()>>,
+    handle: Option<JournalHandle>,
+}
+
+/// Appends to the journal from any thread.
+#[derive(Clone)]
+pub struct JournalHandle {
+    sender: Sender<(Record, OnDurable)>,
+}
+
+impl std::fmt::Debug for JournalHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JournalHandle")
+    }
+}
+
+impl JournalWriter {
+    /// Starts the thread.
+    pub fn start(segment: SegmentWriter) -> JournalWriter {
+        let (sender, receiver) = channel();
+        let thread = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || write_groups(segment, &receiver));
+        JournalWriter {
+            thread: Some(thread.expect("a thread for the journal")),
+            handle: Some(JournalHandle { sender }),
+        }
+    }
+
+    /// A handle for another thread.
+    pub fn handle(&self) -> JournalHandle {
+        self.handle.clone().expect("present until drop")
+    }
+}
+
+impl Drop for JournalWriter {
+    /// Waits until everything appended is durable; all other handles must be gone by then.
+    fn drop(&mut self) {
+        self.handle = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl JournalHandle {
+    /// Appends `record`; `on_durable` runs on the journal's thread once it is durable.
+    pub fn append(&self, record: Record, on_durable: impl FnOnce(Result<(), &io::Error>) + Send + 'static) {
+        if let Err(lost) = self.sender.send((record, Box::new(on_durable))) {
+            lost.0.1(Err(&io::Error::other("the journal's thread is gone")));
+        }
+    }
+
+    /// Appends `record` and waits until it is durable.
+    pub fn append_and_wait(&self, record: Record) -> io::Result<()> {
+        let (sender, receiver) = channel();
+        self.append(record, move |result| {
+            let _ = sender.send(result.map_err(copy_error));
+        });
+        receiver
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("the journal's thread is gone")))
+    }
+}
+
+/// An error that several waiters can have: `io::Error` is not `Clone`.
+pub fn copy_error(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+fn write_groups(mut segment: SegmentWriter, receiver: &Receiver<(Record, OnDurable)>) {
+    let mut broken: Option<io::Error> = None;
+    while let Ok(first) = receiver.recv() {
+        let mut group = vec![first];
+        while group_bytes(&group) < GROUP_COMMIT_BYTES {
+            let Ok(next) = receiver.try_recv() else { break };
+            group.push(next);
+        }
+        let (records, waiting): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+        // After a failed sync nobody knows what is durable, so nothing more may be acknowledged.
+        if broken.is_none() {
+            broken = segment.append(&records).and_then(|()| segment.sync()).err();
+        }
+        for on_durable in waiting {
+            on_durable(broken.as_ref().map_or(Ok(()), Err));
+        }
+    }
+}
+
+fn group_bytes(group: &[(Record, OnDurable)]) -> usize {
+    const SMALL_RECORD_BYTES: usize = 80;
+    let payload = |record: &Record| match record {
+        Record::Commit(commit) => SMALL_RECORD_BYTES + commit.output.len(),
+        Record::Job(text) | Record::Done(text) => text.len(),
+        Record::Run(_) => SMALL_RECORD_BYTES,
+        Record::Barrier(barrier) => barrier.winners.len(),
+    };
+    group.iter().map(|(record, _)| payload(record)).sum()
+}

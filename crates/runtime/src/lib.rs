@@ -1,0 +1,28 @@
+//! The world around the state machines: what a job is to the runtime, worker and driver loops, engines, journal writing.
+//!
+//! # Layout
+//! - [`job`]: what a job must offer
+//! - [`description`]: what a job *is*, as the journal stores it and a resume compares it
+//! - [`folder`]: the job's folder beside its output: lock, journal, and what they say
+//! - [`journal_writer`]: group commit
+//! - [`engine`]: how driver and workers reach each other; [`local`] is the one within a process
+//! - [`worker_loop`], [`driver_loop`]: execute the machines' effects
+//! - [`run`]: all of it together, for one job in one process
+
+#![forbid(unsafe_code)]
+
+pub mod contract;
+pub mod description;
+pub mod driver_loop;
+pub mod engine;
+pub mod folder;
+pub mod job;
+pub mod journal_writer;
+pub mod local;
+pub mod run;
+pub mod worker_loop;
+
+pub use description::JobDescription;
+pub use folder::{FolderState, JobFolder};
+pub use job::{Job, Next, TaskContext, TaskSummary};
+pub use run::{Observer, RunOptions, RunReport, StopSwitch, run};

@@ -1,0 +1,154 @@
+//! The engine within one process: a queue behind a mutex, and a channel to each side.
+
+use crate::engine::{DriverPort, WorkerPort};
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tilework_core::driver::DriverEvent;
+use tilework_core::ids::{Attempt, WorkerIdx};
+use tilework_core::message::{ToDriver, ToWorker};
+use tilework_core::worker::WorkerEvent;
+
+/// The driver's port and one for each of `n_workers`.
+pub fn local_engine(n_workers: u32) -> (LocalDriverPort, Vec<LocalWorkerPort>) {
+    let shared = Arc::new(Mutex::new(Queue::default()));
+    let (to_driver, at_driver) = channel();
+    let mut inboxes = Vec::new();
+    let workers = (0..n_workers).map(|worker| {
+        let (sender, receiver) = channel();
+        inboxes.push(sender.clone());
+        let (shared, to_driver) = (Arc::clone(&shared), to_driver.clone());
+        LocalWorkerPort {
+            worker: WorkerIdx(worker),
+            shared,
+            to_driver,
+            inbox: sender,
+            events: receiver,
+        }
+    });
+    let workers = workers.collect();
+    (
+        LocalDriverPort {
+            shared,
+            inbox: to_driver,
+            events: at_driver,
+            workers: inboxes,
+        },
+        workers,
+    )
+}
+
+/// Released attempts that nobody fetched, or fetches that found none: never both.
+#[derive(Debug, Default)]
+struct Queue {
+    released: VecDeque<Attempt>,
+    fetching: VecDeque<WorkerIdx>,
+}
+
+fn locked(shared: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The driver's side.
+#[derive(Debug)]
+pub struct LocalDriverPort {
+    shared: Arc<Mutex<Queue>>,
+    inbox: Sender<DriverEvent>,
+    events: Receiver<DriverEvent>,
+    workers: Vec<Sender<WorkerEvent>>,
+}
+
+impl DriverPort for LocalDriverPort {
+    fn release(&mut self, attempt: Attempt) {
+        let mut queue = locked(&self.shared);
+        while let Some(worker) = queue.fetching.pop_front() {
+            if self.workers[worker.0 as usize]
+                .send(WorkerEvent::Assigned(attempt))
+                .is_ok()
+            {
+                return;
+            }
+        }
+        queue.released.push_back(attempt);
+    }
+
+    fn send(&mut self, worker: WorkerIdx, message: ToWorker) {
+        let _ = self.workers[worker.0 as usize].send(WorkerEvent::Received(message));
+    }
+
+    fn next(&mut self, timeout: Duration) -> Option<DriverEvent> {
+        self.events.recv_timeout(timeout).ok()
+    }
+
+    fn inbox(&self) -> Sender<DriverEvent> {
+        self.inbox.clone()
+    }
+}
+
+/// One worker's side.
+#[derive(Debug)]
+pub struct LocalWorkerPort {
+    worker: WorkerIdx,
+    shared: Arc<Mutex<Queue>>,
+    to_driver: Sender<DriverEvent>,
+    inbox: Sender<WorkerEvent>,
+    events: Receiver<WorkerEvent>,
+}
+
+impl WorkerPort for LocalWorkerPort {
+    fn worker(&self) -> WorkerIdx {
+        self.worker
+    }
+
+    fn fetch(&mut self) {
+        let mut queue = locked(&self.shared);
+        match queue.released.pop_front() {
+            Some(attempt) => {
+                let _ = self.inbox.send(WorkerEvent::Assigned(attempt));
+            }
+            None => queue.fetching.push_back(self.worker),
+        }
+    }
+
+    fn ack(&mut self, _attempt: Attempt) {
+        // Within a process nothing is redelivered.
+    }
+
+    fn send(&mut self, message: ToDriver) {
+        let _ = self.to_driver.send(DriverEvent::Received(message));
+    }
+
+    fn next(&mut self, timeout: Duration) -> Option<WorkerEvent> {
+        self.events.recv_timeout(timeout).ok()
+    }
+
+    fn inbox(&self) -> Sender<WorkerEvent> {
+        self.inbox.clone()
+    }
+}
+
+impl Drop for LocalWorkerPort {
+    fn drop(&mut self) {
+        locked(&self.shared)
+            .fetching
+            .retain(|worker| *worker != self.worker);
+        let _ = self.to_driver.send(DriverEvent::WorkerLost(self.worker));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_local_engine_keeps_the_contract() {
+        crate::contract::check(|n_workers| {
+            let (driver, workers) = local_engine(n_workers);
+            (
+                Box::new(driver) as _,
+                workers.into_iter().map(|worker| Box::new(worker) as _).collect(),
+            )
+        });
+    }
+}

@@ -1,0 +1,195 @@
+//! One job in one process: a driver, its workers, and the local engine between them.
+
+use crate::driver_loop::{DriverCounts, DriverSide, storage_failure};
+use crate::folder::{FolderState, JobFolder};
+use crate::job::Job;
+use crate::journal_writer::JournalWriter;
+use crate::local::local_engine;
+use crate::worker_loop::{Shared, work};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tilework_core::driver::{Driver, DriverStart};
+use tilework_core::failure::{Failure, JobEnd, StopCause};
+use tilework_core::ids::{Attempt, RoundIdx, TaskIdx};
+use tilework_store::journal::Recovered;
+
+/// Asks a run to stop, from a signal's thread or by a deadline. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct StopSwitch {
+    interrupted: Arc<AtomicBool>,
+    deadline: Option<Instant>,
+}
+
+impl StopSwitch {
+    /// A switch that also stops at `deadline`.
+    pub fn with_deadline(deadline: Option<Instant>) -> StopSwitch {
+        StopSwitch {
+            deadline,
+            ..StopSwitch::default()
+        }
+    }
+
+    /// Stops the run as Ctrl-C does; `false` if it was already asked to.
+    pub fn interrupt(&self) -> bool {
+        !self.interrupted.swap(true, Ordering::Relaxed)
+    }
+
+    /// Why the run should stop, if it should.
+    pub fn requested(&self) -> Option<StopCause> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            Some(StopCause::Interrupted)
+        } else if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            Some(StopCause::TimeLimit)
+        } else {
+            None
+        }
+    }
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Tasks of the round.
+    pub n_tasks: u64,
+    /// Tasks committed, by this run and earlier ones.
+    pub n_committed: u64,
+    /// Work done by this run, in the job's own unit, unfinished tasks included.
+    pub work_done: u64,
+}
+
+/// Watches a run: progress bars, logs. Every method may be called from any thread and must return at once.
+pub trait Observer: Sync {
+    /// Called a few times a second.
+    fn on_progress(&self, _progress: &Progress) {}
+    /// An attempt starts.
+    fn on_started(&self, _attempt: Attempt) {}
+    /// An attempt is committed.
+    fn on_committed(&self, _attempt: Attempt) {}
+    /// An attempt failed.
+    fn on_failed(&self, _attempt: Attempt, _failure: &Failure) {}
+    /// A committed output was read back damaged; its task runs again.
+    fn on_damaged_output(&self, _task: TaskIdx) {}
+}
+
+/// Nobody watches.
+impl Observer for () {}
+
+/// How a run is carried out.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// Workers in this process, at least 1.
+    pub n_workers: u32,
+    /// Stops it early.
+    pub stop: StopSwitch,
+}
+
+/// How a run ended, and what it did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunReport {
+    /// How it ended.
+    pub end: JobEnd,
+    /// Tasks that this run committed.
+    pub n_tasks_run: u64,
+    /// Tasks that earlier runs had committed.
+    pub n_tasks_resumed: u64,
+    /// Attempts that had to be made again.
+    pub n_retries: u64,
+    /// From the call to its return.
+    pub elapsed: Duration,
+}
+
+/// Runs `job`, described by `job_text`, in its folder until it is done, stopped, or has failed.
+///
+/// A folder whose state is `Unfinished` is resumed: the caller has made sure that it is the same job. `report` makes the
+/// text that the journal keeps of the finished job.
+pub fn run<J: Job>(
+    job: &J,
+    job_text: &[u8],
+    folder: &JobFolder,
+    options: &RunOptions,
+    observer: &dyn Observer,
+    report: &dyn Fn(&Recovered) -> Vec<u8>,
+) -> RunReport {
+    let started = Instant::now();
+    let committed = committed_tasks(folder, job.n_tasks());
+    let n_tasks_resumed = committed.len() as u64;
+    let (end, counts) = try_run(job, job_text, folder, options, observer, report, committed)
+        .unwrap_or_else(|failure| (JobEnd::Failed(failure), DriverCounts::default()));
+    RunReport {
+        end,
+        n_tasks_run: counts.n_committed_by_this_run,
+        n_tasks_resumed,
+        n_retries: counts.n_retries,
+        elapsed: started.elapsed(),
+    }
+}
+
+fn committed_tasks(folder: &JobFolder, n_tasks: u64) -> Vec<TaskIdx> {
+    match folder.state() {
+        FolderState::Unfinished(recovered) => recovered
+            .commits
+            .keys()
+            .map(|(_, task)| *task)
+            .filter(|task| task.0 < n_tasks)
+            .collect(),
+        FolderState::Empty | FolderState::Finished(_) => Vec::new(),
+    }
+}
+
+fn try_run<J: Job>(
+    job: &J,
+    job_text: &[u8],
+    folder: &JobFolder,
+    options: &RunOptions,
+    observer: &dyn Observer,
+    report: &dyn Fn(&Recovered) -> Vec<u8>,
+    committed: Vec<TaskIdx>,
+) -> Result<(JobEnd, DriverCounts), Failure> {
+    let resumed = !committed.is_empty();
+    job.open_outputs(resumed)?;
+    let now_unix_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64);
+    let (epoch, segment) = folder
+        .start_run(job_text, now_unix_ms)
+        .map_err(|error| storage_failure("start the journal", &error))?;
+    let writer = JournalWriter::start(segment);
+    let work_done = AtomicU64::new(0);
+    let start = DriverStart {
+        epoch,
+        round: RoundIdx(0),
+        n_tasks: job.n_tasks(),
+        committed,
+        resumed,
+    };
+    let driver = DriverSide {
+        job,
+        folder,
+        journal: writer.handle(),
+        observer,
+        work_done: &work_done,
+        stop: &options.stop,
+        epoch,
+        report,
+    };
+    let shared = Shared {
+        job,
+        journal: writer.handle(),
+        observer,
+        work_done: &work_done,
+        epoch,
+    };
+    let (driver_port, worker_ports) = local_engine(options.n_workers);
+    let outcome = thread::scope(|scope| {
+        for port in worker_ports {
+            let shared = shared.clone();
+            scope.spawn(move || work(&shared, Box::new(port)));
+        }
+        driver.drive(Driver::new(&start), Box::new(driver_port))
+    });
+    drop((driver, shared));
+    drop(writer);
+    Ok(outcome)
+}

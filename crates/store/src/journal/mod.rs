@@ -1,0 +1,22 @@
+//! The journal on storage: framed records in segments beside the output, the only source of truth about what is committed.
+//!
+//! A run opens its own new segment; nothing is appended to, or truncated in, an older one. Readers skip damage and go on
+//! at the next intact record. docs/journal-format.md has the byte map.
+//!
+//! # Layout
+//! - [`frame`]: one record as bytes, and finding records in damaged bytes
+//! - [`layout`]: which files stand beside an output
+//! - [`segment`]: writing a segment
+//! - [`mod@recover`]: reading all segments into what is known of the job
+//! - [`mod@compact`]: one file after success
+
+pub mod compact;
+pub mod frame;
+pub mod layout;
+pub mod recover;
+pub mod segment;
+
+pub use compact::compact;
+pub use layout::JobFiles;
+pub use recover::{Recovered, recover};
+pub use segment::SegmentWriter;

@@ -1,0 +1,53 @@
+//! Writing a segment: frames are appended to a file of this run's own, and count once a sync has returned.
+
+use super::frame;
+use super::layout::JobFiles;
+use crate::disk::{Disk, DiskFile, DiskFileExt};
+use std::io;
+use std::sync::Arc;
+use tilework_core::record::{Record, RunStart};
+
+/// The open segment of a run.
+#[derive(Debug)]
+pub struct SegmentWriter {
+    file: Arc<dyn DiskFile>,
+    offset: u64,
+}
+
+impl SegmentWriter {
+    /// Creates the run's segment with the records that open it, durably.
+    ///
+    /// Job and run are written twice: one flipped bit can't orphan the commits that follow.
+    pub fn create(
+        disk: &dyn Disk,
+        files: &JobFiles,
+        job_text: &[u8],
+        run: &RunStart,
+    ) -> io::Result<SegmentWriter> {
+        let file = disk.create_new(&files.segment(run.epoch))?;
+        let mut segment = SegmentWriter { file, offset: 0 };
+        let opening = [Record::Job(job_text.to_vec()), Record::Run(run.clone())];
+        for _ in 0..2 {
+            segment.append(&opening)?;
+        }
+        segment.sync()?;
+        disk.sync_dir(&files.folder())?;
+        Ok(segment)
+    }
+
+    /// Appends records; they are durable after the next [`sync`](Self::sync).
+    pub fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        records
+            .iter()
+            .for_each(|record| frame::append(record, &mut bytes));
+        self.file.write_all_at(&bytes, self.offset)?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Makes what was appended durable.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}

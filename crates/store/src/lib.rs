@@ -1,0 +1,25 @@
+//! Matrices and journals on storage.
+//!
+//! # Layout
+//! - [`disk`]: the narrow traits through which everything here touches files; [`fake_disk`] is the one that crashes.
+//! - [`element_type`]: what a file's elements are, and the two types that we compute in.
+//! - [`matrix`]: an input matrix, opened from any format and read block by block;
+//!   [`identity`] says whether it is still the same.
+//! - [`npy`], [`text`]: the formats.
+//! - [`journal`], [`lock`]: what a job leaves beside its output, and who may write there.
+
+#![forbid(unsafe_code)]
+
+#[cfg(not(target_endian = "little"))]
+compile_error!("tilework writes its files in the processor's byte order, which must be little-endian");
+
+pub mod disk;
+pub mod element_type;
+pub mod fake_disk;
+pub mod identity;
+pub mod journal;
+pub mod lock;
+pub mod matrix;
+pub mod npy;
+mod real_disk;
+pub mod text;

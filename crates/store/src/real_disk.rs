@@ -1,0 +1,195 @@
+//! The operating system's files.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::io::Errno;
+
+use crate::disk::{Disk, DiskFile, FileStat};
+
+/// The operating system's file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        open(OpenOptions::new().read(true).write(true).create_new(true), path)
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        open(OpenOptions::new().read(true), path)
+    }
+
+    fn open_write(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        open(OpenOptions::new().read(true).write(true), path)
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Option<FileStat>> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(describe(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        let mut names = fs::read_dir(path)?
+            .map(|entry| entry.map(|e| e.file_name()))
+            .collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let stat = statvfs(path)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+fn open(options: &OpenOptions, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+    Ok(Arc::new(RealFile(options.open(path)?)))
+}
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        self.0.write_at(buf, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        // The system call refuses a length of zero.
+        if len == 0 {
+            return Ok(());
+        }
+        loop {
+            match fallocate(&self.0, FallocateFlags::empty(), 0, len) {
+                Ok(()) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return self.grow(len),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn stat(&self) -> io::Result<FileStat> {
+        Ok(describe(&self.0.metadata()?))
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match self.0.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl RealFile {
+    fn grow(&self, len: u64) -> io::Result<()> {
+        if self.0.metadata()?.len() < len {
+            self.0.set_len(len)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn describe(metadata: &Metadata) -> FileStat {
+    FileStat {
+        len: metadata.len(),
+        mtime_ns: metadata
+            .mtime()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(metadata.mtime_nsec()),
+        inode: metadata.ino(),
+        device: metadata.dev(),
+        is_dir: metadata.is_dir(),
+        is_file: metadata.is_file(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::DiskFileExt;
+
+    #[test]
+    fn files_are_created_once_written_renamed_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        let file = RealDisk.create_new(&a).unwrap();
+        assert_eq!(
+            RealDisk.create_new(&a).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+        file.allocate(100).unwrap();
+        file.allocate(0).unwrap();
+        file.write_all_at(b"xyz", 97).unwrap();
+        file.sync_data().unwrap();
+        RealDisk.rename(&a, &b).unwrap();
+        RealDisk.sync_dir(dir.path()).unwrap();
+        assert_eq!(RealDisk.stat(&a).unwrap(), None);
+        let stat = RealDisk.stat(&b).unwrap().unwrap();
+        assert_eq!((stat.len, stat.is_file, stat.is_dir), (100, true, false));
+        assert_eq!(stat, file.stat().unwrap());
+        assert_eq!(RealDisk.read_dir(dir.path()).unwrap(), ["b"]);
+        RealDisk.remove_file(&b).unwrap();
+        assert_eq!(RealDisk.read_dir(dir.path()).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_lock_is_exclusive_until_its_file_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = RealDisk.create_new(&path).unwrap();
+        let second = RealDisk.open_write(&path).unwrap();
+        assert!(first.try_lock().unwrap());
+        assert!(!second.try_lock().unwrap());
+        drop(first);
+        assert!(second.try_lock().unwrap());
+    }
+
+    #[test]
+    fn free_space_is_positive_here() {
+        assert!(RealDisk.free_bytes(Path::new(".")).unwrap() > 0);
+    }
+}

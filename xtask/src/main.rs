@@ -1,0 +1,40 @@
+//! Development commands: `cargo xtask test [--no-lints]` and `cargo xtask tidy`.
+//!
+//! `test` is the whole check of a commit, the same here and in CI. `tidy` is its part that reads the sources and
+//! holds them to the rules that no compiler knows.
+
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stdout,
+    reason = "a command for developers: its output is its result"
+)]
+
+mod deny;
+mod junit;
+mod libtest;
+mod report;
+mod step;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy";
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let root = workspace::root()?;
+    let passed = match args[..] {
+        ["test"] => test::run(&root, test::Lints::Run)?,
+        ["test", "--no-lints"] => test::run(&root, test::Lints::Skip)?,
+        ["tidy"] => tidy::run(&root)?,
+        _ => anyhow::bail!(USAGE),
+    };
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
