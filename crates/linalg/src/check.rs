@@ -280,3 +280,6 @@ pub fn canonicalize_nans<T: Number>(row: &mut [T]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

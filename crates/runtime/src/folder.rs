@@ -121,6 +121,14 @@ impl JobFolder {
         &self.state
     }
 
+    /// Tasks that earlier runs committed and that a resume keeps.
+    pub fn n_committed(&self) -> u64 {
+        match &self.state {
+            FolderState::Unfinished(recovered) => recovered.commits.len() as u64,
+            FolderState::Empty | FolderState::Finished(_) => 0,
+        }
+    }
+
     /// The job's files.
     pub fn files(&self) -> &JobFiles {
         &self.files

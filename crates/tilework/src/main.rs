@@ -1,2 +1,5 @@
-//! p
-fn main() {}
+//! The `tilework` program: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    tilework::main()
+}

@@ -1,0 +1,147 @@
+//! The check against results that are right, and against results that were changed.
+
+use super::*;
+use std::path::Path;
+use std::sync::Arc;
+use tilework_store::fake_disk::FakeDisk;
+use tilework_store::matrix::MatrixSource;
+use tilework_store::npy::header::format_header;
+
+const M: usize = 24;
+const K: usize = 200;
+const N: usize = 33;
+
+struct Checked {
+    a: Vec<f64>,
+    b: Vec<f64>,
+    c: Vec<f64>,
+}
+
+impl Checked {
+    fn new(seed: u64) -> Checked {
+        let mut values = vec![0.0; M * K + K * N];
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        random_vector(bytes, &mut values);
+        let (a, b) = values.split_at(M * K);
+        let mut c = vec![0.0; M * N];
+        for i in 0..M {
+            for j in 0..N {
+                c[i * N + j] = (0..K).fold(0.0, |sum, p| f64::mul_add(a[i * K + p], b[p * N + j], sum));
+            }
+        }
+        Checked { a: a.to_vec(), b: b.to_vec(), c }
+    }
+
+    fn model(&self) -> ErrorModel {
+        let operand = |rows: usize, cols: usize, values: &[f64]| {
+            let disk = FakeDisk::new(0);
+            let mut bytes = format_header(rows as u64, cols as u64, tilework_store::element_type::Dtype::F64);
+            bytes.extend_from_slice(bytemuck::cast_slice(values));
+            disk.install(Path::new("/X.npy"), &bytes);
+            Operand::new(Arc::new(MatrixSource::open(&disk, Path::new("/X.npy")).unwrap()), false)
+        };
+        ErrorModel::new::<f64>(&operand(M, K, &self.a), &operand(K, N, &self.b), N, 256, 1)
+    }
+
+    /// The verdict on `c`, with the check's x from `seed`.
+    fn verdict(&self, c: &[f64], seed: u8) -> (Verdict, u32) {
+        let mut check = TileCheck::new(M, N, 256);
+        check.start_tile(self.model(), [seed; 32]);
+        check.start_slab();
+        check.add_b(MatRef::row_major(&self.b, K, N), 0, 0);
+        let (y, sums) = check.bands(0, M, 7, K);
+        sums.enumerate().for_each(|(i, sums)| {
+            let rows = i * 7..(i * 7 + 7).min(M);
+            add_matvec(MatRef::row_major(&self.a, M, K).sub(rows, 0..K), y, sums);
+        });
+        check.finish_tile(&mut c.to_vec(), N, 5)
+    }
+
+    /// For each row, the largest change of one element that may go unseen: twice the bound, by the smallest |x|.
+    fn detection_limits(&self) -> Vec<f64> {
+        let b_sums: Vec<f64> = self.b.chunks(N).map(|row| row.iter().map(|b| b.abs()).sum()).collect();
+        let coefficient = self.model().coefficient;
+        let magnitude = |row: &[f64]| row.iter().zip(&b_sums).map(|(a, b)| a.abs() * b).sum::<f64>();
+        self.a.chunks(K).map(|row| 4.0 * coefficient * magnitude(row)).collect()
+    }
+}
+
+#[test]
+fn right_results_pass_with_room_to_spare() {
+    for seed in 0..50 {
+        let checked = Checked::new(seed);
+        let (verdict, _) = checked.verdict(&checked.c, seed as u8);
+        let Verdict::Passed { residual_max } = verdict else { panic!("{verdict:?}") };
+        assert!(residual_max < checked.model().coefficient / 10.0, "the bound is deterministic, not typical");
+    }
+}
+
+#[test]
+fn any_changed_element_above_the_detection_limit_is_seen() {
+    let checked = Checked::new(1);
+    let limits = checked.detection_limits();
+    for row in 0..M {
+        for col in 0..N {
+            let mut c = checked.c.clone();
+            c[row * N + col] += limits[row] * if col % 2 == 0 { 1.0 } else { -1.0 };
+            let (verdict, _) = checked.verdict(&c, col as u8);
+            assert!(matches!(verdict, Verdict::Failed { row: found, .. } if found == row), "{row} {col}: {verdict:?}");
+        }
+    }
+}
+
+#[test]
+fn flipped_signs_exponents_and_high_bits_are_seen() {
+    let checked = Checked::new(2);
+    let limits = checked.detection_limits();
+    for at in (0..M * N).step_by(5) {
+        for bit in 36..64 {
+            let mut c = checked.c.clone();
+            let changed = f64::from_bits(c[at].to_bits() ^ 1 << bit);
+            if (changed - c[at]).abs() < limits[at / N] {
+                continue;
+            }
+            c[at] = changed;
+            let (verdict, _) = checked.verdict(&c, bit as u8);
+            assert!(!matches!(verdict, Verdict::Passed { .. }), "element {at}, bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_row_a_swap_and_a_cancelling_pair_are_seen() {
+    let checked = Checked::new(3);
+    let changes: [(&str, fn(&mut [f64])); 4] = [
+        ("row of another", |c| c.copy_within(0..N, N)),
+        ("two rows swapped", |c| (0..N).for_each(|j| c.swap(j, N + j))),
+        ("two columns swapped", |c| (0..M).for_each(|i| c.swap(i * N, i * N + 1))),
+        ("a pair that cancels in the row's sum", |c| {
+            c[5] += 1e-3;
+            c[6] -= 1e-3;
+        }),
+    ];
+    for (name, change) in changes {
+        let mut c = checked.c.clone();
+        change(&mut c);
+        for seed in 0..20 {
+            assert!(matches!(checked.verdict(&c, seed).0, Verdict::Failed { .. }), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_nan_is_never_passed_and_is_written_in_one_pattern() {
+    let checked = Checked::new(4);
+    let mut c = checked.c.clone();
+    c[7] = f64::from_bits(0xfff8_0000_0000_1234);
+    assert_eq!(checked.verdict(&c, 0).0, Verdict::NotFinite);
+    canonicalize_nans(&mut c);
+    assert_eq!(c[7].to_bits(), f64::NAN.to_bits());
+}
+
+#[test]
+fn the_crc_is_that_of_the_rows_without_padding() {
+    let checked = Checked::new(5);
+    assert_eq!(checked.verdict(&checked.c, 0).1, crc32c::crc32c(bytemuck::cast_slice(&checked.c)));
+}

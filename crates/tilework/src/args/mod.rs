@@ -1,0 +1,15 @@
+//! The command line: options parsed and typed, nothing looked up yet.
+//!
+//! Every option can also be given as an environment variable `TILEWORK_<OPTION>`; the command line wins.
+//!
+//! - [`Args`]: global options and [`Command`], one variant per verb
+//! - [`multiply`]: `multiply`, `plan` and `resume`, which share their resources
+//! - [`inspect`]: the verbs that look at outputs and matrices
+//! - [`values`]: sizes, durations and shapes
+
+mod command;
+pub mod inspect;
+pub mod multiply;
+pub mod values;
+
+pub use command::{Args, Command, GlobalArgs};

@@ -1,0 +1,126 @@
+//! `multiply`: C = A·B, file to file, or to the terminal.
+
+use super::audience::Teller;
+use crate::args::multiply::{MultiplyArgs, ProductArgs};
+use crate::failure::{CliError, Exit};
+use crate::output::{Output, print};
+use crate::product::inputs::InputRequest;
+use crate::product::request::{ProductRequest, Resources};
+use crate::product::running::compute;
+use crate::settings::Settings;
+use crate::signals;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tilework_kernel::Simd;
+use tilework_runtime::StopSwitch;
+use tilework_store::disk::{Disk, RealDisk};
+use tilework_store::element_type::{Dtype, Scalar};
+use tilework_store::matrix::MatrixSource;
+use tilework_store::text::format_text;
+
+/// Largest result that `-o -` prints, in elements.
+const PRINTED_ELEMENTS_MAX: u64 = 1 << 20;
+
+/// Runs the command.
+pub fn run(args: &MultiplyArgs, output: &Output) -> Result<(), CliError> {
+    if args.output == Path::new("-") {
+        return multiply_to_terminal(args, output);
+    }
+    let request = request(args, args.output.clone(), output)?;
+    compute_and_report(&request, &stop_switch(&args.resources, args.run.time_limit, output)?, output)
+}
+
+/// Computes, with signals handled and progress shown, and reports.
+pub(crate) fn compute_and_report(request: &ProductRequest, stop: &StopSwitch, output: &Output) -> Result<(), CliError> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let _signals = signals::stop_on_signals(stop, output)?;
+    let teller = Teller::new(output);
+    let report = compute(&disk, request, stop, &teller, output.started());
+    teller.finish();
+    let report = report?;
+    let name = request.output.display().to_string();
+    output.report(report.to_json(), |out| report.write(out, &name))
+}
+
+/// What `multiply` was asked for, with `destination` for the output.
+fn request(args: &MultiplyArgs, destination: PathBuf, output: &Output) -> Result<ProductRequest, CliError> {
+    let settings = Settings::resolve(&args.resources, args.run.time_limit, output.started())?;
+    Ok(ProductRequest {
+        inputs: input_request(&args.product),
+        output: destination,
+        resources: resources(&settings)?,
+        overwrite: args.run.overwrite,
+        restart: args.run.restart,
+    })
+}
+
+pub(crate) fn input_request(args: &ProductArgs) -> InputRequest {
+    InputRequest {
+        a: args.a.clone(),
+        b: args.b.clone(),
+        transpose_a: args.transpose_a,
+        transpose_b: args.transpose_b,
+        dtype: args.dtype,
+    }
+}
+
+pub(crate) fn resources(settings: &Settings) -> Result<Resources, CliError> {
+    Ok(Resources {
+        memory_bytes: settings.memory_bytes,
+        n_threads: settings.n_threads,
+        n_workers: settings.n_workers,
+        simd: simd()?,
+    })
+}
+
+pub(crate) fn stop_switch(
+    resources: &crate::args::multiply::ResourceArgs,
+    time_limit: Option<std::time::Duration>,
+    output: &Output,
+) -> Result<StopSwitch, CliError> {
+    Ok(StopSwitch::with_deadline(Settings::resolve(resources, time_limit, output.started())?.deadline))
+}
+
+/// The best instruction set here, or the one that `TILEWORK_SIMD` names.
+fn simd() -> Result<Simd, CliError> {
+    let Ok(name) = std::env::var("TILEWORK_SIMD") else { return Ok(Simd::detect()) };
+    let simd: Simd = name.parse().map_err(|error| CliError::usage(format!("TILEWORK_SIMD: {error}")))?;
+    if simd.is_supported() {
+        Ok(simd)
+    } else {
+        Err(CliError::usage(format!("TILEWORK_SIMD: this processor has no {simd}")).with_next("unset TILEWORK_SIMD"))
+    }
+}
+
+/// Multiplies into a temporary file by the same way as any other product, and prints it.
+fn multiply_to_terminal(args: &MultiplyArgs, output: &Output) -> Result<(), CliError> {
+    if output.is_json() {
+        let error = CliError::usage("`-o -` prints the matrix, and --json prints JSON: they exclude each other");
+        return Err(error.with_next("write the product to a file with -o C.npy, or leave --json out"));
+    }
+    let folder = tempfile::tempdir()
+        .map_err(|error| CliError::new(Exit::JobFailed, format!("cannot make a temporary folder: {error}")))?;
+    let file = folder.path().join("C.npy");
+    let request = request(args, file.clone(), output)?;
+    let inputs = request.inputs.open(&RealDisk)?;
+    let (rows, cols) = (inputs.a.rows(), inputs.b.cols());
+    if rows.saturating_mul(cols) > PRINTED_ELEMENTS_MAX {
+        let error = CliError::usage(format!("the product is {rows} x {cols}: too large to print"));
+        return Err(error.with_next("write it to a file with -o C.npy"));
+    }
+    let stop = stop_switch(&args.resources, args.run.time_limit, output)?;
+    let quiet = Output::new(false, true, 0, output.started());
+    compute_and_report(&request, &stop, &quiet)?;
+    let product = MatrixSource::open(&RealDisk, &file)?;
+    match inputs.spec.dtype {
+        Dtype::F64 => print_matrix::<f64>(&product),
+        Dtype::F32 => print_matrix::<f32>(&product),
+    }
+}
+
+fn print_matrix<T: Scalar>(matrix: &MatrixSource) -> Result<(), CliError> {
+    let (rows, cols) = (matrix.info().rows, matrix.info().cols);
+    let mut values = vec![T::default(); (rows * cols) as usize];
+    matrix.read_block(0..rows, 0..cols, &mut values)?;
+    print(|out| format_text(out, &values, cols as usize))
+}

@@ -1,0 +1,76 @@
+//! `verify`: is C the product of A and B, and are its bytes what was committed?
+
+use crate::args::inspect::VerifyArgs;
+use crate::failure::{CliError, Exit};
+use crate::output::Output;
+use crate::product::certificate::{Verification, verify_output, verify_product};
+use crate::product::inputs::InputRequest;
+use serde_json::{Value, json};
+use std::io::{self, Write};
+use std::path::Path;
+use tilework_store::disk::RealDisk;
+
+/// Bad rows named at most.
+const ROWS_SHOWN_MAX: usize = 5;
+
+/// Runs the command.
+pub fn run(args: &VerifyArgs, output: &Output) -> Result<(), CliError> {
+    let (verification, c) = match &args.paths[..] {
+        [c] => (verify_output(&RealDisk, c)?, c),
+        [a, b, c] => {
+            let inputs = InputRequest {
+                a: a.clone(),
+                b: b.clone(),
+                transpose_a: args.transpose_a,
+                transpose_b: args.transpose_b,
+                dtype: None,
+            };
+            (verify_product(&RealDisk, &inputs, c)?, c)
+        }
+        _ => return Err(CliError::usage("verify takes A, B and C, or C alone").with_next("tilework verify A.npy B.npy C.npy")),
+    };
+    verification.notes.iter().for_each(|note| output.note(&format!("note: {note}")));
+    if verification.holds() {
+        return output.result(facts(&verification, "done"), |out| describe(out, &verification, c));
+    }
+    let error = CliError::new(Exit::CheckFailed, what_is_wrong(&verification, c))
+        .with_next(format!("compute it again: tilework multiply A B -o {} --overwrite", c.display()));
+    Err(error.with_facts(facts(&verification, "failed")))
+}
+
+fn facts(verification: &Verification, status: &str) -> Value {
+    let certificate = verification.certificate.as_ref();
+    json!({
+        "status": status,
+        "residual_max": certificate.map(|certificate| certificate.residual_max),
+        "residual_bound": certificate.map(|certificate| certificate.residual_bound),
+        "tiles_bad": verification.bad_tiles.len(),
+        "tiles_checked": verification.n_tiles_checked,
+        "notes": verification.notes,
+    })
+}
+
+fn describe(out: &mut dyn Write, verification: &Verification, c: &Path) -> io::Result<()> {
+    writeln!(out, "{}: verified", c.display())?;
+    if verification.n_tiles_checked > 0 {
+        writeln!(out, "  bytes    all {} tiles are what was committed", verification.n_tiles_checked)?;
+    }
+    if let Some(certificate) = &verification.certificate {
+        let (max, bound) = (certificate.residual_max, certificate.residual_bound);
+        writeln!(out, "  product  C·x = A·(B·x) in every row; largest residual {max:.1e}, bound {bound:.1e}")?;
+    }
+    Ok(())
+}
+
+fn what_is_wrong(verification: &Verification, c: &Path) -> String {
+    let mut text = format!("`{}` is wrong", c.display());
+    if verification.n_tiles_checked > 0 {
+        let tiles: Vec<String> = verification.bad_tiles.iter().take(ROWS_SHOWN_MAX).map(u64::to_string).collect();
+        text += &format!("; {} bad tiles: {}", verification.bad_tiles.len(), tiles.join(", "));
+    }
+    if let Some(certificate) = verification.certificate.as_ref().filter(|certificate| !certificate.holds()) {
+        let rows: Vec<String> = certificate.bad_rows.iter().take(ROWS_SHOWN_MAX).map(u64::to_string).collect();
+        text += &format!("; C·x differs from A·(B·x) in {} rows: {}", certificate.bad_rows.len(), rows.join(", "));
+    }
+    text
+}

@@ -1,0 +1,244 @@
+//! Every way a command can fail: the exit code, what happened, and the next step for the user.
+//!
+//! Errors of the crates below become a [`CliError`] here and nowhere else, so that one cause has one exit code.
+
+use serde_json::{Map, Value, json};
+use std::io;
+use std::path::Path;
+use tilework_core::failure::{Cause, Failure, StopCause};
+use tilework_runtime::folder::FolderError;
+use tilework_store::disk::is_disk_full;
+use tilework_store::matrix::{OpenMatrixError, ReadMatrixError};
+use tilework_store::npy::output::OutputError;
+
+/// How the program ends, unless it is done (0).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Bad input or usage.
+    Usage = 2,
+    /// Not enough memory or disk.
+    Resources = 3,
+    /// The job failed.
+    JobFailed = 4,
+    /// A verification or comparison failed.
+    CheckFailed = 5,
+    /// Stopped by the time limit; may be resumed.
+    TimeLimit = 75,
+    /// Interrupted; may be resumed.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The `status` in JSON.
+    pub fn status(self) -> &'static str {
+        match self {
+            Exit::TimeLimit | Exit::Interrupted => "stopped",
+            Exit::Usage | Exit::Resources | Exit::JobFailed | Exit::CheckFailed => "failed",
+        }
+    }
+}
+
+/// A failed command.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CliError {
+    /// How the program ends.
+    pub exit: Exit,
+    /// What happened and why, in lower case.
+    pub message: String,
+    /// What to do next: a command, or a sentence.
+    pub next: Option<String>,
+    /// Members that the JSON object has besides, for example the residual of a failed verification.
+    pub facts: Map<String, Value>,
+}
+
+impl CliError {
+    /// A failure without a next step.
+    pub fn new(exit: Exit, message: impl Into<String>) -> CliError {
+        CliError { exit, message: message.into(), next: None, facts: Map::new() }
+    }
+
+    /// Bad input or usage.
+    pub fn usage(message: impl Into<String>) -> CliError {
+        CliError::new(Exit::Usage, message)
+    }
+
+    /// A failed access to storage. `action` is what was tried, as a verb; the kind of error decides the exit code.
+    pub fn io(action: &str, path: &Path, error: &io::Error) -> CliError {
+        CliError::new(exit_of_io(error), format!("cannot {action} `{}`: {error}", path.display()))
+    }
+
+    /// The run was asked to stop. `message` says how far it is.
+    pub fn stopped(cause: StopCause, message: impl Into<String>) -> CliError {
+        let exit = match cause {
+            StopCause::Interrupted => Exit::Interrupted,
+            StopCause::TimeLimit => Exit::TimeLimit,
+        };
+        CliError::new(exit, message)
+    }
+
+    /// Says what to do next.
+    pub fn with_next(mut self, next: impl Into<String>) -> CliError {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// Adds the members of a JSON object; anything else is ignored.
+    pub fn with_facts(mut self, facts: Value) -> CliError {
+        if let Value::Object(facts) = facts {
+            self.facts.extend(facts);
+        }
+        self
+    }
+
+    /// The object that `--json` prints.
+    pub fn to_json(&self) -> Value {
+        let mut object = self.facts.clone();
+        object.insert("status".to_owned(), json!(self.exit.status()));
+        object.insert("error".to_owned(), json!(self.message));
+        object.insert("next".to_owned(), json!(self.next));
+        object.insert("exit_code".to_owned(), json!(self.exit.code()));
+        Value::Object(object)
+    }
+
+    /// The lines that people get on stderr.
+    pub fn to_human(&self) -> String {
+        match &self.next {
+            Some(next) => format!("error: {}\n  next: {next}\n", self.message),
+            None => format!("error: {}\n", self.message),
+        }
+    }
+}
+
+/// The caller can mend a wrong path or permission and a full disk; the rest is the storage's own trouble.
+fn exit_of_io(error: &io::Error) -> Exit {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        _ if is_disk_full(error) => Exit::Resources,
+        Kind::OutOfMemory => Exit::Resources,
+        Kind::NotFound
+        | Kind::PermissionDenied
+        | Kind::ReadOnlyFilesystem
+        | Kind::NotADirectory
+        | Kind::IsADirectory
+        | Kind::AlreadyExists
+        | Kind::InvalidFilename => Exit::Usage,
+        _ => Exit::JobFailed,
+    }
+}
+
+impl From<OpenMatrixError> for CliError {
+    fn from(error: OpenMatrixError) -> CliError {
+        let failure = CliError::usage(error.to_string());
+        match error {
+            OpenMatrixError::Missing { path } => match suggestion(&path) {
+                Some(name) => failure.with_next(format!("did you mean `{name}`?")),
+                None => failure.with_next("check the path"),
+            },
+            OpenMatrixError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                failure.with_next("make the file readable, for example with `chmod u+r`")
+            }
+            _ => failure,
+        }
+    }
+}
+
+/// The same name with the ending that was forgotten.
+fn suggestion(path: &Path) -> Option<String> {
+    let with_ending = |ending: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        name
+    };
+    let names = [".npy", ".csv", ".txt"].map(with_ending);
+    let found = names.into_iter().find(|name| Path::new(name).is_file())?;
+    Some(found.to_string_lossy().into_owned())
+}
+
+impl From<ReadMatrixError> for CliError {
+    fn from(error: ReadMatrixError) -> CliError {
+        let exit = match &error {
+            ReadMatrixError::Changed { .. } => Exit::Usage,
+            ReadMatrixError::Io { .. } => Exit::JobFailed,
+        };
+        CliError::new(exit, error.to_string())
+    }
+}
+
+impl From<OutputError> for CliError {
+    fn from(error: OutputError) -> CliError {
+        let exit = match &error {
+            OutputError::DiskFull { .. } => Exit::Resources,
+            OutputError::Io { source, .. } => exit_of_io(source),
+            OutputError::Foreign { .. } | OutputError::TooLarge { .. } => Exit::Usage,
+        };
+        let failure = CliError::new(exit, error.to_string());
+        match error {
+            OutputError::DiskFull { .. } => failure.with_next("free some space, or write to another disk"),
+            _ => failure,
+        }
+    }
+}
+
+impl From<FolderError> for CliError {
+    fn from(error: FolderError) -> CliError {
+        let exit = match &error {
+            FolderError::Busy { .. } => Exit::Usage,
+            FolderError::Io { source, .. } => exit_of_io(source),
+        };
+        CliError::new(exit, error.to_string())
+    }
+}
+
+impl From<Failure> for CliError {
+    fn from(failure: Failure) -> CliError {
+        let exit = match failure.cause {
+            Cause::DiskFull | Cause::OutOfMemory => Exit::Resources,
+            Cause::InputChanged => Exit::Usage,
+            Cause::Cancelled => Exit::Interrupted,
+            Cause::Storage | Cause::Check | Cause::Panic | Cause::Job => Exit::JobFailed,
+        };
+        CliError::new(exit, failure.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_the_facts_and_the_failure() {
+        let error = CliError::new(Exit::CheckFailed, "tile 3 is wrong")
+            .with_next("tilework multiply A B -o C --overwrite")
+            .with_facts(json!({"status": "done", "tiles_bad": 1}));
+        let expected = json!({
+            "status": "failed", "error": "tile 3 is wrong", "exit_code": 5, "tiles_bad": 1,
+            "next": "tilework multiply A B -o C --overwrite",
+        });
+        assert_eq!(error.to_json(), expected);
+        assert_eq!(
+            error.to_human(),
+            "error: tile 3 is wrong\n  next: tilework multiply A B -o C --overwrite\n"
+        );
+    }
+
+    #[test]
+    fn the_kind_of_an_io_error_decides_the_exit_code() {
+        let exit = |kind: io::ErrorKind| CliError::io("write", Path::new("C.npy"), &kind.into()).exit;
+        assert_eq!(exit(io::ErrorKind::StorageFull), Exit::Resources);
+        assert_eq!(exit(io::ErrorKind::PermissionDenied), Exit::Usage);
+        assert_eq!(exit(io::ErrorKind::Other), Exit::JobFailed);
+    }
+
+    #[test]
+    fn a_stop_is_told_apart_from_a_failure() {
+        let stopped = CliError::stopped(StopCause::TimeLimit, "7 of 9 tasks are done");
+        assert_eq!(stopped.to_json()["status"], "stopped");
+        assert_eq!(stopped.exit.code(), 75);
+        assert_eq!(CliError::from(Failure::cancelled()).exit, Exit::Interrupted);
+    }
+}

@@ -1,0 +1,205 @@
+//! `verify`: the certificate C·x = A·(B·x) for a file, and every tile's checksum where the journal has it.
+
+use super::inputs::InputRequest;
+use super::request::{Description, usage};
+use crate::failure::CliError;
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use tilework_core::failure::Failure;
+use tilework_core::ids::TaskIdx;
+use tilework_linalg::certify::{Certificate, Claim, Product, certify};
+use tilework_linalg::multiply::tile_crc;
+use tilework_linalg::operand::read_failure;
+use tilework_linalg::tiles::Grid;
+use tilework_linalg::{Number, Operand};
+use tilework_runtime::FolderState;
+use tilework_store::disk::Disk;
+use tilework_store::element_type::{Dtype, ElementType};
+use tilework_store::journal::{JobFiles, Recovered};
+use tilework_store::matrix::MatrixSource;
+use tilework_store::npy::output::NpyOutput;
+
+/// Elements read at a time.
+const READ_LEN: usize = 1 << 20;
+
+/// What a verification found.
+#[derive(Debug, Clone)]
+pub struct Verification {
+    /// The end-to-end certificate; `None` if the inputs are not there any more.
+    pub certificate: Option<Certificate>,
+    /// Tiles whose bytes are not what was committed, or whose rows fail the certificate. Without a journal the whole
+    /// output counts as one tile.
+    pub bad_tiles: BTreeSet<u64>,
+    /// Tiles compared with their committed checksums.
+    pub n_tiles_checked: u64,
+    /// What could not be checked, and why.
+    pub notes: Vec<String>,
+}
+
+impl Verification {
+    /// Whether everything that was checked is right.
+    pub fn holds(&self) -> bool {
+        self.bad_tiles.is_empty() && self.certificate.as_ref().is_none_or(Certificate::holds)
+    }
+}
+
+/// Verifies that `c` is the product of `inputs`.
+pub fn verify_product(disk: &dyn Disk, inputs: &InputRequest, c: &Path) -> Result<Verification, CliError> {
+    let product = MatrixSource::open(disk, c)?;
+    let dtype = match product.info().element {
+        ElementType::F32 => Dtype::F32,
+        _ => Dtype::F64,
+    };
+    let inputs = InputRequest { dtype: Some(dtype), ..inputs.clone() }.open(disk)?;
+    let (rows, cols) = (product.info().rows, product.info().cols);
+    if (inputs.a.rows(), inputs.b.cols()) != (rows, cols) {
+        return Err(usage(
+            format!(
+                "`{}` is {rows} x {cols}, but the product would be {} x {}",
+                c.display(),
+                inputs.a.rows(),
+                inputs.b.cols()
+            ),
+            "check the order of the three files: tilework verify A.npy B.npy C.npy".into(),
+        ));
+    }
+    let certificate = match dtype {
+        Dtype::F64 => certify_file::<f64>(&inputs.a, &inputs.b, &product),
+        Dtype::F32 => certify_file::<f32>(&inputs.a, &inputs.b, &product),
+    }?;
+    let bad_tiles = if certificate.holds() { BTreeSet::new() } else { BTreeSet::from([0]) };
+    Ok(Verification { certificate: Some(certificate), bad_tiles, n_tiles_checked: 0, notes: Vec::new() })
+}
+
+/// Verifies a finished output of ours by its journal: every tile's bytes, and the product if the inputs are still there.
+pub fn verify_output(disk: &dyn Disk, c: &Path) -> Result<Verification, CliError> {
+    let recovered = match tilework_runtime::folder::inspect(disk, &JobFiles::beside(c))? {
+        FolderState::Finished(recovered) => recovered,
+        FolderState::Unfinished(_) => {
+            return Err(usage(
+                format!("`{}` is unfinished", c.display()),
+                format!("finish it first: tilework resume {}", c.display()),
+            ));
+        }
+        FolderState::Empty if !disk.stat(c).is_ok_and(|stat| stat.is_some()) => {
+            return Err(usage(format!("`{}` does not exist", c.display()), "check the path".into()));
+        }
+        FolderState::Empty => {
+            return Err(usage(
+                format!("`{}` has no journal beside it", c.display()),
+                format!("name the inputs too: tilework verify A.npy B.npy {}", c.display()),
+            ));
+        }
+    };
+    let description = description(&recovered)?;
+    let grid = description.plan.grid;
+    let bad_tiles = match description.spec.dtype {
+        Dtype::F64 => tiles_with_other_bytes::<f64>(disk, c, &grid, &recovered),
+        Dtype::F32 => tiles_with_other_bytes::<f32>(disk, c, &grid, &recovered),
+    }?;
+    let n_tiles_checked = recovered.commits.len() as u64;
+    let mut verification = Verification { certificate: None, bad_tiles, n_tiles_checked, notes: Vec::new() };
+    certify_with_stored_inputs(disk, c, &description, &mut verification)?;
+    Ok(verification)
+}
+
+fn certify_with_stored_inputs(
+    disk: &dyn Disk,
+    c: &Path,
+    description: &Description,
+    verification: &mut Verification,
+) -> Result<(), CliError> {
+    let paths: Vec<PathBuf> = description.inputs.iter().map(|input| PathBuf::from(&input.path)).collect();
+    let [a, b] = &paths[..] else { return Ok(()) };
+    let inputs = InputRequest {
+        a: a.clone(),
+        b: b.clone(),
+        transpose_a: description.spec.transpose_a,
+        transpose_b: description.spec.transpose_b,
+        dtype: Some(description.spec.dtype),
+    };
+    for (path, stored) in paths.iter().zip(&description.inputs) {
+        let unchanged = MatrixSource::open(disk, path).ok().and_then(|source| source.identity().ok());
+        let unchanged = unchanged.filter(|now| {
+            !matches!(stored.difference(now), tilework_store::identity::IdentityDifference::Changed { .. })
+        });
+        if unchanged.is_none() {
+            verification.notes.push(format!("the input `{}` is gone or changed: only the bytes of C were checked", path.display()));
+            return Ok(());
+        }
+    }
+    let certified = verify_product(disk, &inputs, c)?;
+    if let Some(certificate) = &certified.certificate {
+        let grid = &description.plan.grid;
+        verification.bad_tiles.extend(certificate.bad_rows.iter().flat_map(|row| bad_tiles_of_row(grid, *row, &verification.bad_tiles)));
+    }
+    verification.certificate = certified.certificate;
+    Ok(())
+}
+
+/// A bad row names its tiles, unless the checksums already tell which one it is.
+fn bad_tiles_of_row(grid: &Grid, row: u64, known: &BTreeSet<u64>) -> Vec<u64> {
+    let tasks = grid.tasks_of_row(row);
+    if tasks.clone().any(|task| known.contains(&task)) { Vec::new() } else { tasks.collect() }
+}
+
+fn description(recovered: &Recovered) -> Result<Description, CliError> {
+    Description::from_text(recovered.job_text.as_deref().unwrap_or_default()).map_err(|error| {
+        usage(format!("the journal is of another version: {error}"), "name the inputs too: tilework verify A B C".into())
+    })
+}
+
+fn tiles_with_other_bytes<T: Number>(
+    disk: &dyn Disk,
+    c: &Path,
+    grid: &Grid,
+    recovered: &Recovered,
+) -> Result<BTreeSet<u64>, CliError> {
+    let output = NpyOutput::open_existing(disk, c, grid.m, grid.n, T::DTYPE)?;
+    let mut buffer = vec![T::ZERO; READ_LEN];
+    let mut bad = BTreeSet::new();
+    for commit in recovered.commits.values() {
+        let task = commit.attempt.task;
+        if tile_crc(&output, &grid.tile(task), &mut buffer)? != commit.crc32c {
+            bad.insert(task.0);
+        }
+    }
+    let committed = |task: &u64| recovered.commits.keys().any(|(_, known)| *known == TaskIdx(*task));
+    bad.extend((0..grid.n_tiles()).filter(|task| !committed(task)));
+    Ok(bad)
+}
+
+fn certify_file<T: Number>(a: &Operand, b: &Operand, product: &MatrixSource) -> Result<Certificate, CliError> {
+    let claim = Claim { a, b, rows: 0..a.rows(), cols: 0..b.cols(), seed: unpredictable_seed() };
+    let mut buffer = vec![T::ZERO; READ_LEN];
+    Ok(certify(&claim, &StoredProduct(product), &mut buffer)?)
+}
+
+/// A matrix file as a product to be certified.
+struct StoredProduct<'a>(&'a MatrixSource);
+
+impl<T: Number> Product<T> for StoredProduct<'_> {
+    fn read(&self, rows: Range<u64>, cols: Range<u64>, out: &mut [T]) -> Result<(), Failure> {
+        let (n_rows, n_cols) = ((rows.end - rows.start) as usize, (cols.end - cols.start) as usize);
+        let out = &mut out[..n_rows * n_cols];
+        let (row_stride, col_stride) = self.0.read_block(rows, cols, out).map_err(read_failure)?;
+        if col_stride != 1 && n_cols > 1 {
+            let stored = out.to_vec();
+            for (at, element) in out.iter_mut().enumerate() {
+                *element = stored[at / n_cols * row_stride + at % n_cols * col_stride];
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Another x at each verification, so that no result can be made to fit it: the standard library's hash keys are random.
+fn unpredictable_seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    for chunk in seed.chunks_mut(8) {
+        chunk.copy_from_slice(&RandomState::new().hash_one(0).to_le_bytes());
+    }
+    seed
+}

@@ -1,0 +1,141 @@
+//! What is told about a plan and a finished product: the same names in both, for people and as JSON.
+
+use super::inputs::Inputs;
+use serde_json::{Value, json};
+use std::io::{self, Write};
+use tilework_linalg::Plan;
+use tilework_store::element_type::Dtype;
+use tilework_store::npy::header::npy_len;
+
+/// A finished product.
+#[derive(Debug, Clone)]
+pub struct ProductReport {
+    /// Kind of job.
+    pub job: &'static str,
+    /// What was computed in.
+    pub dtype: Dtype,
+    /// From process start to the durable rename.
+    pub seconds: f64,
+    /// Tasks committed by this process.
+    pub n_tasks_run: u64,
+    /// Tasks kept from earlier runs.
+    pub n_tasks_resumed: u64,
+    /// Attempts that had to be made again.
+    pub n_retries: u64,
+    /// Bytes read by this process.
+    pub bytes_read: u64,
+    /// Bytes of output written by this process.
+    pub bytes_written: u64,
+    /// Largest resident memory of this process.
+    pub memory_peak_bytes: u64,
+    /// Largest residual of all tiles.
+    pub residual_max: f64,
+    /// What it was held against.
+    pub residual_bound: f64,
+    /// The plan.
+    pub plan: Plan,
+}
+
+/// Largest resident memory of this process so far; 0 if the system does not tell.
+pub fn memory_peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+}
+
+fn flops(plan: &Plan) -> f64 {
+    2.0 * plan.grid.m as f64 * plan.grid.n as f64 * plan.k as f64
+}
+
+impl ProductReport {
+    /// Sustained rate of the work that this process did.
+    pub fn gflops(&self) -> f64 {
+        let n_tasks = self.plan.grid.n_tiles().max(1) as f64;
+        flops(&self.plan) * (self.n_tasks_run as f64 / n_tasks) / self.seconds / 1e9
+    }
+
+    /// As JSON.
+    pub fn to_json(&self) -> Value {
+        let grid = &self.plan.grid;
+        json!({
+            "job": self.job,
+            "status": "done",
+            "m": grid.m,
+            "n": grid.n,
+            "k": self.plan.k,
+            "dtype": self.dtype.to_string(),
+            "seconds": self.seconds,
+            "gflops": self.gflops(),
+            "tasks": grid.n_tiles(),
+            "tasks_run": self.n_tasks_run,
+            "tasks_resumed": self.n_tasks_resumed,
+            "retries": self.n_retries,
+            "bytes_read": self.bytes_read,
+            "bytes_written": self.bytes_written,
+            "bytes_bound": self.plan.bytes_bound,
+            "memory_planned_bytes": self.plan.memory_planned_bytes,
+            "memory_peak_bytes": self.memory_peak_bytes,
+            "residual_max": self.residual_max,
+            "residual_bound": self.residual_bound,
+        })
+    }
+
+    /// For people.
+    pub fn write(&self, out: &mut dyn Write, output: &str) -> io::Result<()> {
+        let grid = &self.plan.grid;
+        writeln!(out, "{output}: {} x {} {}, done in {:.2} s ({:.1} GF/s)", grid.m, grid.n, self.dtype, self.seconds, self.gflops())?;
+        let resumed = if self.n_tasks_resumed > 0 { format!(", {} kept from before", self.n_tasks_resumed) } else { String::new() };
+        let retries = if self.n_retries > 0 { format!(", {} retried", self.n_retries) } else { String::new() };
+        writeln!(out, "  tasks    {} run{resumed}{retries}", self.n_tasks_run)?;
+        writeln!(out, "  checked  every tile; largest residual {:.1e}, bound {:.1e}", self.residual_max, self.residual_bound)?;
+        writeln!(out, "  memory   {} peak of {} planned", mib(self.memory_peak_bytes), mib(self.plan.memory_planned_bytes))?;
+        writeln!(out, "  moved    {} read, {} written", mib(self.bytes_read), mib(self.bytes_written))
+    }
+}
+
+/// A plan as JSON, with the report's names for what it predicts.
+pub fn plan_json(plan: &Plan, inputs: &Inputs) -> Value {
+    let moved = (plan.bytes_read + plan.bytes_written) as f64;
+    json!({
+        "job": "multiply",
+        "status": "planned",
+        "m": plan.grid.m,
+        "n": plan.grid.n,
+        "k": plan.k,
+        "dtype": inputs.spec.dtype.to_string(),
+        "seconds": plan.seconds,
+        "gflops": flops(plan) / plan.seconds / 1e9,
+        "tasks": plan.grid.n_tiles(),
+        "tile_rows": plan.grid.tile_rows_max(),
+        "tile_cols": plan.grid.tile_cols_max(),
+        "bytes_read": plan.bytes_read,
+        "bytes_written": plan.bytes_written,
+        "bytes_bound": plan.bytes_bound,
+        "bytes_ratio": moved / plan.bytes_bound,
+        "memory_planned_bytes": plan.memory_planned_bytes,
+        "disk_bytes": npy_len(plan.grid.m, plan.grid.n, inputs.spec.dtype),
+    })
+}
+
+/// A plan for people.
+pub fn write_plan(out: &mut dyn Write, plan: &Plan, inputs: &Inputs) -> io::Result<()> {
+    let grid = &plan.grid;
+    let moved = (plan.bytes_read + plan.bytes_written) as f64;
+    writeln!(out, "plan: C ({} x {}) = A ({} x {}) · B ({} x {}), {}", grid.m, grid.n, grid.m, plan.k, plan.k, grid.n, inputs.spec.dtype)?;
+    writeln!(out, "  tiles    {} of up to {} x {}, one task each", grid.n_tiles(), grid.tile_rows_max(), grid.tile_cols_max())?;
+    writeln!(out, "  memory   {} at most, the whole process", mib(plan.memory_planned_bytes))?;
+    let ratio = moved / plan.bytes_bound.max(1.0);
+    writeln!(
+        out,
+        "  moves    {} read, {} written: {ratio:.2} times the least that this memory allows",
+        mib(plan.bytes_read),
+        mib(plan.bytes_written)
+    )?;
+    writeln!(out, "  disk     {} for the output", mib(npy_len(grid.m, grid.n, inputs.spec.dtype)))?;
+    writeln!(out, "  time     about {:.1} s", plan.seconds)
+}
+
+/// Bytes in the unit that fits.
+fn mib(bytes: u64) -> String {
+    crate::human::bytes(bytes)
+}

@@ -1,0 +1,267 @@
+//! What is asked, held against what stands at the output: start afresh, go on, or refuse and say why.
+
+use super::inputs::{InputRequest, Inputs};
+use crate::failure::{CliError, Exit};
+use std::path::{Path, PathBuf};
+use tilework_kernel::Simd;
+use tilework_linalg::multiply::{KIND, NUMERICS_VERSION, VERSION};
+use tilework_linalg::plan::StoredPlan;
+use tilework_linalg::{MultiplySpec, Number, Plan, PlanError, PlanRequest};
+use tilework_runtime::description::{FORMAT_VERSION, InputsDifference};
+use tilework_runtime::{FolderState, JobDescription};
+use tilework_store::disk::{Disk, FileStat, parent_dir};
+use tilework_store::journal::{JobFiles, Recovered};
+use tilework_store::npy::header::npy_len;
+
+/// A stored product.
+pub type Description = JobDescription<MultiplySpec, StoredPlan>;
+
+/// What the process may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Resources {
+    /// The whole process's memory.
+    pub memory_bytes: u64,
+    /// Threads of all workers together.
+    pub n_threads: usize,
+    /// Workers in the process.
+    pub n_workers: usize,
+    /// Instruction set.
+    pub simd: Simd,
+}
+
+/// A product to be computed.
+#[derive(Debug, Clone)]
+pub struct ProductRequest {
+    /// The matrices.
+    pub inputs: InputRequest,
+    /// C.
+    pub output: PathBuf,
+    /// With what.
+    pub resources: Resources,
+    /// A finished C may be replaced.
+    pub overwrite: bool,
+    /// An unfinished C is discarded.
+    pub restart: bool,
+}
+
+/// What to do, decided from the journal.
+#[derive(Debug)]
+pub enum Course {
+    /// Nothing usable is there.
+    Fresh,
+    /// Go on with the stored job.
+    Resume(Box<Description>),
+}
+
+impl Resources {
+    /// Plans the product of `inputs`, on a given grid or a new one.
+    pub fn plan<T: Number>(&self, inputs: &Inputs, stored: Option<&Description>) -> Result<Plan, CliError> {
+        let request = PlanRequest {
+            a: &inputs.a,
+            b: &inputs.b,
+            memory_bytes: self.memory_bytes,
+            n_threads: self.n_threads,
+            n_workers: self.n_workers,
+            simd: self.simd,
+        };
+        let plan = match stored {
+            Some(description) => request.plan_grid::<T>(description.plan.grid),
+            None => request.plan::<T>(),
+        };
+        plan.map_err(|PlanError::TooLittleMemory { memory_bytes, smallest_bytes }| {
+            let mib = |bytes: u64| format!("{}MiB", bytes.div_ceil(1 << 20));
+            let tiles = if stored.is_some() { "the stored tiles of the unfinished output need" } else { "this needs" };
+            let (allowed, smallest) = (mib(memory_bytes), mib(smallest_bytes));
+            CliError::new(Exit::Resources, format!("{allowed} of memory are too few: {tiles} {smallest}"))
+                .with_next(format!("allow it: --memory {smallest}"))
+        })
+    }
+}
+
+impl ProductRequest {
+    /// Refuses outputs that can't be, before anything is created.
+    pub fn check_output(&self, disk: &dyn Disk, inputs: &Inputs) -> Result<(), CliError> {
+        let output = &self.output;
+        let parent = parent_dir(output);
+        match stat(disk, parent)? {
+            None => {
+                return Err(usage(
+                    format!("the folder `{}` of the output does not exist", parent.display()),
+                    format!("make it: mkdir -p {}", parent.display()),
+                ));
+            }
+            Some(stat) if !stat.is_dir => {
+                return Err(usage(format!("`{}` is not a folder", parent.display()), "choose another output with -o".into()));
+            }
+            Some(_) => {}
+        }
+        let Some(existing) = stat(disk, output)? else { return Ok(()) };
+        if !existing.is_file {
+            return Err(usage(
+                format!("`{}` exists and is not a file", output.display()),
+                "choose another output with -o".into(),
+            ));
+        }
+        for input in [&inputs.a, &inputs.b] {
+            let path = &input.source().info().path;
+            if stat(disk, path)?.is_some_and(|stat| (stat.device, stat.inode) == (existing.device, existing.inode)) {
+                return Err(usage(
+                    format!("the output `{}` is the input `{}`", output.display(), path.display()),
+                    "choose another output with -o".into(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides what to do about what stands at the output.
+    pub fn course(&self, state: &FolderState, disk: &dyn Disk, inputs: &Inputs, notes: &mut Vec<String>) -> Result<Course, CliError> {
+        let output = self.output.display();
+        let unfinished = match state {
+            FolderState::Unfinished(recovered) => self.stored(recovered)?,
+            FolderState::Empty | FolderState::Finished(_) => None,
+        };
+        if let Some(description) = unfinished.filter(|_| !self.restart) {
+            self.check_same_job(&description, inputs, notes)?;
+            return Ok(Course::Resume(Box::new(description)));
+        }
+        if stat(disk, &self.output)?.is_some() && !self.overwrite {
+            return Err(usage(
+                format!("`{output}` exists"),
+                format!("add --overwrite to replace it (it is kept until the new one is complete), or check it: tilework verify {output}"),
+            ));
+        }
+        Ok(Course::Fresh)
+    }
+
+    /// The description of an unfinished job; `None` if the journal has no commits worth keeping and no readable description.
+    fn stored(&self, recovered: &Recovered) -> Result<Option<Description>, CliError> {
+        let Some(text) = &recovered.job_text else { return Ok(None) };
+        match Description::from_text(text) {
+            Ok(description) => Ok(Some(description)),
+            Err(_) if self.restart => Ok(None),
+            Err(error) => {
+                let message = format!("the unfinished `{}` was started by another version: {error}", self.output.display());
+                Err(usage(message, "discard it with --restart, or finish it with the version that began it".into()))
+            }
+        }
+    }
+
+    /// Refuses to go on with a job that is not the one asked for.
+    fn check_same_job(&self, stored: &Description, inputs: &Inputs, notes: &mut Vec<String>) -> Result<(), CliError> {
+        let mut differences = Vec::new();
+        let mut differ = |what: &str, stored: String, now: String| {
+            if stored != now {
+                differences.push(format!("{what} was {stored}, now {now}"));
+            }
+        };
+        differ("the kind of job", stored.kind.clone(), KIND.to_owned());
+        differ("the job's version", stored.version.to_string(), VERSION.to_string());
+        differ("the format version", stored.format_version.to_string(), FORMAT_VERSION.to_string());
+        differ("the numerics version", stored.numerics_version.to_string(), NUMERICS_VERSION.to_string());
+        differ("the dtype", stored.spec.dtype.to_string(), inputs.spec.dtype.to_string());
+        differ("--transpose-a", stored.spec.transpose_a.to_string(), inputs.spec.transpose_a.to_string());
+        differ("--transpose-b", stored.spec.transpose_b.to_string(), inputs.spec.transpose_b.to_string());
+        match stored.compare_inputs(&inputs.identities()?) {
+            InputsDifference::Same => {}
+            InputsDifference::Touched(paths) => {
+                notes.extend(paths.iter().map(|path| format!("`{path}` was touched, but its contents are the same")));
+            }
+            InputsDifference::Changed(changes) => differences.extend(changes),
+        }
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let output = self.output.display();
+        Err(usage(
+            format!("`{output}` is unfinished, and this is not the same job: {}", differences.join("; ")),
+            format!("discard it with --restart, or finish it first: tilework resume {output}"),
+        ))
+    }
+
+    /// Refuses an output that the disk has no room for; `present_bytes` of it are there already.
+    pub fn check_disk(&self, disk: &dyn Disk, plan: &Plan, inputs: &Inputs) -> Result<(), CliError> {
+        let needed = npy_len(plan.grid.m, plan.grid.n, inputs.spec.dtype);
+        let present = stat(disk, &JobFiles::beside(&self.output).partial())?.map_or(0, |stat| stat.len);
+        let parent = parent_dir(&self.output);
+        let free = disk.free_bytes(parent).map_err(|error| CliError::io("see the free space of", parent, &error))?;
+        if needed.saturating_sub(present) <= free {
+            return Ok(());
+        }
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let message = format!(
+            "no room for `{}`: it needs {} MiB, {} MiB are free, {} MiB are missing",
+            self.output.display(),
+            mib(needed),
+            mib(free),
+            mib(needed - present - free),
+        );
+        Err(CliError::new(Exit::Resources, message).with_next("make room, or choose an output on another disk with -o"))
+    }
+}
+
+/// A fresh description of the product.
+pub fn describe(inputs: &Inputs, plan: &Plan) -> Result<Description, CliError> {
+    Ok(Description {
+        format_version: FORMAT_VERSION,
+        kind: KIND.to_owned(),
+        version: VERSION,
+        numerics_version: NUMERICS_VERSION,
+        spec: inputs.spec,
+        plan: StoredPlan { grid: plan.grid },
+        inputs: inputs.identities()?,
+    })
+}
+
+/// The request that goes on with what a journal describes.
+pub fn resume_request(
+    disk: &dyn Disk,
+    output: &Path,
+    resources: Resources,
+) -> Result<ProductRequest, CliError> {
+    let state = tilework_runtime::folder::inspect(disk, &JobFiles::beside(output))?;
+    let recovered = match state {
+        FolderState::Unfinished(recovered) => recovered,
+        FolderState::Finished(_) => {
+            return Err(usage(
+                format!("`{}` is finished: nothing is left to resume", output.display()),
+                format!("check it: tilework verify {}", output.display()),
+            ));
+        }
+        FolderState::Empty => {
+            return Err(usage(
+                format!("there is no unfinished job at `{}`", output.display()),
+                format!("start one: tilework multiply A.npy B.npy -o {}", output.display()),
+            ));
+        }
+    };
+    let text = recovered.job_text.unwrap_or_default();
+    let description = Description::from_text(&text).map_err(|error| {
+        usage(
+            format!("the unfinished `{}` was started by another version: {error}", output.display()),
+            "finish it with the version that began it, or start again with `multiply ... --restart`".into(),
+        )
+    })?;
+    let path = |i: usize| description.inputs.get(i).map(|input| PathBuf::from(&input.path)).unwrap_or_default();
+    Ok(ProductRequest {
+        inputs: InputRequest {
+            a: path(0),
+            b: path(1),
+            transpose_a: description.spec.transpose_a,
+            transpose_b: description.spec.transpose_b,
+            dtype: Some(description.spec.dtype),
+        },
+        output: output.to_path_buf(),
+        resources,
+        overwrite: true,
+        restart: false,
+    })
+}
+
+pub(crate) fn usage(message: String, next: String) -> CliError {
+    CliError::usage(message).with_next(next)
+}
+
+fn stat(disk: &dyn Disk, path: &Path) -> Result<Option<FileStat>, CliError> {
+    disk.stat(path).map_err(|error| CliError::io("look at", path, &error))
+}

@@ -1,0 +1,198 @@
+//! From request to report.
+
+use super::inputs::Inputs;
+use super::report::ProductReport;
+use super::request::{Course, Description, ProductRequest, describe};
+use crate::failure::{CliError, Exit};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
+use tilework_linalg::multiply::{KIND, MultiplySettings};
+use tilework_linalg::{Multiply, Number, Plan};
+use tilework_runtime::{JobFolder, Observer, RunOptions, RunReport, StopSwitch, run};
+use tilework_store::disk::Disk;
+use tilework_store::element_type::Dtype;
+use tilework_store::journal::{JobFiles, Recovered};
+
+/// What a run is told, and tells, while it goes on.
+pub trait Audience {
+    /// The plan is made; work begins. `n_committed` tasks are kept from earlier runs.
+    fn on_plan(&self, plan: &Plan, inputs: &Inputs, n_committed: u64);
+    /// Something worth knowing.
+    fn on_note(&self, note: &str);
+    /// Who watches the run.
+    fn observer(&self) -> &dyn Observer;
+}
+
+/// Computes the product.
+///
+/// `started` is when the process began; seconds are counted from there.
+pub fn compute(
+    disk: &Arc<dyn Disk>,
+    request: &ProductRequest,
+    stop: &StopSwitch,
+    audience: &dyn Audience,
+    started: Instant,
+) -> Result<ProductReport, CliError> {
+    let inputs = request.inputs.open(&**disk)?;
+    inputs.notes.iter().for_each(|note| audience.on_note(note));
+    request.check_output(&**disk, &inputs)?;
+    match inputs.spec.dtype {
+        Dtype::F64 => compute_as::<f64>(disk, request, inputs, stop, audience, started),
+        Dtype::F32 => compute_as::<f32>(disk, request, inputs, stop, audience, started),
+    }
+}
+
+fn compute_as<T: Number>(
+    disk: &Arc<dyn Disk>,
+    request: &ProductRequest,
+    inputs: Inputs,
+    stop: &StopSwitch,
+    audience: &dyn Audience,
+    started: Instant,
+) -> Result<ProductReport, CliError> {
+    // Everything that can be refused is refused before the folder exists; then the same again under the lock.
+    let mut notes = Vec::new();
+    let state = tilework_runtime::folder::inspect(&**disk, &JobFiles::beside(&request.output))?;
+    let course = request.course(&state, &**disk, &inputs, &mut notes)?;
+    request.check_disk(&**disk, &plan_of::<T>(request, &inputs, &course)?, &inputs)?;
+    let mut folder = JobFolder::open(Arc::clone(disk), &request.output)?;
+    let course = request.course(folder.state(), &**disk, &inputs, &mut Vec::new())?;
+    let plan = plan_of::<T>(request, &inputs, &course)?;
+    let description = match course {
+        Course::Fresh => {
+            folder.discard()?;
+            describe(&inputs, &plan)?
+        }
+        Course::Resume(description) => *description,
+    };
+    notes.iter().for_each(|note| audience.on_note(note));
+    audience.on_plan(&plan, &inputs, folder.n_committed());
+    let outcome = run_job::<T>(disk, request, &inputs, &folder, &plan, &description, stop, audience);
+    match outcome.run.end {
+        JobEnd::Done => Ok(outcome.report(plan, inputs.spec.dtype, started)),
+        JobEnd::Stopped(cause) => Err(stopped(cause, &request.output, folder_after(disk, request))),
+        JobEnd::Failed(failure) => {
+            if outcome.run.n_tasks_run == 0 && failure.cause == Cause::DiskFull {
+                folder.abandon();
+            }
+            Err(failed(&failure, &request.output))
+        }
+    }
+}
+
+fn plan_of<T: Number>(request: &ProductRequest, inputs: &Inputs, course: &Course) -> Result<Plan, CliError> {
+    let stored = match course {
+        Course::Fresh => None,
+        Course::Resume(description) => Some(&**description),
+    };
+    request.resources.plan::<T>(inputs, stored)
+}
+
+/// Largest residual relative to its bound over all commits of a job.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Residuals {
+    pub(crate) max: f64,
+    pub(crate) bound: f64,
+}
+
+impl Residuals {
+    pub(crate) fn of(recovered: &Recovered) -> Residuals {
+        let share = |residuals: &Residuals| if residuals.bound > 0.0 { residuals.max / residuals.bound } else { -1.0 };
+        let commits = recovered.commits.values().map(|commit| Residuals { max: commit.residual, bound: commit.residual_bound });
+        commits.max_by(|one, two| share(one).total_cmp(&share(two))).unwrap_or_default()
+    }
+}
+
+/// What a run leaves to be told.
+struct Outcome {
+    run: RunReport,
+    residuals: Residuals,
+    bytes_read: u64,
+    bytes_written: u64,
+}
+
+#[expect(clippy::too_many_arguments, reason = "the one place where all parts of a run meet")]
+fn run_job<T: Number>(
+    disk: &Arc<dyn Disk>,
+    request: &ProductRequest,
+    inputs: &Inputs,
+    folder: &JobFolder,
+    plan: &Plan,
+    description: &Description,
+    stop: &StopSwitch,
+    audience: &dyn Audience,
+) -> Outcome {
+    let settings = MultiplySettings {
+        plan: plan.clone(),
+        simd: request.resources.simd,
+        job: description.id(),
+        partial: folder.files().partial(),
+        identities: description.inputs.clone(),
+    };
+    let job = Multiply::<T>::new(Arc::clone(disk), inputs.a.clone(), inputs.b.clone(), settings);
+    let options = RunOptions { n_workers: request.resources.n_workers as u32, stop: stop.clone() };
+    let residuals = Mutex::new(Residuals::default());
+    let report = |recovered: &Recovered| {
+        let found = Residuals::of(recovered);
+        *residuals.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        let report = serde_json::json!({ "residual_max": found.max, "residual_bound": found.bound });
+        report.to_string().into_bytes()
+    };
+    let run = run(&job, &description.to_text(), folder, &options, audience.observer(), &report);
+    Outcome {
+        run,
+        residuals: residuals.into_inner().unwrap_or_else(PoisonError::into_inner),
+        bytes_read: inputs.bytes_read(),
+        bytes_written: job.bytes_written(),
+    }
+}
+
+impl Outcome {
+    fn report(&self, plan: Plan, dtype: Dtype, started: Instant) -> ProductReport {
+        ProductReport {
+            job: KIND,
+            dtype,
+            seconds: started.elapsed().as_secs_f64(),
+            n_tasks_run: self.run.n_tasks_run,
+            n_tasks_resumed: self.run.n_tasks_resumed,
+            n_retries: self.run.n_retries,
+            bytes_read: self.bytes_read,
+            bytes_written: self.bytes_written,
+            memory_peak_bytes: crate::product::report::memory_peak_bytes(),
+            residual_max: self.residuals.max,
+            residual_bound: self.residuals.bound,
+            plan,
+        }
+    }
+}
+
+/// Tasks committed by now, of all.
+fn folder_after(disk: &Arc<dyn Disk>, request: &ProductRequest) -> Option<usize> {
+    let files = JobFiles::beside(&request.output);
+    let (recovered, _) = tilework_store::journal::recover(&**disk, &files).ok()??;
+    Some(recovered.commits.len())
+}
+
+fn stopped(cause: StopCause, output: &Path, n_committed: Option<usize>) -> CliError {
+    let (exit, why) = match cause {
+        StopCause::Interrupted => (Exit::Interrupted, "interrupted"),
+        StopCause::TimeLimit => (Exit::TimeLimit, "stopped by the time limit"),
+    };
+    let kept = n_committed.map_or(String::new(), |count| format!("; {count} committed tasks are kept"));
+    CliError::new(exit, format!("{why}{kept}")).with_next(format!("go on with: tilework resume {}", output.display()))
+}
+
+fn failed(failure: &Failure, output: &Path) -> CliError {
+    let output = output.display();
+    let (exit, next) = match failure.cause {
+        Cause::DiskFull => (Exit::Resources, format!("make room, then: tilework resume {output}")),
+        Cause::OutOfMemory => (Exit::Resources, format!("allow less with --memory, then: tilework resume {output}")),
+        Cause::InputChanged => {
+            (Exit::Usage, format!("put the input back and run `tilework resume {output}`, or start again with --restart"))
+        }
+        _ => (Exit::JobFailed, format!("what was committed is kept; try again: tilework resume {output}")),
+    };
+    CliError { exit, ..CliError::from(failure.clone()) }.with_next(next)
+}

@@ -1,0 +1,44 @@
+//! Ctrl-C, SIGTERM and SIGHUP: the first stops the run cleanly, the second stops the process at once.
+
+use crate::failure::{CliError, Exit};
+use crate::output::{self, Output};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+use std::thread::{self, JoinHandle};
+use tilework_runtime::StopSwitch;
+
+/// Signals are handled as long as this lives.
+#[derive(Debug)]
+pub struct SignalGuard {
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for SignalGuard {
+    fn drop(&mut self) {
+        self.handle.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Makes the first signal interrupt `switch`, and the second end the process with exit code 130.
+pub fn stop_on_signals(switch: &StopSwitch, output: &Output) -> Result<SignalGuard, CliError> {
+    let failed = |error: std::io::Error| CliError::new(Exit::JobFailed, format!("cannot handle signals: {error}"));
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+    let handle = signals.handle();
+    let (switch, output) = (switch.clone(), output.clone());
+    let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            if !switch.interrupt() {
+                std::process::exit(Exit::Interrupted.code().into());
+            }
+            if !output.is_quiet() {
+                // The line with `^C` or the progress bar ends first.
+                output::say(b"\nstopping cleanly; once more to stop at once\n");
+            }
+        }
+    });
+    Ok(SignalGuard { handle, thread: Some(thread.map_err(failed)?) })
+}
