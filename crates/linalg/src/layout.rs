@@ -8,8 +8,8 @@ use tilework_kernel::{Element, Kernel};
 pub const PROCESS_OVERHEAD_BYTES: u64 = 12 << 20;
 /// Buffer for reading committed tiles back.
 pub const READ_BACK_BYTES: u64 = 1 << 20;
-/// Most rows that one thread multiplies at a time: a packed block of A fits a second-level cache.
-const BAND_ROWS_MAX: usize = 256;
+/// Most rows that one thread multiplies at a time: one packed block of A, and enough bands to even out disturbed threads.
+const BAND_ROWS_MAX: usize = 128;
 /// Preferred sizes of one read, best first.
 const CHUNK_BYTES: [usize; 6] = [8 << 20, 4 << 20, 2 << 20, 1 << 20, 512 << 10, 256 << 10];
 /// Reads in flight or waiting to be multiplied, best first.

@@ -133,7 +133,8 @@ fn certify_with_stored_inputs(
     let certified = verify_product(disk, &inputs, c)?;
     if let Some(certificate) = &certified.certificate {
         let grid = &description.plan.grid;
-        verification.bad_tiles.extend(certificate.bad_rows.iter().flat_map(|row| bad_tiles_of_row(grid, *row, &verification.bad_tiles)));
+        let known = verification.bad_tiles.clone();
+        verification.bad_tiles.extend(certificate.bad_rows.iter().flat_map(|row| bad_tiles_of_row(grid, *row, &known)));
     }
     verification.certificate = certified.certificate;
     Ok(())

@@ -1,0 +1,17 @@
+//! One file per verb: each takes its arguments and an [`Output`](crate::output::Output), and does it.
+
+pub mod audience;
+pub mod clean;
+pub mod compare;
+pub mod completions;
+pub mod demo;
+pub mod explain;
+pub mod generate;
+pub mod inspect;
+pub mod introduction;
+pub mod man;
+pub mod multiply;
+pub mod plan;
+pub mod resume;
+pub mod status;
+pub mod verify;

@@ -1,0 +1,143 @@
+//! How far a command is: a bar on stderr where someone watches, log lines where `-v` asks for them.
+
+use crate::human;
+use crate::output::Output;
+use indicatif::{ProgressDrawTarget, ProgressStyle};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tilework_core::failure::Failure;
+use tilework_core::ids::{Attempt, TaskIdx};
+use tilework_runtime::Observer;
+use tilework_runtime::run::Progress;
+
+/// Time between two log lines about progress.
+const LINE_PERIOD: Duration = Duration::from_secs(5);
+/// Steps of a bar: indicatif counts in whole numbers.
+const BAR_STEPS: u64 = 10_000;
+
+/// Watches a run of a job: tasks, share of the work, rate, time left.
+#[derive(Debug)]
+pub struct ProgressBar {
+    bar: indicatif::ProgressBar,
+    /// Work of this run, in flops.
+    work_total: u64,
+    started: Instant,
+    last_line: Mutex<Instant>,
+}
+
+impl ProgressBar {
+    /// A bar for `n_tasks` tasks, of which this run has `work_total` flops left to do.
+    pub fn new(output: &Output, n_tasks: u64, work_total: u64) -> ProgressBar {
+        let bar = bar(output, BAR_STEPS, "{bar:30} {percent:>3} %  {msg}");
+        bar.set_message(format!("0 of {}", human::counted(n_tasks, "task")));
+        ProgressBar { bar, work_total, started: Instant::now(), last_line: Mutex::new(Instant::now()) }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn describe(&self, progress: &Progress) -> String {
+        let elapsed_s = self.started.elapsed().as_secs_f64().max(1e-9);
+        let mut text = format!(
+            "{} of {}",
+            human::count(progress.n_committed),
+            human::counted(progress.n_tasks, "task")
+        );
+        if progress.work_done > 0 {
+            let rate = progress.work_done as f64 / elapsed_s;
+            let left = self.work_total.saturating_sub(progress.work_done) as f64 / rate;
+            text += &format!(", {}, {} left", human::flops_per_s(rate), human::seconds(left.ceil()));
+        }
+        text
+    }
+
+    /// Whether enough time has passed for another line.
+    fn is_line_due(&self) -> bool {
+        let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.elapsed() >= LINE_PERIOD;
+        if due {
+            *last = Instant::now();
+        }
+        due
+    }
+}
+
+impl Observer for ProgressBar {
+    fn on_progress(&self, progress: &Progress) {
+        let work_done = progress.work_done.min(self.work_total);
+        if !self.bar.is_hidden() {
+            let share = work_done as f64 / self.work_total.max(1) as f64;
+            self.bar.set_position((share * BAR_STEPS as f64) as u64);
+            self.bar.set_message(self.describe(progress));
+        } else if tracing::enabled!(tracing::Level::INFO) && self.is_line_due() {
+            tracing::info!("{} %: {}", human::percent(work_done, self.work_total), self.describe(progress));
+        }
+    }
+
+    fn on_started(&self, attempt: Attempt) {
+        tracing::debug!(task = attempt.task.0, attempt = attempt.attempt.0, "started");
+    }
+
+    fn on_committed(&self, attempt: Attempt) {
+        tracing::debug!(task = attempt.task.0, attempt = attempt.attempt.0, "committed");
+    }
+
+    fn on_failed(&self, attempt: Attempt, failure: &Failure) {
+        let (task, attempt) = (attempt.task.0, attempt.attempt.0);
+        self.bar.suspend(|| tracing::warn!(task, attempt, "attempt failed: {}", failure.text));
+    }
+
+    fn on_damaged_output(&self, task: TaskIdx) {
+        self.bar.suspend(|| tracing::warn!(task = task.0, "the stored tile is damaged and is computed again"));
+    }
+}
+
+/// Counts bytes of a pass over a matrix.
+#[derive(Debug)]
+pub struct ByteBar(indicatif::ProgressBar);
+
+impl ByteBar {
+    /// A bar for `n_bytes` bytes; `action` says what happens to them.
+    pub fn new(output: &Output, action: &str, n_bytes: u64) -> ByteBar {
+        let bar = bar(output, n_bytes, "{prefix} {bar:30} {percent:>3} %  {binary_bytes_per_sec}, {eta} left");
+        bar.set_prefix(action.to_owned());
+        ByteBar(bar)
+    }
+
+    /// Some more are done.
+    pub fn add(&self, n_bytes: u64) {
+        self.0.inc(n_bytes);
+    }
+}
+
+impl Drop for ByteBar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn bar(output: &Output, len: u64, template: &str) -> indicatif::ProgressBar {
+    let target = if output.wants_bar() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    indicatif::ProgressBar::with_draw_target(Some(len), target).with_style(style.progress_chars("━╸─"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_described_by_tasks_rate_and_time_left() {
+        let output = Output::new(false, true, 0, Instant::now());
+        let bar = ProgressBar::new(&output, 40, 1000);
+        let at = |n_committed, work_done| Progress { n_tasks: 40, n_committed, work_done };
+        assert_eq!(bar.describe(&at(1, 0)), "1 of 40 tasks");
+        let text = bar.describe(&at(12, 500));
+        assert!(text.starts_with("12 of 40 tasks, ") && text.ends_with(" left"), "{text}");
+        // More work than planned, by attempts that were made again.
+        bar.on_progress(&at(40, 2000));
+        bar.finish();
+    }
+}
