@@ -3,7 +3,7 @@
 use crate::certify::{Claim, Product, certify};
 use crate::check::Verdict;
 use crate::operand::{Number, Operand, read_failure};
-use crate::pipeline::{ComputedTile, compute_tile};
+use crate::pipeline::{CHECKED, ComputedTile, compute_tile};
 use crate::plan::Plan;
 use crate::tiles::Tile;
 use crate::workspace::{TileBuffer, Workspace};
@@ -150,7 +150,7 @@ impl<T: Number> Multiply<T> {
             }
         };
         Ok(TaskSummary {
-            checked: true,
+            checked: CHECKED,
             crc32c: computed.crc32c,
             residual,
             residual_bound,

@@ -16,7 +16,12 @@ const SHAPE: (usize, usize, usize) = (36, 300, 36);
 
 /// Six full-width tiles: few calls, so that every one of them can be made to fail.
 fn setup() -> Setup {
-    Setup { strips: Some((6, 1)), n_threads: 1, memory_bytes: 32 << 20, ..Setup::default() }
+    Setup {
+        strips: Some((6, 1)),
+        n_threads: 1,
+        memory_bytes: 32 << 20,
+        ..Setup::default()
+    }
 }
 
 fn disk_with_inputs(seed: u64) -> FakeDisk {
@@ -29,7 +34,13 @@ fn disk_with_inputs(seed: u64) -> FakeDisk {
 
 fn expected() -> Vec<u64> {
     let (m, k, n) = SHAPE;
-    bits(&reference(&numbers::<f64>(m * k, 1), &numbers::<f64>(k * n, 2), m, k, n))
+    bits(&reference(
+        &numbers::<f64>(m * k, 1),
+        &numbers::<f64>(k * n, 2),
+        m,
+        k,
+        n,
+    ))
 }
 
 /// Remembers what was acknowledged, and what ran.
@@ -57,10 +68,18 @@ fn finish_after(disk: &FakeDisk, acknowledged: &[TaskIdx], story: &str) {
         Err(text) => assert_eq!(text, "finished", "{story}"),
     }
     for task in log.started.lock().unwrap().iter() {
-        assert!(!acknowledged.contains(task), "{story}: task {task} was acknowledged, and yet ran again");
+        assert!(
+            !acknowledged.contains(task),
+            "{story}: task {task} was acknowledged, and yet ran again"
+        );
     }
     assert_eq!(bits(&output::<f64>(disk)), expected(), "{story}");
-    assert!(disk.stat(&JobFiles::beside(Path::new(C)).partial()).unwrap().is_none(), "{story}: nothing half-done stays");
+    assert!(
+        disk.stat(&JobFiles::beside(Path::new(C)).partial())
+            .unwrap()
+            .is_none(),
+        "{story}: nothing half-done stays"
+    );
 }
 
 #[test]
@@ -68,10 +87,18 @@ fn a_crash_at_any_sync_point_loses_no_acknowledged_commit() {
     let undisturbed = disk_with_inputs(0);
     multiply_done::<f64>(&undisturbed, &setup());
     let n_syncs = undisturbed.sync_count();
-    assert!(n_syncs >= 6 * 2, "every task syncs its output and its record: {n_syncs}");
+    assert!(
+        n_syncs >= 6 * 2,
+        "every task syncs its output and its record: {n_syncs}"
+    );
     let (mut n_frozen, mut n_with_some_commits) = (0, 0);
     for n in 1..=n_syncs {
-        for (mode, seed) in [(CrashMode::Vanish, 0), (CrashMode::Keep, 0), (CrashMode::Tear, 1), (CrashMode::Tear, 2)] {
+        for (mode, seed) in [
+            (CrashMode::Vanish, 0),
+            (CrashMode::Keep, 0),
+            (CrashMode::Tear, 1),
+            (CrashMode::Tear, 2),
+        ] {
             let disk = disk_with_inputs(seed);
             disk.crash_after_syncs(n);
             let log = Log::default();
@@ -80,12 +107,22 @@ fn a_crash_at_any_sync_point_loses_no_acknowledged_commit() {
             n_frozen += usize::from(disk.is_frozen());
             let acknowledged = log.committed.into_inner().unwrap();
             n_with_some_commits += usize::from((1..6).contains(&acknowledged.len()));
-            finish_after(&disk.after_crash(mode), &acknowledged, &format!("sync {n}, {mode:?}, seed {seed}"));
+            finish_after(
+                &disk.after_crash(mode),
+                &acknowledged,
+                &format!("sync {n}, {mode:?}, seed {seed}"),
+            );
         }
     }
     // Two records may share a sync, so a run may have one or two fewer than the undisturbed one.
-    assert!(n_frozen as u64 >= (n_syncs as u64 - 2) * 4, "the crashes happened: {n_frozen} of {n_syncs} x 4");
-    assert!(n_with_some_commits >= 8, "crashes fell between commits: {n_with_some_commits}");
+    assert!(
+        n_frozen as u64 >= (n_syncs as u64 - 2) * 4,
+        "the crashes happened: {n_frozen} of {n_syncs} x 4"
+    );
+    assert!(
+        n_with_some_commits >= 8,
+        "crashes fell between commits: {n_with_some_commits}"
+    );
 }
 
 #[test]
@@ -97,7 +134,11 @@ fn two_crashes_in_a_row_are_survived() {
         let once = disk.after_crash(CrashMode::Tear);
         once.crash_after_syncs(n);
         let _ = multiply::<f64>(&once, &setup(), &());
-        finish_after(&once.after_crash(CrashMode::Tear), &[], &format!("twice at sync {n}"));
+        finish_after(
+            &once.after_crash(CrashMode::Tear),
+            &[],
+            &format!("twice at sync {n}"),
+        );
     }
 }
 
@@ -123,7 +164,12 @@ fn with_file(disk: &FakeDisk, path: &Path, bytes: &[u8]) -> FakeDisk {
     let files = JobFiles::beside(Path::new(C));
     let copy = disk_with_inputs(0);
     let mut names = vec![files.partial()];
-    names.extend(disk.read_dir(&files.folder()).unwrap().into_iter().map(|name| files.folder().join(name)));
+    names.extend(
+        disk.read_dir(&files.folder())
+            .unwrap()
+            .into_iter()
+            .map(|name| files.folder().join(name)),
+    );
     for name in names {
         copy.install(&name, &disk.contents(&name).unwrap());
     }
@@ -163,8 +209,17 @@ fn any_flipped_bit_of_the_journal_costs_at_most_one_commit() {
         flipped[bit / 8] ^= 1 << (bit % 8);
         let damaged = with_file(&disk, &segment, &flipped);
         let (recovered, _) = recover(&damaged, &files).unwrap().unwrap();
-        assert!(recovered.commits.len() >= 5, "bit {bit} cost more than its own record");
-        assert!(recovered.commits.iter().all(|(key, commit)| original.get(key) == Some(commit)), "bit {bit} invented");
+        assert!(
+            recovered.commits.len() >= 5,
+            "bit {bit} cost more than its own record"
+        );
+        assert!(
+            recovered
+                .commits
+                .iter()
+                .all(|(key, commit)| original.get(key) == Some(commit)),
+            "bit {bit} invented"
+        );
         assert!(recovered.job_text.is_some(), "bit {bit}");
         if bit % 997 == 0 {
             let kept: Vec<TaskIdx> = recovered.commits.keys().map(|(_, task)| *task).collect();
@@ -221,5 +276,8 @@ fn any_single_failed_call_ends_right_or_resumable() {
         let acknowledged = log.committed.into_inner().unwrap();
         finish_after(&disk, &acknowledged, &format!("call {n} failed"));
     }
-    assert!(n_failed as u64 + 4 >= undisturbed.call_count() as u64, "the faults fired: {n_failed}");
+    assert!(
+        n_failed as u64 + 4 >= undisturbed.call_count() as u64,
+        "the faults fired: {n_failed}"
+    );
 }

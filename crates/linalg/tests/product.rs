@@ -18,7 +18,9 @@ fn product<T: Number>(a: &[T], b: &[T], (m, k, n): (usize, usize, usize), setup:
 
 /// Row-major, other way round.
 fn transposed<T: Number>(values: &[T], rows: usize, cols: usize) -> Vec<T> {
-    (0..rows * cols).map(|at| values[at % rows * cols + at / rows]).collect()
+    (0..rows * cols)
+        .map(|at| values[at % rows * cols + at / rows])
+        .collect()
 }
 
 proptest! {
@@ -54,7 +56,8 @@ proptest! {
 #[test]
 fn integer_matrices_are_exact() {
     let (m, k, n) = (67, 523, 71);
-    let integers = |len: usize, step: i64| -> Vec<f64> { (0..len as i64).map(|i| (i * step % 19 - 9) as f64).collect() };
+    let integers =
+        |len: usize, step: i64| -> Vec<f64> { (0..len as i64).map(|i| (i * step % 19 - 9) as f64).collect() };
     let (a, b) = (integers(m * k, 7), integers(k * n, 11));
     let c = product(&a, &b, (m, k, n), &Setup::default());
     for i in 0..m {
@@ -72,14 +75,26 @@ fn bits_do_not_depend_on_threads_workers_memory_or_instruction_set() {
     let expected = bits(&reference(&a, &b, m, k, n));
     let mut setups = Vec::new();
     for simd in Simd::available() {
-        setups.push(Setup { simd, ..Setup::default() });
+        setups.push(Setup {
+            simd,
+            ..Setup::default()
+        });
     }
     for n_threads in [1, 2, 3] {
         for memory_bytes in [32 << 20, 64 << 20, 1 << 30] {
-            setups.push(Setup { n_threads, memory_bytes, ..Setup::default() });
+            setups.push(Setup {
+                n_threads,
+                memory_bytes,
+                ..Setup::default()
+            });
         }
     }
-    setups.push(Setup { n_workers: 3, n_threads: 3, strips: Some((5, 4)), ..Setup::default() });
+    setups.push(Setup {
+        n_workers: 3,
+        n_threads: 3,
+        strips: Some((5, 4)),
+        ..Setup::default()
+    });
     for setup in setups {
         assert_eq!(bits(&product(&a, &b, (m, k, n), &setup)), expected);
     }
@@ -88,7 +103,9 @@ fn bits_do_not_depend_on_threads_workers_memory_or_instruction_set() {
 #[test]
 fn empty_products_are_valid_and_an_empty_sum_is_zero() {
     for (m, k, n) in [(0, 3, 4), (3, 3, 0), (0, 0, 0)] {
-        assert!(product::<f64>(&vec![1.0; m * k], &vec![1.0; k * n], (m, k, n), &Setup::default()).is_empty());
+        assert!(
+            product::<f64>(&vec![1.0; m * k], &vec![1.0; k * n], (m, k, n), &Setup::default()).is_empty()
+        );
     }
     assert_eq!(product::<f64>(&[], &[], (2, 0, 3), &Setup::default()), [0.0; 6]);
 }
@@ -108,21 +125,44 @@ fn infinities_nans_and_overflow_come_out_where_ieee_puts_them() {
         a[9 * k + p] = 1e300;
         b[p * n + 20] = 1e200;
     }
-    let c = product(&a, &b, (m, k, n), &Setup { strips: Some((2, 2)), ..Setup::default() });
+    let c = product(
+        &a,
+        &b,
+        (m, k, n),
+        &Setup {
+            strips: Some((2, 2)),
+            ..Setup::default()
+        },
+    );
     assert_eq!(bits(&c), bits(&canonical(reference(&a, &b, m, k, n))));
     assert!(c[9 * n + 20].is_infinite() && c[6 * n + 4].is_nan());
 }
 
 fn canonical(values: Vec<f64>) -> Vec<f64> {
-    values.into_iter().map(|value| if value.is_nan() { f64::NAN } else { value }).collect()
+    values
+        .into_iter()
+        .map(|value| if value.is_nan() { f64::NAN } else { value })
+        .collect()
 }
 
 #[test]
 fn tiny_and_huge_numbers_pass_their_check() {
     let (m, k, n) = (40, 300, 40);
-    for (scale_a, scale_b) in [(1e-310, 1e300), (1e-160, 1e-160), (1e150, 1e150), (1e-320, 1e-3), (1e160, 1e140)] {
-        let a: Vec<f64> = numbers::<f64>(m * k, 3).into_iter().map(|x| x * scale_a).collect();
-        let b: Vec<f64> = numbers::<f64>(k * n, 4).into_iter().map(|x| x * scale_b).collect();
+    for (scale_a, scale_b) in [
+        (1e-310, 1e300),
+        (1e-160, 1e-160),
+        (1e150, 1e150),
+        (1e-320, 1e-3),
+        (1e160, 1e140),
+    ] {
+        let a: Vec<f64> = numbers::<f64>(m * k, 3)
+            .into_iter()
+            .map(|x| x * scale_a)
+            .collect();
+        let b: Vec<f64> = numbers::<f64>(k * n, 4)
+            .into_iter()
+            .map(|x| x * scale_b)
+            .collect();
         let c = product(&a, &b, (m, k, n), &Setup::default());
         assert_eq!(bits(&c), bits(&reference(&a, &b, m, k, n)), "{scale_a} {scale_b}");
     }

@@ -50,7 +50,7 @@ pub struct JobFolder {
     state: FolderState,
     highest_segment: RunEpoch,
     created: bool,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// Reads what stands beside an output without locking or changing anything.
@@ -112,7 +112,7 @@ impl JobFolder {
             state,
             highest_segment,
             created,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -174,6 +174,14 @@ impl JobFolder {
             }
             let _ = self.disk.remove_dir(&files.folder());
         }
+    }
+
+    /// Ends the use of a finished job's folder: of it only the journal is kept.
+    pub fn finish(self) -> Result<(), FolderError> {
+        let folder = self.files.folder();
+        self.lock
+            .remove(&*self.disk)
+            .map_err(|source| FolderError::Io { path: folder, source })
     }
 
     /// Opens a segment for this run.

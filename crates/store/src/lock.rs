@@ -1,10 +1,10 @@
 //! One run per output: a lock that dies with its process, and a note on who holds it.
 
-use crate::disk::{Disk, DiskFile, DiskFileExt};
+use crate::disk::{Disk, DiskFile, DiskFileExt, parent_dir};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The process that holds a lock.
@@ -51,24 +51,49 @@ pub enum LockError {
 /// A held lock; let go when dropped, or by the system when its process dies.
 #[derive(Debug)]
 pub struct Lock {
+    path: PathBuf,
     _file: Arc<dyn DiskFile>,
 }
 
 impl Lock {
     /// Takes the lock at `path`, creating the file if need be, and notes `owner` in it.
     pub fn acquire(disk: &dyn Disk, path: &Path, owner: &Owner) -> Result<Lock, LockError> {
-        let file = match disk.create_new(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => disk.open_write(path)?,
-            other => other?,
-        };
-        if !file.try_lock()? {
-            return Err(LockError::Held(read_owner(&*file)));
+        loop {
+            let file = match disk.create_new(path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => disk.open_write(path),
+                other => other,
+            };
+            let file = match file {
+                // Removed between the two calls, by a run that ended.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && parent_exists(disk, path)? => {
+                    continue;
+                }
+                other => other?,
+            };
+            if !file.try_lock()? {
+                return Err(LockError::Held(read_owner(&*file)));
+            }
+            // Only the file that bears the name counts: the last owner may have removed it before we had it.
+            if disk.stat(path)?.map(|stat| stat.inode) == Some(file.stat()?.inode) {
+                let note = serde_json::to_vec(owner).map_err(io::Error::other)?;
+                file.set_len(0)?;
+                file.write_all_at(&note, 0)?;
+                return Ok(Lock {
+                    path: path.to_path_buf(),
+                    _file: file,
+                });
+            }
         }
-        let note = serde_json::to_vec(owner).map_err(io::Error::other)?;
-        file.set_len(0)?;
-        file.write_all_at(&note, 0)?;
-        Ok(Lock { _file: file })
     }
+
+    /// Lets go and removes the file: nothing is left to be locked.
+    pub fn remove(self, disk: &dyn Disk) -> io::Result<()> {
+        disk.remove_file(&self.path)
+    }
+}
+
+fn parent_exists(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    Ok(disk.stat(parent_dir(path))?.is_some())
 }
 
 fn read_owner(file: &dyn DiskFile) -> Option<Owner> {

@@ -64,16 +64,21 @@ fn dispatch(command: Option<&Command>, output: &Output) -> Result<(), CliError> 
 fn not_parsed(error: &clap::Error, output: &Output) -> Result<(), CliError> {
     let text = error.render().to_string();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            output.result(json!({ "status": "done", "text": text }), |out| write!(out, "{text}"))
-        }
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => output
+            .result(json!({ "status": "done", "text": text }), |out| {
+                write!(out, "{text}")
+            }),
         _ => Err(CliError::usage(flattened(&text)).with_next("tilework --help")),
     }
 }
 
 /// clap's several lines as one: the complaint and its hints, without usage.
 fn flattened(text: &str) -> String {
-    let complaint = text.split("\n\nUsage:").next().unwrap_or_default();
+    let end = ["\n\nUsage:", "\n\nFor more information"]
+        .iter()
+        .filter_map(|mark| text.find(mark))
+        .min();
+    let complaint = &text[..end.unwrap_or(text.len())];
     let complaint = complaint.strip_prefix("error: ").unwrap_or(complaint);
     complaint.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -81,12 +86,16 @@ fn flattened(text: &str) -> String {
 /// Whether a command line that can't be parsed asks for JSON: its answer has to be JSON too.
 fn asks_for_json(words: &[OsString]) -> bool {
     let mut options = words.iter().skip(1).take_while(|word| *word != "--");
-    options.any(|word| word == "--json") || std::env::var("TILEWORK_JSON").is_ok_and(|value| is_truthy(&value))
+    options.any(|word| word == "--json")
+        || std::env::var("TILEWORK_JSON").is_ok_and(|value| is_truthy(&value))
 }
 
 /// As clap understands a flag's environment variable.
 fn is_truthy(value: &str) -> bool {
-    !matches!(value.to_lowercase().as_str(), "" | "n" | "no" | "f" | "false" | "off" | "0")
+    !matches!(
+        value.to_lowercase().as_str(),
+        "" | "n" | "no" | "f" | "false" | "off" | "0"
+    )
 }
 
 /// Prints one value under the name `text`, or as it is: for scripts and pages that other programs read.
@@ -122,7 +131,11 @@ mod tests {
                     "verbose" => "TILEWORK_VERBOSE".to_owned(),
                     _ => expected,
                 };
-                assert_eq!(option.get_env().and_then(|env| env.to_str()), Some(&*variable), "{name}");
+                assert_eq!(
+                    option.get_env().and_then(|env| env.to_str()),
+                    Some(&*variable),
+                    "{name}"
+                );
             }
             command.get_subcommands().for_each(check);
         }
@@ -140,7 +153,13 @@ mod tests {
     fn a_usage_error_becomes_one_line() {
         let error = Args::try_parse_from(words("tilework multiply A")).unwrap_err();
         let line = flattened(&error.render().to_string());
-        assert!(line.starts_with("the following required arguments were not provided:"), "{line}");
+        assert!(
+            line.starts_with("the following required arguments were not provided:"),
+            "{line}"
+        );
         assert!(line.contains("<B>") && !line.contains("Usage"), "{line}");
+        let error = Args::try_parse_from(words("tilework generate normal 3 -o A")).unwrap_err();
+        let line = flattened(&error.render().to_string());
+        assert!(line.ends_with("for example 8192x4096"), "{line}");
     }
 }

@@ -59,7 +59,12 @@ pub struct CliError {
 impl CliError {
     /// A failure without a next step.
     pub fn new(exit: Exit, message: impl Into<String>) -> CliError {
-        CliError { exit, message: message.into(), next: None, facts: Map::new() }
+        CliError {
+            exit,
+            message: message.into(),
+            next: None,
+            facts: Map::new(),
+        }
     }
 
     /// Bad input or usage.
@@ -69,7 +74,10 @@ impl CliError {
 
     /// A failed access to storage. `action` is what was tried, as a verb; the kind of error decides the exit code.
     pub fn io(action: &str, path: &Path, error: &io::Error) -> CliError {
-        CliError::new(exit_of_io(error), format!("cannot {action} `{}`: {error}", path.display()))
+        CliError::new(
+            exit_of_io(error),
+            format!("cannot {action} `{}`: {error}", path.display()),
+        )
     }
 
     /// The run was asked to stop. `message` says how far it is.

@@ -116,8 +116,24 @@ pub fn float(value: f64) -> String {
     }
 }
 
+/// The exact text unless rounding makes it shorter; zeros at the end of a rounded fraction say nothing.
 fn shortest(exact: &str, rounded: &str) -> String {
-    if exact.len() <= rounded.len() { exact } else { rounded }.to_owned()
+    let (digits, exponent) = rounded.split_once('e').unwrap_or((rounded, ""));
+    let digits = if digits.contains('.') {
+        digits.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        digits
+    };
+    let rounded = if exponent.is_empty() {
+        digits.to_owned()
+    } else {
+        format!("{digits}e{exponent}")
+    };
+    if exact.len() <= rounded.len() {
+        exact.to_owned()
+    } else {
+        rounded
+    }
 }
 
 fn three_digits(value: f64) -> String {
@@ -180,9 +196,11 @@ mod tests {
         for (value, text) in [
             (1.0, "1"),
             (-0.5, "-0.5"),
-            (0.1 + 0.2, "0.300000"),
+            (0.1 + 0.2, "0.3"),
             (123_456.789, "123457"),
             (1e300, "1e300"),
+            (1.0 / 3e9, "3.33333e-10"),
+            (1_000_000.000_1, "1e6"),
             (f64::NAN, "nan"),
             (f64::NEG_INFINITY, "-inf"),
         ] {

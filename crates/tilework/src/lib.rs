@@ -34,5 +34,8 @@ pub mod signals;
 
 /// Runs the program with the arguments and the environment of this process.
 pub fn main() -> std::process::ExitCode {
-    cli::run(&std::env::args_os().collect::<Vec<_>>(), std::time::Instant::now())
+    cli::run(
+        &std::env::args_os().collect::<Vec<_>>(),
+        std::time::Instant::now(),
+    )
 }

@@ -18,14 +18,23 @@ pub fn start(global: &GlobalArgs) -> Result<(), CliError> {
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    let stderr_layer = layer().with_writer(io::stderr).with_target(false).with_ansi(false).with_filter(on_stderr);
+    let stderr_layer = layer()
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_ansi(false)
+        .with_filter(on_stderr);
     let file_layer = match &global.log_file {
         None => None,
         Some(path) => {
             let file = OpenOptions::new().create(true).append(true).open(path);
             let file = file.map_err(|error| CliError::io("open the log file", path, &error))?;
             let in_file = on_stderr.max(LevelFilter::DEBUG);
-            Some(layer().with_writer(Mutex::new(file)).with_ansi(false).with_filter(in_file))
+            Some(
+                layer()
+                    .with_writer(Mutex::new(file))
+                    .with_ansi(false)
+                    .with_filter(in_file),
+            )
         }
     };
     let subscriber = tracing_subscriber::registry().with(stderr_layer).with(file_layer);

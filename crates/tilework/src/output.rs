@@ -3,9 +3,10 @@
 //! With `--json` stdout is exactly one JSON object on one line, whatever happens. A reader that closes stdout early is no
 //! failure.
 
-use crate::failure::{CliError, Exit};
+use crate::failure::CliError;
 use serde_json::Value;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::time::Instant;
 
 /// How much a command says, and in what form.
@@ -20,7 +21,12 @@ pub struct Output {
 impl Output {
     /// `started` is when the process began.
     pub fn new(json: bool, quiet: bool, verbosity: u8, started: Instant) -> Output {
-        Output { json, quiet, verbosity, started }
+        Output {
+            json,
+            quiet,
+            verbosity,
+            started,
+        }
     }
 
     /// Whether results are JSON.
@@ -59,7 +65,11 @@ impl Output {
         json: Value,
         human: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), CliError> {
-        if self.json { write_json(&json) } else { print(human) }
+        if self.json {
+            write_json(&json)
+        } else {
+            print(human)
+        }
     }
 
     /// Prints about a command whose result is a file: JSON to stdout; words to stderr, unless `--quiet`.
@@ -97,9 +107,8 @@ impl Output {
 
     /// Prints a failure: JSON to stdout, or words to stderr.
     pub fn failure(&self, error: &CliError) {
-        if self.json {
-            let _ = write_json(&error.to_json());
-        } else {
+        let told = self.json && write_json(&error.to_json()).is_ok();
+        if !told {
             say(error.to_human().as_bytes());
         }
     }
@@ -121,6 +130,6 @@ pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(),
     match write(&mut out).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(CliError::new(Exit::JobFailed, format!("cannot write to stdout: {error}"))),
+        Err(error) => Err(CliError::io("write to", Path::new("stdout"), &error)),
     }
 }

@@ -30,7 +30,12 @@ impl ProgressBar {
     pub fn new(output: &Output, n_tasks: u64, work_total: u64) -> ProgressBar {
         let bar = bar(output, BAR_STEPS, "{bar:30} {percent:>3} %  {msg}");
         bar.set_message(format!("0 of {}", human::counted(n_tasks, "task")));
-        ProgressBar { bar, work_total, started: Instant::now(), last_line: Mutex::new(Instant::now()) }
+        ProgressBar {
+            bar,
+            work_total,
+            started: Instant::now(),
+            last_line: Mutex::new(Instant::now()),
+        }
     }
 
     /// Takes the bar away.
@@ -48,7 +53,11 @@ impl ProgressBar {
         if progress.work_done > 0 {
             let rate = progress.work_done as f64 / elapsed_s;
             let left = self.work_total.saturating_sub(progress.work_done) as f64 / rate;
-            text += &format!(", {}, {} left", human::flops_per_s(rate), human::seconds(left.ceil()));
+            text += &format!(
+                ", {}, {} left",
+                human::flops_per_s(rate),
+                human::seconds(left.ceil())
+            );
         }
         text
     }
@@ -72,7 +81,11 @@ impl Observer for ProgressBar {
             self.bar.set_position((share * BAR_STEPS as f64) as u64);
             self.bar.set_message(self.describe(progress));
         } else if tracing::enabled!(tracing::Level::INFO) && self.is_line_due() {
-            tracing::info!("{} %: {}", human::percent(work_done, self.work_total), self.describe(progress));
+            tracing::info!(
+                "{} %: {}",
+                human::percent(work_done, self.work_total),
+                self.describe(progress)
+            );
         }
     }
 
@@ -86,11 +99,13 @@ impl Observer for ProgressBar {
 
     fn on_failed(&self, attempt: Attempt, failure: &Failure) {
         let (task, attempt) = (attempt.task.0, attempt.attempt.0);
-        self.bar.suspend(|| tracing::warn!(task, attempt, "attempt failed: {}", failure.text));
+        self.bar
+            .suspend(|| tracing::warn!(task, attempt, "attempt failed: {}", failure.text));
     }
 
     fn on_damaged_output(&self, task: TaskIdx) {
-        self.bar.suspend(|| tracing::warn!(task = task.0, "the stored tile is damaged and is computed again"));
+        self.bar
+            .suspend(|| tracing::warn!(task = task.0, "the stored tile is damaged and is computed again"));
     }
 }
 
@@ -101,7 +116,11 @@ pub struct ByteBar(indicatif::ProgressBar);
 impl ByteBar {
     /// A bar for `n_bytes` bytes; `action` says what happens to them.
     pub fn new(output: &Output, action: &str, n_bytes: u64) -> ByteBar {
-        let bar = bar(output, n_bytes, "{prefix} {bar:30} {percent:>3} %  {binary_bytes_per_sec}, {eta} left");
+        let bar = bar(
+            output,
+            n_bytes,
+            "{prefix} {bar:30} {percent:>3} %  {binary_bytes_per_sec}, {eta} left",
+        );
         bar.set_prefix(action.to_owned());
         ByteBar(bar)
     }
@@ -119,7 +138,11 @@ impl Drop for ByteBar {
 }
 
 fn bar(output: &Output, len: u64, template: &str) -> indicatif::ProgressBar {
-    let target = if output.wants_bar() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target = if output.wants_bar() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     indicatif::ProgressBar::with_draw_target(Some(len), target).with_style(style.progress_chars("━╸─"))
 }
@@ -132,10 +155,17 @@ mod tests {
     fn a_run_is_described_by_tasks_rate_and_time_left() {
         let output = Output::new(false, true, 0, Instant::now());
         let bar = ProgressBar::new(&output, 40, 1000);
-        let at = |n_committed, work_done| Progress { n_tasks: 40, n_committed, work_done };
+        let at = |n_committed, work_done| Progress {
+            n_tasks: 40,
+            n_committed,
+            work_done,
+        };
         assert_eq!(bar.describe(&at(1, 0)), "1 of 40 tasks");
         let text = bar.describe(&at(12, 500));
-        assert!(text.starts_with("12 of 40 tasks, ") && text.ends_with(" left"), "{text}");
+        assert!(
+            text.starts_with("12 of 40 tasks, ") && text.ends_with(" left"),
+            "{text}"
+        );
         // More work than planned, by attempts that were made again.
         bar.on_progress(&at(40, 2000));
         bar.finish();

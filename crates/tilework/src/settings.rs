@@ -55,8 +55,10 @@ impl Settings {
 fn default_memory_bytes(root: &Path) -> Result<u64, CliError> {
     match usable_memory_bytes(root) {
         Some(usable) => Ok(usable / 2),
-        None => Err(CliError::new(Exit::Usage, "cannot tell how much memory this machine has")
-            .with_next("say how much may be used, for example `--memory 2GiB`")),
+        None => Err(
+            CliError::new(Exit::Usage, "cannot tell how much memory this machine has")
+                .with_next("say how much may be used, for example `--memory 2GiB`"),
+        ),
     }
 }
 
@@ -71,7 +73,9 @@ pub fn usable_memory_bytes(root: &Path) -> Option<u64> {
 fn system_memory_bytes(root: &Path) -> Option<u64> {
     let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
     let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         kib.checked_mul(1024)
     };
@@ -100,7 +104,11 @@ fn tightest(mount: &Path, group: &str, file: &str) -> Option<u64> {
     let group = PathBuf::from(group.trim_start_matches('/'));
     let limit = |group: &Path| -> Option<u64> {
         // Without a limit version 2 says `max`, and version 1 a number that no system memory reaches.
-        fs::read_to_string(mount.join(group).join(file)).ok()?.trim().parse().ok()
+        fs::read_to_string(mount.join(group).join(file))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
     };
     group.ancestors().filter_map(limit).min()
 }
@@ -109,7 +117,8 @@ fn tightest(mount: &Path, group: &str, file: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const MEMINFO: &str = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\n";
+    const MEMINFO: &str =
+        "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\n";
 
     fn usable(files: &[(&str, &str)]) -> Option<u64> {
         let root = tempfile::tempdir().unwrap();
@@ -153,24 +162,37 @@ mod tests {
     fn version_1_is_read_from_its_memory_controller() {
         let files = [
             ("proc/meminfo", MEMINFO),
-            ("proc/self/cgroup", "5:cpu,cpuacct:/a\n4:memory:/docker/abc\n0::/\n"),
+            (
+                "proc/self/cgroup",
+                "5:cpu,cpuacct:/a\n4:memory:/docker/abc\n0::/\n",
+            ),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "268435456\n"),
         ];
         assert_eq!(usable(&files), Some(256 << 20));
         let unlimited = [
             ("proc/meminfo", MEMINFO),
             ("proc/self/cgroup", "4:memory:/\n"),
-            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            (
+                "sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "9223372036854771712\n",
+            ),
         ];
         assert_eq!(usable(&unlimited), Some(8_000_000 * 1024));
     }
 
     #[test]
     fn every_worker_gets_a_thread_and_given_values_win() {
-        let resources = ResourceArgs { memory: Some(1 << 20), threads: Some(2), workers: Some(3) };
+        let resources = ResourceArgs {
+            memory: Some(1 << 20),
+            threads: Some(2),
+            workers: Some(3),
+        };
         let started = Instant::now();
         let settings = Settings::resolve(&resources, Some(Duration::from_secs(5)), started).unwrap();
-        assert_eq!((settings.memory_bytes, settings.n_threads, settings.n_workers), (1 << 20, 3, 3));
+        assert_eq!(
+            (settings.memory_bytes, settings.n_threads, settings.n_workers),
+            (1 << 20, 3, 3)
+        );
         assert_eq!(settings.deadline, Some(started + Duration::from_secs(5)));
         assert!(settings.memory_was_given);
     }

@@ -25,7 +25,8 @@ impl Drop for SignalGuard {
 
 /// Makes the first signal interrupt `switch`, and the second end the process with exit code 130.
 pub fn stop_on_signals(switch: &StopSwitch, output: &Output) -> Result<SignalGuard, CliError> {
-    let failed = |error: std::io::Error| CliError::new(Exit::JobFailed, format!("cannot handle signals: {error}"));
+    let failed =
+        |error: std::io::Error| CliError::new(Exit::JobFailed, format!("cannot handle signals: {error}"));
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
     let handle = signals.handle();
     let (switch, output) = (switch.clone(), output.clone());
@@ -40,5 +41,8 @@ pub fn stop_on_signals(switch: &StopSwitch, output: &Output) -> Result<SignalGua
             }
         }
     });
-    Ok(SignalGuard { handle, thread: Some(thread.map_err(failed)?) })
+    Ok(SignalGuard {
+        handle,
+        thread: Some(thread.map_err(failed)?),
+    })
 }

@@ -30,7 +30,11 @@ impl Checked {
                 c[i * N + j] = (0..K).fold(0.0, |sum, p| f64::mul_add(a[i * K + p], b[p * N + j], sum));
             }
         }
-        Checked { a: a.to_vec(), b: b.to_vec(), c }
+        Checked {
+            a: a.to_vec(),
+            b: b.to_vec(),
+            c,
+        }
     }
 
     fn model(&self) -> ErrorModel {
@@ -39,7 +43,10 @@ impl Checked {
             let mut bytes = format_header(rows as u64, cols as u64, tilework_store::element_type::Dtype::F64);
             bytes.extend_from_slice(bytemuck::cast_slice(values));
             disk.install(Path::new("/X.npy"), &bytes);
-            Operand::new(Arc::new(MatrixSource::open(&disk, Path::new("/X.npy")).unwrap()), false)
+            Operand::new(
+                Arc::new(MatrixSource::open(&disk, Path::new("/X.npy")).unwrap()),
+                false,
+            )
         };
         ErrorModel::new::<f64>(&operand(M, K, &self.a), &operand(K, N, &self.b), N, 256, 1)
     }
@@ -60,10 +67,17 @@ impl Checked {
 
     /// For each row, the largest change of one element that may go unseen: twice the bound, by the smallest |x|.
     fn detection_limits(&self) -> Vec<f64> {
-        let b_sums: Vec<f64> = self.b.chunks(N).map(|row| row.iter().map(|b| b.abs()).sum()).collect();
+        let b_sums: Vec<f64> = self
+            .b
+            .chunks(N)
+            .map(|row| row.iter().map(|b| b.abs()).sum())
+            .collect();
         let coefficient = self.model().coefficient;
         let magnitude = |row: &[f64]| row.iter().zip(&b_sums).map(|(a, b)| a.abs() * b).sum::<f64>();
-        self.a.chunks(K).map(|row| 4.0 * coefficient * magnitude(row)).collect()
+        self.a
+            .chunks(K)
+            .map(|row| 4.0 * coefficient * magnitude(row))
+            .collect()
     }
 }
 
@@ -72,8 +86,13 @@ fn right_results_pass_with_room_to_spare() {
     for seed in 0..50 {
         let checked = Checked::new(seed);
         let (verdict, _) = checked.verdict(&checked.c, seed as u8);
-        let Verdict::Passed { residual_max } = verdict else { panic!("{verdict:?}") };
-        assert!(residual_max < checked.model().coefficient / 10.0, "the bound is deterministic, not typical");
+        let Verdict::Passed { residual_max } = verdict else {
+            panic!("{verdict:?}")
+        };
+        assert!(
+            residual_max < checked.model().coefficient / 10.0,
+            "the bound is deterministic, not typical"
+        );
     }
 }
 
@@ -86,7 +105,10 @@ fn any_changed_element_above_the_detection_limit_is_seen() {
             let mut c = checked.c.clone();
             c[row * N + col] += limits[row] * if col % 2 == 0 { 1.0 } else { -1.0 };
             let (verdict, _) = checked.verdict(&c, col as u8);
-            assert!(matches!(verdict, Verdict::Failed { row: found, .. } if found == row), "{row} {col}: {verdict:?}");
+            assert!(
+                matches!(verdict, Verdict::Failed { row: found, .. } if found == row),
+                "{row} {col}: {verdict:?}"
+            );
         }
     }
 }
@@ -104,7 +126,10 @@ fn flipped_signs_exponents_and_high_bits_are_seen() {
             }
             c[at] = changed;
             let (verdict, _) = checked.verdict(&c, bit as u8);
-            assert!(!matches!(verdict, Verdict::Passed { .. }), "element {at}, bit {bit}");
+            assert!(
+                !matches!(verdict, Verdict::Passed { .. }),
+                "element {at}, bit {bit}"
+            );
         }
     }
 }
@@ -115,7 +140,9 @@ fn a_wrong_row_a_swap_and_a_cancelling_pair_are_seen() {
     let changes: [(&str, fn(&mut [f64])); 4] = [
         ("row of another", |c| c.copy_within(0..N, N)),
         ("two rows swapped", |c| (0..N).for_each(|j| c.swap(j, N + j))),
-        ("two columns swapped", |c| (0..M).for_each(|i| c.swap(i * N, i * N + 1))),
+        ("two columns swapped", |c| {
+            (0..M).for_each(|i| c.swap(i * N, i * N + 1))
+        }),
         ("a pair that cancels in the row's sum", |c| {
             c[5] += 1e-3;
             c[6] -= 1e-3;
@@ -125,7 +152,10 @@ fn a_wrong_row_a_swap_and_a_cancelling_pair_are_seen() {
         let mut c = checked.c.clone();
         change(&mut c);
         for seed in 0..20 {
-            assert!(matches!(checked.verdict(&c, seed).0, Verdict::Failed { .. }), "{name}");
+            assert!(
+                matches!(checked.verdict(&c, seed).0, Verdict::Failed { .. }),
+                "{name}"
+            );
         }
     }
 }
@@ -143,5 +173,8 @@ fn a_nan_is_never_passed_and_is_written_in_one_pattern() {
 #[test]
 fn the_crc_is_that_of_the_rows_without_padding() {
     let checked = Checked::new(5);
-    assert_eq!(checked.verdict(&checked.c, 0).1, crc32c::crc32c(bytemuck::cast_slice(&checked.c)));
+    assert_eq!(
+        checked.verdict(&checked.c, 0).1,
+        crc32c::crc32c(bytemuck::cast_slice(&checked.c))
+    );
 }

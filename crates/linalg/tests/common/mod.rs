@@ -11,7 +11,9 @@ use tilework_linalg::plan::StoredPlan;
 use tilework_linalg::tiles::Grid;
 use tilework_linalg::{Multiply, MultiplySpec, Number, Operand, PlanRequest};
 use tilework_runtime::description::FORMAT_VERSION;
-use tilework_runtime::{FolderState, JobDescription, JobFolder, Observer, RunOptions, RunReport, StopSwitch, run};
+use tilework_runtime::{
+    FolderState, JobDescription, JobFolder, Observer, RunOptions, RunReport, StopSwitch, run,
+};
 use tilework_store::disk::Disk;
 use tilework_store::element_type::Scalar;
 use tilework_store::fake_disk::FakeDisk;
@@ -60,9 +62,17 @@ pub fn install<T: Number>(disk: &FakeDisk, path: &str, rows: usize, cols: usize,
 }
 
 /// Multiplies A and B on `disk` into C, resuming what is there.
-pub fn multiply<T: Number>(disk: &FakeDisk, setup: &Setup, observer: &dyn Observer) -> Result<RunReport, String> {
+pub fn multiply<T: Number>(
+    disk: &FakeDisk,
+    setup: &Setup,
+    observer: &dyn Observer,
+) -> Result<RunReport, String> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    let open = |path: &str| MatrixSource::open(&*shared, Path::new(path)).map(Arc::new).map_err(|error| error.to_string());
+    let open = |path: &str| {
+        MatrixSource::open(&*shared, Path::new(path))
+            .map(Arc::new)
+            .map_err(|error| error.to_string())
+    };
     let a = Operand::new(open(A)?, setup.transpose.0);
     let b = Operand::new(open(B)?, setup.transpose.1);
     assert_eq!(a.cols(), b.rows(), "the test's shapes match");
@@ -77,14 +87,22 @@ pub fn multiply<T: Number>(disk: &FakeDisk, setup: &Setup, observer: &dyn Observ
     };
     let stored: Option<Description> = match folder.state() {
         FolderState::Unfinished(recovered) => {
-            let text = recovered.job_text.as_ref().expect("an unfinished job has a description");
+            let text = recovered
+                .job_text
+                .as_ref()
+                .expect("an unfinished job has a description");
             Some(Description::from_text(text).map_err(|error| error.to_string())?)
         }
         FolderState::Finished(_) => return Err("finished".to_owned()),
         FolderState::Empty => None,
     };
     let (m, n) = (a.rows(), b.cols());
-    let given = setup.strips.map(|(p, q)| Grid { m, n, n_row_strips: p.min(m), n_col_strips: q.min(n) });
+    let given = setup.strips.map(|(p, q)| Grid {
+        m,
+        n,
+        n_row_strips: p.min(m),
+        n_col_strips: q.min(n),
+    });
     let plan = match stored.as_ref().map(|stored| stored.plan.grid).or(given) {
         Some(grid) => request.plan_grid::<T>(grid),
         None => request.plan::<T>(),
@@ -96,7 +114,11 @@ pub fn multiply<T: Number>(disk: &FakeDisk, setup: &Setup, observer: &dyn Observ
         kind: KIND.to_owned(),
         version: VERSION,
         numerics_version: NUMERICS_VERSION,
-        spec: MultiplySpec { transpose_a: setup.transpose.0, transpose_b: setup.transpose.1, dtype: T::DTYPE },
+        spec: MultiplySpec {
+            transpose_a: setup.transpose.0,
+            transpose_b: setup.transpose.1,
+            dtype: T::DTYPE,
+        },
         plan: StoredPlan { grid: plan.grid },
         inputs: vec![identity(&a)?, identity(&b)?],
     });
@@ -108,8 +130,18 @@ pub fn multiply<T: Number>(disk: &FakeDisk, setup: &Setup, observer: &dyn Observ
         identities: description.inputs.clone(),
     };
     let job = Multiply::<T>::new(shared, a, b, settings);
-    let options = RunOptions { n_workers: setup.n_workers as u32, stop: setup.stop.clone() };
-    Ok(run(&job, &description.to_text(), &folder, &options, observer, &|_| b"{}".to_vec()))
+    let options = RunOptions {
+        n_workers: setup.n_workers as u32,
+        stop: setup.stop.clone(),
+    };
+    Ok(run(
+        &job,
+        &description.to_text(),
+        &folder,
+        &options,
+        observer,
+        &|_| b"{}".to_vec(),
+    ))
 }
 
 /// Multiplies and expects success.
@@ -124,7 +156,9 @@ pub fn output<T: Number>(disk: &FakeDisk) -> Vec<T> {
     let source = MatrixSource::open(disk, Path::new(C)).expect("C is there");
     let (rows, cols) = (source.info().rows, source.info().cols);
     let mut values = vec![T::default(); (rows * cols) as usize];
-    source.read_block(0..rows, 0..cols, &mut values).expect("C is readable");
+    source
+        .read_block(0..rows, 0..cols, &mut values)
+        .expect("C is readable");
     values
 }
 
@@ -159,5 +193,8 @@ pub fn numbers<T: Number>(len: usize, seed: u64) -> Vec<T> {
 
 /// Values by kind and bits, so that NaN equals NaN.
 pub fn bits<T: Number>(values: &[T]) -> Vec<u64> {
-    values.iter().map(|value| Scalar::to_f64(*value).to_bits()).collect()
+    values
+        .iter()
+        .map(|value| Scalar::to_f64(*value).to_bits())
+        .collect()
 }

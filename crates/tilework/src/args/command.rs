@@ -1,7 +1,8 @@
 //! The global options and the list of commands.
 
 use super::inspect::{
-    CleanArgs, CompareArgs, CompletionsArgs, DemoArgs, GenerateArgs, InspectArgs, JobArgs, ManArgs, VerifyArgs,
+    CleanArgs, CompareArgs, CompletionsArgs, DemoArgs, GenerateArgs, InspectArgs, JobArgs, ManArgs,
+    VerifyArgs,
 };
 use super::multiply::{MultiplyArgs, PlanArgs, ResumeArgs};
 use clap::builder::FalseyValueParser;
@@ -15,9 +16,10 @@ Examples:
   tilework multiply A.npy B.npy -o C.npy
   tilework multiply A.npy B.npy -o C.npy --memory 2GiB --time-limit 55m
 
-The same `multiply` again resumes what was interrupted. Options can also be set as TILEWORK_<OPTION> in the environment.
-Exit codes: 0 done, 2 bad input or usage, 3 not enough memory or disk, 4 job failed, 5 verification or comparison failed,
-75 stopped by the time limit, 130 interrupted.";
+The same `multiply` again resumes what was interrupted.
+Options can also be set as TILEWORK_<OPTION> in the environment.
+Exit codes: 0 done, 2 bad input or usage, 3 not enough memory or disk, 4 job failed,
+5 verification or comparison failed, 75 stopped by the time limit, 130 interrupted.";
 
 /// Multiply matrices larger than memory, file to file: planned, checked, resumable
 #[derive(Debug, Clone, Parser)]

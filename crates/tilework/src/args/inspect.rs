@@ -8,7 +8,9 @@ use tilework_store::element_type::Dtype;
 
 /// Arguments of `status` and `explain`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  tilework status C.npy\n  tilework explain C.npy\n  tilework status C.npy --json")]
+#[command(
+    after_help = "Examples:\n  tilework status C.npy\n  tilework explain C.npy\n  tilework status C.npy --json"
+)]
 pub struct JobArgs {
     /// The output, under the name that it has or will have
     #[arg(value_name = "C")]
@@ -17,8 +19,8 @@ pub struct JobArgs {
 
 const VERIFY_HELP: &str = "\
 Examples:
-  tilework verify C.npy                    # an output of tilework: every tile against its journal, then C = A·B
-  tilework verify A.npy B.npy C.npy        # any three files
+  tilework verify C.npy                 # made by tilework: every tile by its journal, then C = A·B
+  tilework verify A.npy B.npy C.npy     # any three files
   tilework verify X.npy X.npy S.npy --transpose-b";
 
 /// Arguments of `verify`.
@@ -140,13 +142,21 @@ pub enum Pattern {
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
     /// Rows and columns of the matrices
-    #[arg(long, env = "TILEWORK_SIZE", value_name = "N", default_value_t = 4096, hide = true)]
+    #[arg(
+        long,
+        env = "TILEWORK_SIZE",
+        value_name = "N",
+        default_value_t = 4096,
+        hide = true
+    )]
     pub size: u64,
 }
 
 /// Arguments of `completions`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  tilework completions bash > ~/.local/share/bash-completion/completions/tilework\n  tilework completions fish > ~/.config/fish/completions/tilework.fish")]
+#[command(
+    after_help = "Examples:\n  tilework completions bash > ~/.local/share/bash-completion/completions/tilework\n  tilework completions fish > ~/.config/fish/completions/tilework.fish"
+)]
 pub struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL")]
@@ -155,7 +165,9 @@ pub struct CompletionsArgs {
 
 /// Arguments of `man`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  tilework man > ~/.local/share/man/man1/tilework.1\n  tilework man multiply | man -l -")]
+#[command(
+    after_help = "Examples:\n  tilework man > ~/.local/share/man/man1/tilework.1\n  tilework man multiply | man -l -"
+)]
 pub struct ManArgs {
     /// The page of one command instead of the whole program
     #[arg(value_name = "COMMAND")]

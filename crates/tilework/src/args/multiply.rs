@@ -12,10 +12,11 @@ Examples:
   tilework multiply A.npy B.npy -o C.npy
   tilework multiply X.npy X.npy --transpose-b -o similarity.npy
   tilework multiply A.npy B.npy -o C.npy --memory 2GiB --threads 8
-  tilework multiply A.npy B.npy -o C.npy --time-limit 55m     # exit 75 when time is up; run it again to go on
-  tilework multiply a.csv b.csv -o -                          # small matrices, printed
+  tilework multiply A.npy B.npy -o C.npy --time-limit 55m    # then exit 75; run it again to go on
+  tilework multiply a.csv b.csv -o -                         # small matrices, printed
 
-Inputs: .npy files, or text with one row per line. The output appears under its name only when it is complete.";
+Inputs: .npy files, or text with one row per line.
+The output appears under its name only when it is complete.";
 
 /// Arguments of `multiply`.
 #[derive(Debug, Clone, Args)]

@@ -81,16 +81,26 @@ fn unit_bytes(unit: &str) -> Option<u64> {
             None => (&unit, 1024),
         },
     };
-    let power = ["", "k", "m", "g", "t", "p"].iter().position(|known| *known == prefix)?;
+    let power = ["", "k", "m", "g", "t", "p"]
+        .iter()
+        .position(|known| *known == prefix)?;
     base.checked_pow(power as u32)
 }
 
 fn fraction_bytes(number: &str, factor: u64) -> Result<u64, ValueError> {
     let is_plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let number: f64 = number.parse().ok().filter(|_| is_plain).ok_or(ValueError::NotASize)?;
+    let number: f64 = number
+        .parse()
+        .ok()
+        .filter(|_| is_plain)
+        .ok_or(ValueError::NotASize)?;
     let bytes = number * factor as f64;
     // Above 2^53 bytes a fraction means nothing.
-    if bytes >= i64::MAX as f64 { Err(ValueError::SizeTooLarge) } else { Ok(bytes as u64) }
+    if bytes >= i64::MAX as f64 {
+        Err(ValueError::SizeTooLarge)
+    } else {
+        Ok(bytes as u64)
+    }
 }
 
 /// Parses a time such as `55m`, `90s` or `1h30m`.
@@ -110,18 +120,30 @@ pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
 /// assert!(parse_shape("8192").is_err());
 /// ```
 pub fn parse_shape(text: &str) -> Result<Shape, ValueError> {
-    let (rows, cols) = text.split_once(['x', 'X', '×', '*']).ok_or(ValueError::NotAShape)?;
+    let (rows, cols) = text
+        .split_once(['x', 'X', '×', '*'])
+        .ok_or(ValueError::NotAShape)?;
     let extent = |text: &str| {
         let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse::<u64>().ok().filter(|_| is_plain).ok_or(ValueError::NotAShape)
+        text.parse::<u64>()
+            .ok()
+            .filter(|_| is_plain)
+            .ok_or(ValueError::NotAShape)
     };
-    Ok(Shape { rows: extent(rows)?, cols: extent(cols)? })
+    Ok(Shape {
+        rows: extent(rows)?,
+        cols: extent(cols)?,
+    })
 }
 
 /// Parses a finite number from 0 on.
 pub fn parse_tolerance(text: &str) -> Result<f64, ValueError> {
     let value: f64 = text.trim().parse().map_err(|_| ValueError::NotATolerance)?;
-    if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(ValueError::NotATolerance) }
+    if value.is_finite() && value >= 0.0 {
+        Ok(value)
+    } else {
+        Err(ValueError::NotATolerance)
+    }
 }
 
 /// Parses a dtype, and offers both in help and completions.
@@ -152,7 +174,9 @@ mod tests {
 
     #[test]
     fn sizes_that_are_none_are_refused_with_an_example() {
-        for text in ["", "GiB", "ib", "2XB", "-1GiB", "1e3", "nan", "inf", "1..5GiB", "2 Gi B", "٣GiB"] {
+        for text in [
+            "", "GiB", "ib", "2XB", "-1GiB", "1e3", "nan", "inf", "1..5GiB", "2 Gi B", "٣GiB",
+        ] {
             let error = parse_size(text).unwrap_err();
             assert_eq!(error, ValueError::NotASize, "{text}");
             assert!(error.to_string().contains("2GiB"));
@@ -171,7 +195,17 @@ mod tests {
         assert_eq!(parse_duration("0s"), Err(ValueError::ZeroDuration));
         assert_eq!(parse_duration("55"), Err(ValueError::NotADuration));
         assert_eq!(parse_shape("0x5"), Ok(Shape { rows: 0, cols: 5 }));
-        for text in ["", "x", "5x", "x5", "-1x2", "+1x2", "1x2x3", "1 x 2", "99999999999999999999x1"] {
+        for text in [
+            "",
+            "x",
+            "5x",
+            "x5",
+            "-1x2",
+            "+1x2",
+            "1x2x3",
+            "1 x 2",
+            "99999999999999999999x1",
+        ] {
             assert_eq!(parse_shape(text), Err(ValueError::NotAShape), "{text}");
         }
         assert_eq!(parse_tolerance("1e-12"), Ok(1e-12));

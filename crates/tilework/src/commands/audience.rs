@@ -22,7 +22,10 @@ pub struct Teller<'a> {
 impl<'a> Teller<'a> {
     /// Tells as `output` wants it.
     pub fn new(output: &'a Output) -> Teller<'a> {
-        Teller { output, bar: OnceLock::new() }
+        Teller {
+            output,
+            bar: OnceLock::new(),
+        }
     }
 
     /// Takes the progress bar away.
@@ -39,11 +42,15 @@ impl Audience for Teller<'_> {
         }
         let n_tasks = plan.grid.n_tiles();
         if n_committed > 0 {
-            self.output.note(&format!("resuming: {n_committed} of {n_tasks} tasks are committed already"));
+            self.output.note(&format!(
+                "resuming: {n_committed} of {n_tasks} tasks are committed already"
+            ));
         }
         let flops = 2.0 * plan.grid.m as f64 * plan.grid.n as f64 * plan.k as f64;
         let remaining = flops * (n_tasks - n_committed.min(n_tasks)) as f64 / n_tasks.max(1) as f64;
-        let _ = self.bar.set(ProgressBar::new(self.output, n_tasks, remaining as u64));
+        let _ = self
+            .bar
+            .set(ProgressBar::new(self.output, n_tasks, remaining as u64));
     }
 
     fn on_note(&self, note: &str) {

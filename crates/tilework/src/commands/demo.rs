@@ -17,20 +17,28 @@ use tilework_store::disk::RealDisk;
 use tilework_store::journal::JobFiles;
 
 /// Less than the matrices of the default size need, so that the demo also shows a product larger than its memory.
-const MEMORY: &str = "96MiB";
+const MEMORY: &str = "48MiB";
 /// How often the demo looks at its child.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// Runs the command.
 pub fn run(args: &DemoArgs, output: &Output) -> Result<(), CliError> {
     let folder = tempfile::Builder::new().prefix("tilework-demo-").tempdir();
-    let folder = folder.map_err(|error| CliError::io("make a temporary folder in", &std::env::temp_dir(), &error))?;
+    let folder =
+        folder.map_err(|error| CliError::io("make a temporary folder in", &std::env::temp_dir(), &error))?;
     let stop = StopSwitch::default();
     let _signals = signals::stop_on_signals(&stop, output)?;
-    let stage = Stage { folder: folder.path(), output, stop, size: args.size };
+    let stage = Stage {
+        folder: folder.path(),
+        output,
+        stop,
+        size: args.size,
+    };
     let shown = stage.play()?;
     let path = folder.path().to_path_buf();
-    folder.close().map_err(|error| CliError::io("remove", &path, &error))?;
+    folder
+        .close()
+        .map_err(|error| CliError::io("remove", &path, &error))?;
     output.note("6. removed the temporary folder");
     output.report(shown.json(args.size), |out| shown.describe(out))
 }
@@ -58,7 +66,11 @@ impl Stage<'_> {
         let report = self.resume()?;
         self.output.note("5. tilework verify A.npy B.npy C.npy");
         let verification = self.run_for_json(&["verify", "A.npy", "B.npy", "C.npy"])?;
-        Ok(Shown { n_tasks_killed_at, report, verification })
+        Ok(Shown {
+            n_tasks_killed_at,
+            report,
+            verification,
+        })
     }
 
     fn make_inputs(&self) -> Result<(), CliError> {
@@ -78,7 +90,9 @@ impl Stage<'_> {
     }
 
     fn show_plan(&self) -> Result<u64, CliError> {
-        self.output.note(&format!("2. tilework plan multiply A.npy B.npy --memory {MEMORY}"));
+        self.output.note(&format!(
+            "2. tilework plan multiply A.npy B.npy --memory {MEMORY}"
+        ));
         let plan = self.run_for_json(&["plan", "multiply", "A.npy", "B.npy", "--memory", MEMORY])?;
         let number = |name: &str| plan[name].as_u64().unwrap_or_default();
         self.output.note(&format!(
@@ -94,9 +108,17 @@ impl Stage<'_> {
 
     /// Starts the multiplication and kills it without warning once half of its tasks are committed.
     fn kill_half_way(&self, n_tasks: u64) -> Result<u64, CliError> {
-        self.output.note(&format!("3. tilework multiply A.npy B.npy -o C.npy --memory {MEMORY}"));
-        let words = ["multiply", "A.npy", "B.npy", "-o", "C.npy", "--memory", MEMORY, "--quiet"];
-        let mut child = self.command(&words).stdout(Stdio::null()).spawn().map_err(|error| self.cannot_start(&error))?;
+        self.output.note(&format!(
+            "3. tilework multiply A.npy B.npy -o C.npy --memory {MEMORY}"
+        ));
+        let words = [
+            "multiply", "A.npy", "B.npy", "-o", "C.npy", "--memory", MEMORY, "--quiet",
+        ];
+        let mut child = self
+            .command(&words)
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| self.cannot_start(&error))?;
         let half = n_tasks.div_ceil(2);
         let files = JobFiles::beside(&self.folder.join("C.npy"));
         let n_committed = self.watch(&mut child, || {
@@ -111,9 +133,12 @@ impl Stage<'_> {
         let _ = child.wait();
         let Some(n_committed) = n_committed else {
             let message = "the multiplication ended before it could be killed half way";
-            return Err(CliError::new(Exit::JobFailed, message).with_next("try a larger one: tilework demo --size 8192"));
+            return Err(CliError::new(Exit::JobFailed, message)
+                .with_next("try a larger one: tilework demo --size 8192"));
         };
-        self.output.note(&format!("   killed (SIGKILL) after {n_committed} of {n_tasks} tasks; C.npy does not exist yet"));
+        self.output.note(&format!(
+            "   killed (SIGKILL) after {n_committed} of {n_tasks} tasks; C.npy does not exist yet"
+        ));
         Ok(n_committed)
     }
 
@@ -135,9 +160,14 @@ impl Stage<'_> {
     fn command(&self, words: &[&str]) -> Command {
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tilework"));
         let mut command = Command::new(program);
-        command.args(words.iter().map(OsStr::new)).current_dir(self.folder).stdin(Stdio::null());
+        command
+            .args(words.iter().map(OsStr::new))
+            .current_dir(self.folder)
+            .stdin(Stdio::null());
         // Options set in the environment are meant for this command, not for its children.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILEWORK_")) {
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILEWORK_"))
+        {
             if name != "TILEWORK_SIMD" {
                 command.env_remove(name);
             }
@@ -146,7 +176,10 @@ impl Stage<'_> {
     }
 
     fn cannot_start(&self, error: &std::io::Error) -> CliError {
-        CliError::new(Exit::JobFailed, format!("the demo cannot start `tilework` as its child: {error}"))
+        CliError::new(
+            Exit::JobFailed,
+            format!("the demo cannot start `tilework` as its child: {error}"),
+        )
     }
 
     /// Runs a child with `--json` and returns what it prints; a failure of the child is the demo's.
@@ -159,22 +192,36 @@ impl Stage<'_> {
             .spawn()
             .map_err(|error| self.cannot_start(&error))?;
         self.watch(&mut child, || None::<()>)?;
-        let finished = child.wait_with_output().map_err(|error| self.cannot_start(&error))?;
+        let finished = child
+            .wait_with_output()
+            .map_err(|error| self.cannot_start(&error))?;
         let value: Value = serde_json::from_slice(&finished.stdout).unwrap_or_default();
         if finished.status.success() {
             return Ok(value);
         }
-        let why = value["error"].as_str().map_or_else(|| finished.status.to_string(), str::to_owned);
-        Err(CliError::new(Exit::JobFailed, format!("`tilework {}` failed: {why}", words[0])))
+        let why = value["error"]
+            .as_str()
+            .map_or_else(|| finished.status.to_string(), str::to_owned);
+        Err(CliError::new(
+            Exit::JobFailed,
+            format!("`tilework {}` failed: {why}", words[0]),
+        ))
     }
 
     /// Waits until the child ends (`None`) or `found` has an answer; ends both when the user wants to stop.
-    fn watch<R>(&self, child: &mut Child, mut found: impl FnMut() -> Option<R>) -> Result<Option<R>, CliError> {
+    fn watch<R>(
+        &self,
+        child: &mut Child,
+        mut found: impl FnMut() -> Option<R>,
+    ) -> Result<Option<R>, CliError> {
         loop {
             if self.stop.requested().is_some() {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(CliError::stopped(StopCause::Interrupted, "the demo was interrupted"));
+                return Err(CliError::stopped(
+                    StopCause::Interrupted,
+                    "the demo was interrupted",
+                ));
             }
             if let Some(answer) = found() {
                 return Ok(Some(answer));
@@ -202,11 +249,22 @@ impl Shown {
         let matrices = 3 * self.report["m"].as_u64().unwrap_or_default().pow(2) * 8;
         let peak = self.report["memory_peak_bytes"].as_u64().unwrap_or_default();
         writeln!(out, "\nWhat you saw:")?;
-        writeln!(out, "- {} of matrices multiplied file to file in {} of memory, as planned", human::bytes(matrices), human::bytes(peak))?;
-        writeln!(out, "- a kill without warning cost the tasks in flight, nothing that was committed")?;
+        writeln!(
+            out,
+            "- {} of matrices multiplied file to file in {} of memory, as planned",
+            human::bytes(matrices),
+            human::bytes(peak)
+        )?;
+        writeln!(
+            out,
+            "- a kill without warning cost the tasks in flight, nothing that was committed"
+        )?;
         let residual = self.verification["residual_max"].as_f64().unwrap_or_default();
         let bound = self.verification["residual_bound"].as_f64().unwrap_or_default();
-        writeln!(out, "- every tile was checked before it was committed, and the whole product again: residual {residual:.1e}, bound {bound:.1e}")?;
+        writeln!(
+            out,
+            "- every tile was checked before it was committed, and the whole product again: residual {residual:.1e}, bound {bound:.1e}"
+        )?;
         writeln!(out, "Yours: tilework multiply A.npy B.npy -o C.npy")
     }
 }

@@ -14,6 +14,12 @@ tilework multiplies matrices larger than memory, file to file: planned, checked,
 
 /// Prints the introduction.
 pub fn run(output: &Output) -> Result<(), CliError> {
-    let commands = ["tilework demo", "tilework multiply A.npy B.npy -o C.npy", "tilework help"];
-    output.result(json!({ "status": "done", "commands": commands }), |out| out.write_all(SCREEN.as_bytes()))
+    let commands = [
+        "tilework demo",
+        "tilework multiply A.npy B.npy -o C.npy",
+        "tilework help",
+    ];
+    output.result(json!({ "status": "done", "commands": commands }), |out| {
+        out.write_all(SCREEN.as_bytes())
+    })
 }

@@ -27,11 +27,19 @@ pub fn run(args: &MultiplyArgs, output: &Output) -> Result<(), CliError> {
         return multiply_to_terminal(args, output);
     }
     let request = request(args, args.output.clone(), output)?;
-    compute_and_report(&request, &stop_switch(&args.resources, args.run.time_limit, output)?, output)
+    compute_and_report(
+        &request,
+        &stop_switch(&args.resources, args.run.time_limit, output)?,
+        output,
+    )
 }
 
 /// Computes, with signals handled and progress shown, and reports.
-pub(crate) fn compute_and_report(request: &ProductRequest, stop: &StopSwitch, output: &Output) -> Result<(), CliError> {
+pub(crate) fn compute_and_report(
+    request: &ProductRequest,
+    stop: &StopSwitch,
+    output: &Output,
+) -> Result<(), CliError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let _signals = signals::stop_on_signals(stop, output)?;
     let teller = Teller::new(output);
@@ -78,28 +86,42 @@ pub(crate) fn stop_switch(
     time_limit: Option<std::time::Duration>,
     output: &Output,
 ) -> Result<StopSwitch, CliError> {
-    Ok(StopSwitch::with_deadline(Settings::resolve(resources, time_limit, output.started())?.deadline))
+    Ok(StopSwitch::with_deadline(
+        Settings::resolve(resources, time_limit, output.started())?.deadline,
+    ))
 }
 
 /// The best instruction set here, or the one that `TILEWORK_SIMD` names.
 fn simd() -> Result<Simd, CliError> {
-    let Ok(name) = std::env::var("TILEWORK_SIMD") else { return Ok(Simd::detect()) };
-    let simd: Simd = name.parse().map_err(|error| CliError::usage(format!("TILEWORK_SIMD: {error}")))?;
+    let Ok(name) = std::env::var("TILEWORK_SIMD") else {
+        return Ok(Simd::detect());
+    };
+    let simd: Simd = name
+        .parse()
+        .map_err(|error| CliError::usage(format!("TILEWORK_SIMD: {error}")))?;
     if simd.is_supported() {
         Ok(simd)
     } else {
-        Err(CliError::usage(format!("TILEWORK_SIMD: this processor has no {simd}")).with_next("unset TILEWORK_SIMD"))
+        Err(
+            CliError::usage(format!("TILEWORK_SIMD: this processor has no {simd}"))
+                .with_next("unset TILEWORK_SIMD"),
+        )
     }
 }
 
 /// Multiplies into a temporary file by the same way as any other product, and prints it.
 fn multiply_to_terminal(args: &MultiplyArgs, output: &Output) -> Result<(), CliError> {
     if output.is_json() {
-        let error = CliError::usage("`-o -` prints the matrix, and --json prints JSON: they exclude each other");
+        let error =
+            CliError::usage("`-o -` prints the matrix, and --json prints JSON: they exclude each other");
         return Err(error.with_next("write the product to a file with -o C.npy, or leave --json out"));
     }
-    let folder = tempfile::tempdir()
-        .map_err(|error| CliError::new(Exit::JobFailed, format!("cannot make a temporary folder: {error}")))?;
+    let folder = tempfile::tempdir().map_err(|error| {
+        CliError::new(
+            Exit::JobFailed,
+            format!("cannot make a temporary folder: {error}"),
+        )
+    })?;
     let file = folder.path().join("C.npy");
     let request = request(args, file.clone(), output)?;
     let inputs = request.inputs.open(&RealDisk)?;

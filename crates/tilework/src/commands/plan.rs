@@ -36,6 +36,9 @@ fn plan_multiply(args: &PlanMultiplyArgs, output: &Output) -> Result<(), CliErro
         request.check_output(&RealDisk, &inputs)?;
         request.check_disk(&RealDisk, &plan, &inputs)?;
     }
-    inputs.notes.iter().for_each(|note| output.note(&format!("note: {note}")));
+    inputs
+        .notes
+        .iter()
+        .for_each(|note| output.note(&format!("note: {note}")));
     output.result(plan_json(&plan, &inputs), |out| write_plan(out, &plan, &inputs))
 }

@@ -12,5 +12,9 @@ use tilework_store::disk::RealDisk;
 pub fn run(args: &ResumeArgs, output: &Output) -> Result<(), CliError> {
     let settings = Settings::resolve(&args.resources, args.time_limit, output.started())?;
     let request = resume_request(&RealDisk, &args.output, resources(&settings)?)?;
-    compute_and_report(&request, &stop_switch(&args.resources, args.time_limit, output)?, output)
+    compute_and_report(
+        &request,
+        &stop_switch(&args.resources, args.time_limit, output)?,
+        output,
+    )
 }

@@ -27,14 +27,24 @@ pub fn run(args: &VerifyArgs, output: &Output) -> Result<(), CliError> {
             };
             (verify_product(&RealDisk, &inputs, c)?, c)
         }
-        _ => return Err(CliError::usage("verify takes A, B and C, or C alone").with_next("tilework verify A.npy B.npy C.npy")),
+        _ => {
+            return Err(CliError::usage("verify takes A, B and C, or C alone")
+                .with_next("tilework verify A.npy B.npy C.npy"));
+        }
     };
-    verification.notes.iter().for_each(|note| output.note(&format!("note: {note}")));
+    verification
+        .notes
+        .iter()
+        .for_each(|note| output.note(&format!("note: {note}")));
     if verification.holds() {
-        return output.result(facts(&verification, "done"), |out| describe(out, &verification, c));
+        return output.result(facts(&verification, "done"), |out| {
+            describe(out, &verification, c)
+        });
     }
-    let error = CliError::new(Exit::CheckFailed, what_is_wrong(&verification, c))
-        .with_next(format!("compute it again: tilework multiply A B -o {} --overwrite", c.display()));
+    let error = CliError::new(Exit::CheckFailed, what_is_wrong(&verification, c)).with_next(format!(
+        "compute it again: tilework multiply A B -o {} --overwrite",
+        c.display()
+    ));
     Err(error.with_facts(facts(&verification, "failed")))
 }
 
@@ -53,11 +63,18 @@ fn facts(verification: &Verification, status: &str) -> Value {
 fn describe(out: &mut dyn Write, verification: &Verification, c: &Path) -> io::Result<()> {
     writeln!(out, "{}: verified", c.display())?;
     if verification.n_tiles_checked > 0 {
-        writeln!(out, "  bytes    all {} tiles are what was committed", verification.n_tiles_checked)?;
+        writeln!(
+            out,
+            "  bytes    all {} tiles are what was committed",
+            verification.n_tiles_checked
+        )?;
     }
     if let Some(certificate) = &verification.certificate {
         let (max, bound) = (certificate.residual_max, certificate.residual_bound);
-        writeln!(out, "  product  C·x = A·(B·x) in every row; largest residual {max:.1e}, bound {bound:.1e}")?;
+        writeln!(
+            out,
+            "  product  C·x = A·(B·x) in every row; largest residual {max:.1e}, bound {bound:.1e}"
+        )?;
     }
     Ok(())
 }
@@ -65,12 +82,34 @@ fn describe(out: &mut dyn Write, verification: &Verification, c: &Path) -> io::R
 fn what_is_wrong(verification: &Verification, c: &Path) -> String {
     let mut text = format!("`{}` is wrong", c.display());
     if verification.n_tiles_checked > 0 {
-        let tiles: Vec<String> = verification.bad_tiles.iter().take(ROWS_SHOWN_MAX).map(u64::to_string).collect();
-        text += &format!("; {} bad tiles: {}", verification.bad_tiles.len(), tiles.join(", "));
+        let tiles: Vec<String> = verification
+            .bad_tiles
+            .iter()
+            .take(ROWS_SHOWN_MAX)
+            .map(u64::to_string)
+            .collect();
+        text += &format!(
+            "; {} bad tiles: {}",
+            verification.bad_tiles.len(),
+            tiles.join(", ")
+        );
     }
-    if let Some(certificate) = verification.certificate.as_ref().filter(|certificate| !certificate.holds()) {
-        let rows: Vec<String> = certificate.bad_rows.iter().take(ROWS_SHOWN_MAX).map(u64::to_string).collect();
-        text += &format!("; C·x differs from A·(B·x) in {} rows: {}", certificate.bad_rows.len(), rows.join(", "));
+    if let Some(certificate) = verification
+        .certificate
+        .as_ref()
+        .filter(|certificate| !certificate.holds())
+    {
+        let rows: Vec<String> = certificate
+            .bad_rows
+            .iter()
+            .take(ROWS_SHOWN_MAX)
+            .map(u64::to_string)
+            .collect();
+        text += &format!(
+            "; C·x differs from A·(B·x) in {} rows: {}",
+            certificate.bad_rows.len(),
+            rows.join(", ")
+        );
     }
     text
 }

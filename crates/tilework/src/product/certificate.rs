@@ -52,7 +52,11 @@ pub fn verify_product(disk: &dyn Disk, inputs: &InputRequest, c: &Path) -> Resul
         ElementType::F32 => Dtype::F32,
         _ => Dtype::F64,
     };
-    let inputs = InputRequest { dtype: Some(dtype), ..inputs.clone() }.open(disk)?;
+    let inputs = InputRequest {
+        dtype: Some(dtype),
+        ..inputs.clone()
+    }
+    .open(disk)?;
     let (rows, cols) = (product.info().rows, product.info().cols);
     if (inputs.a.rows(), inputs.b.cols()) != (rows, cols) {
         return Err(usage(
@@ -69,8 +73,17 @@ pub fn verify_product(disk: &dyn Disk, inputs: &InputRequest, c: &Path) -> Resul
         Dtype::F64 => certify_file::<f64>(&inputs.a, &inputs.b, &product),
         Dtype::F32 => certify_file::<f32>(&inputs.a, &inputs.b, &product),
     }?;
-    let bad_tiles = if certificate.holds() { BTreeSet::new() } else { BTreeSet::from([0]) };
-    Ok(Verification { certificate: Some(certificate), bad_tiles, n_tiles_checked: 0, notes: Vec::new() })
+    let bad_tiles = if certificate.holds() {
+        BTreeSet::new()
+    } else {
+        BTreeSet::from([0])
+    };
+    Ok(Verification {
+        certificate: Some(certificate),
+        bad_tiles,
+        n_tiles_checked: 0,
+        notes: Vec::new(),
+    })
 }
 
 /// Verifies a finished output of ours by its journal: every tile's bytes, and the product if the inputs are still there.
@@ -84,7 +97,10 @@ pub fn verify_output(disk: &dyn Disk, c: &Path) -> Result<Verification, CliError
             ));
         }
         FolderState::Empty if !disk.stat(c).is_ok_and(|stat| stat.is_some()) => {
-            return Err(usage(format!("`{}` does not exist", c.display()), "check the path".into()));
+            return Err(usage(
+                format!("`{}` does not exist", c.display()),
+                "check the path".into(),
+            ));
         }
         FolderState::Empty => {
             return Err(usage(
@@ -100,7 +116,12 @@ pub fn verify_output(disk: &dyn Disk, c: &Path) -> Result<Verification, CliError
         Dtype::F32 => tiles_with_other_bytes::<f32>(disk, c, &grid, &recovered),
     }?;
     let n_tiles_checked = recovered.commits.len() as u64;
-    let mut verification = Verification { certificate: None, bad_tiles, n_tiles_checked, notes: Vec::new() };
+    let mut verification = Verification {
+        certificate: None,
+        bad_tiles,
+        n_tiles_checked,
+        notes: Vec::new(),
+    };
     certify_with_stored_inputs(disk, c, &description, &mut verification)?;
     Ok(verification)
 }
@@ -111,7 +132,11 @@ fn certify_with_stored_inputs(
     description: &Description,
     verification: &mut Verification,
 ) -> Result<(), CliError> {
-    let paths: Vec<PathBuf> = description.inputs.iter().map(|input| PathBuf::from(&input.path)).collect();
+    let paths: Vec<PathBuf> = description
+        .inputs
+        .iter()
+        .map(|input| PathBuf::from(&input.path))
+        .collect();
     let [a, b] = &paths[..] else { return Ok(()) };
     let inputs = InputRequest {
         a: a.clone(),
@@ -121,12 +146,20 @@ fn certify_with_stored_inputs(
         dtype: Some(description.spec.dtype),
     };
     for (path, stored) in paths.iter().zip(&description.inputs) {
-        let unchanged = MatrixSource::open(disk, path).ok().and_then(|source| source.identity().ok());
+        let unchanged = MatrixSource::open(disk, path)
+            .ok()
+            .and_then(|source| source.identity().ok());
         let unchanged = unchanged.filter(|now| {
-            !matches!(stored.difference(now), tilework_store::identity::IdentityDifference::Changed { .. })
+            !matches!(
+                stored.difference(now),
+                tilework_store::identity::IdentityDifference::Changed { .. }
+            )
         });
         if unchanged.is_none() {
-            verification.notes.push(format!("the input `{}` is gone or changed: only the bytes of C were checked", path.display()));
+            verification.notes.push(format!(
+                "the input `{}` is gone or changed: only the bytes of C were checked",
+                path.display()
+            ));
             return Ok(());
         }
     }
@@ -134,7 +167,12 @@ fn certify_with_stored_inputs(
     if let Some(certificate) = &certified.certificate {
         let grid = &description.plan.grid;
         let known = verification.bad_tiles.clone();
-        verification.bad_tiles.extend(certificate.bad_rows.iter().flat_map(|row| bad_tiles_of_row(grid, *row, &known)));
+        verification.bad_tiles.extend(
+            certificate
+                .bad_rows
+                .iter()
+                .flat_map(|row| bad_tiles_of_row(grid, *row, &known)),
+        );
     }
     verification.certificate = certified.certificate;
     Ok(())
@@ -143,12 +181,19 @@ fn certify_with_stored_inputs(
 /// A bad row names its tiles, unless the checksums already tell which one it is.
 fn bad_tiles_of_row(grid: &Grid, row: u64, known: &BTreeSet<u64>) -> Vec<u64> {
     let tasks = grid.tasks_of_row(row);
-    if tasks.clone().any(|task| known.contains(&task)) { Vec::new() } else { tasks.collect() }
+    if tasks.clone().any(|task| known.contains(&task)) {
+        Vec::new()
+    } else {
+        tasks.collect()
+    }
 }
 
 fn description(recovered: &Recovered) -> Result<Description, CliError> {
     Description::from_text(recovered.job_text.as_deref().unwrap_or_default()).map_err(|error| {
-        usage(format!("the journal is of another version: {error}"), "name the inputs too: tilework verify A B C".into())
+        usage(
+            format!("the journal is of another version: {error}"),
+            "name the inputs too: tilework verify A B C".into(),
+        )
     })
 }
 
@@ -167,13 +212,28 @@ fn tiles_with_other_bytes<T: Number>(
             bad.insert(task.0);
         }
     }
-    let committed = |task: &u64| recovered.commits.keys().any(|(_, known)| *known == TaskIdx(*task));
+    let committed = |task: &u64| {
+        recovered
+            .commits
+            .keys()
+            .any(|(_, known)| *known == TaskIdx(*task))
+    };
     bad.extend((0..grid.n_tiles()).filter(|task| !committed(task)));
     Ok(bad)
 }
 
-fn certify_file<T: Number>(a: &Operand, b: &Operand, product: &MatrixSource) -> Result<Certificate, CliError> {
-    let claim = Claim { a, b, rows: 0..a.rows(), cols: 0..b.cols(), seed: unpredictable_seed() };
+fn certify_file<T: Number>(
+    a: &Operand,
+    b: &Operand,
+    product: &MatrixSource,
+) -> Result<Certificate, CliError> {
+    let claim = Claim {
+        a,
+        b,
+        rows: 0..a.rows(),
+        cols: 0..b.cols(),
+        seed: unpredictable_seed(),
+    };
     let mut buffer = vec![T::ZERO; READ_LEN];
     Ok(certify(&claim, &StoredProduct(product), &mut buffer)?)
 }

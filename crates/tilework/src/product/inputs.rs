@@ -43,13 +43,20 @@ impl InputRequest {
         let a = MatrixSource::open(disk, &self.a)?;
         let b = MatrixSource::open(disk, &self.b)?;
         let dtype = self.dtype(&a, &b)?;
-        let notes = [&a, &b].into_iter().filter_map(|source| conversion_note(source, dtype)).collect();
+        let notes = [&a, &b]
+            .into_iter()
+            .filter_map(|source| conversion_note(source, dtype))
+            .collect();
         let a = Operand::new(Arc::new(a), self.transpose_a);
         let b = Operand::new(Arc::new(b), self.transpose_b);
         if a.cols() != b.rows() {
             return Err(self.shapes_differ(&a, &b));
         }
-        let spec = MultiplySpec { transpose_a: self.transpose_a, transpose_b: self.transpose_b, dtype };
+        let spec = MultiplySpec {
+            transpose_a: self.transpose_a,
+            transpose_b: self.transpose_b,
+            dtype,
+        };
         Ok(Inputs { a, b, spec, notes })
     }
 
@@ -67,7 +74,10 @@ impl InputRequest {
                     let (a, b) = (self.a.display(), self.b.display());
                     format!("`{a}` holds {a_element} and `{b}` holds {b_element}")
                 };
-                let next = format!("add `--dtype f64`, which converts on reading: {} --dtype f64", self.command());
+                let next = format!(
+                    "add `--dtype f64`, which converts on reading: {} --dtype f64",
+                    self.command()
+                );
                 Err(CliError::usage(message).with_next(next))
             }
         }
@@ -77,7 +87,11 @@ impl InputRequest {
     fn command(&self) -> String {
         let flag = |given: bool, flag: &str| if given { format!(" {flag}") } else { String::new() };
         let transposes = flag(self.transpose_a, "--transpose-a") + &flag(self.transpose_b, "--transpose-b");
-        format!("tilework multiply {} {} -o C.npy{transposes}", self.a.display(), self.b.display())
+        format!(
+            "tilework multiply {} {} -o C.npy{transposes}",
+            self.a.display(),
+            self.b.display()
+        )
     }
 
     fn shapes_differ(&self, a: &Operand, b: &Operand) -> CliError {
@@ -93,7 +107,10 @@ impl InputRequest {
             a.cols(),
             b.rows(),
         );
-        CliError { next: self.fitting_transposes(a, b), ..CliError::usage(message) }
+        CliError {
+            next: self.fitting_transposes(a, b),
+            ..CliError::usage(message)
+        }
     }
 
     /// Which `--transpose` would make the shapes fit, if one does.
@@ -102,11 +119,20 @@ impl InputRequest {
         let fits = |transpose_a: bool, transpose_b: bool| {
             (if transpose_a { a.rows } else { a.cols }) == if transpose_b { b.cols } else { b.rows }
         };
-        [(false, true), (true, false), (true, true), (false, false)].into_iter().find(|(ta, tb)| fits(*ta, *tb)).map(
-            |(transpose_a, transpose_b)| {
-                format!("they would fit so: {}", InputRequest { transpose_a, transpose_b, ..self.clone() }.command())
-            },
-        )
+        [(false, true), (true, false), (true, true), (false, false)]
+            .into_iter()
+            .find(|(ta, tb)| fits(*ta, *tb))
+            .map(|(transpose_a, transpose_b)| {
+                format!(
+                    "they would fit so: {}",
+                    InputRequest {
+                        transpose_a,
+                        transpose_b,
+                        ..self.clone()
+                    }
+                    .command()
+                )
+            })
     }
 }
 
@@ -137,9 +163,9 @@ fn conversion_note(source: &MatrixSource, dtype: Dtype) -> Option<String> {
     };
     let path = source.info().path.display();
     match source.info().element {
-        element @ (ElementType::I64 | ElementType::U64) => {
-            Some(format!("`{path}` holds {element}: values beyond 2^{exact_bits} are rounded to {dtype}"))
-        }
+        element @ (ElementType::I64 | ElementType::U64) => Some(format!(
+            "`{path}` holds {element}: values beyond 2^{exact_bits} are rounded to {dtype}"
+        )),
         element @ (ElementType::I32 | ElementType::U32 | ElementType::F64) if dtype == Dtype::F32 => {
             Some(format!("`{path}` holds {element}: values are rounded to {dtype}"))
         }

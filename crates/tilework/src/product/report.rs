@@ -40,7 +40,8 @@ pub struct ProductReport {
 pub fn memory_peak_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok())
+        .map_or(0, |kib| kib * 1024)
 }
 
 fn flops(plan: &Plan) -> f64 {
@@ -83,13 +84,43 @@ impl ProductReport {
     /// For people.
     pub fn write(&self, out: &mut dyn Write, output: &str) -> io::Result<()> {
         let grid = &self.plan.grid;
-        writeln!(out, "{output}: {} x {} {}, done in {:.2} s ({:.1} GF/s)", grid.m, grid.n, self.dtype, self.seconds, self.gflops())?;
-        let resumed = if self.n_tasks_resumed > 0 { format!(", {} kept from before", self.n_tasks_resumed) } else { String::new() };
-        let retries = if self.n_retries > 0 { format!(", {} retried", self.n_retries) } else { String::new() };
+        writeln!(
+            out,
+            "{output}: {} x {} {}, done in {:.2} s ({:.1} GF/s)",
+            grid.m,
+            grid.n,
+            self.dtype,
+            self.seconds,
+            self.gflops()
+        )?;
+        let resumed = if self.n_tasks_resumed > 0 {
+            format!(", {} kept from before", self.n_tasks_resumed)
+        } else {
+            String::new()
+        };
+        let retries = if self.n_retries > 0 {
+            format!(", {} retried", self.n_retries)
+        } else {
+            String::new()
+        };
         writeln!(out, "  tasks    {} run{resumed}{retries}", self.n_tasks_run)?;
-        writeln!(out, "  checked  every tile; largest residual {:.1e}, bound {:.1e}", self.residual_max, self.residual_bound)?;
-        writeln!(out, "  memory   {} peak of {} planned", mib(self.memory_peak_bytes), mib(self.plan.memory_planned_bytes))?;
-        writeln!(out, "  moved    {} read, {} written", mib(self.bytes_read), mib(self.bytes_written))
+        writeln!(
+            out,
+            "  checked  every tile; largest residual {:.1e}, bound {:.1e}",
+            self.residual_max, self.residual_bound
+        )?;
+        writeln!(
+            out,
+            "  memory   {} peak of {} planned",
+            mib(self.memory_peak_bytes),
+            mib(self.plan.memory_planned_bytes)
+        )?;
+        writeln!(
+            out,
+            "  moved    {} read, {} written",
+            mib(self.bytes_read),
+            mib(self.bytes_written)
+        )
     }
 }
 
@@ -121,9 +152,23 @@ pub fn plan_json(plan: &Plan, inputs: &Inputs) -> Value {
 pub fn write_plan(out: &mut dyn Write, plan: &Plan, inputs: &Inputs) -> io::Result<()> {
     let grid = &plan.grid;
     let moved = (plan.bytes_read + plan.bytes_written) as f64;
-    writeln!(out, "plan: C ({} x {}) = A ({} x {}) · B ({} x {}), {}", grid.m, grid.n, grid.m, plan.k, plan.k, grid.n, inputs.spec.dtype)?;
-    writeln!(out, "  tiles    {} of up to {} x {}, one task each", grid.n_tiles(), grid.tile_rows_max(), grid.tile_cols_max())?;
-    writeln!(out, "  memory   {} at most, the whole process", mib(plan.memory_planned_bytes))?;
+    writeln!(
+        out,
+        "plan: C ({} x {}) = A ({} x {}) · B ({} x {}), {}",
+        grid.m, grid.n, grid.m, plan.k, plan.k, grid.n, inputs.spec.dtype
+    )?;
+    writeln!(
+        out,
+        "  tiles    {} of up to {} x {}, one task each",
+        grid.n_tiles(),
+        grid.tile_rows_max(),
+        grid.tile_cols_max()
+    )?;
+    writeln!(
+        out,
+        "  memory   {} at most, the whole process",
+        mib(plan.memory_planned_bytes)
+    )?;
     let ratio = moved / plan.bytes_bound.max(1.0);
     writeln!(
         out,
@@ -131,7 +176,11 @@ pub fn write_plan(out: &mut dyn Write, plan: &Plan, inputs: &Inputs) -> io::Resu
         mib(plan.bytes_read),
         mib(plan.bytes_written)
     )?;
-    writeln!(out, "  disk     {} for the output", mib(npy_len(grid.m, grid.n, inputs.spec.dtype)))?;
+    writeln!(
+        out,
+        "  disk     {} for the output",
+        mib(npy_len(grid.m, grid.n, inputs.spec.dtype))
+    )?;
     writeln!(out, "  time     about {:.1} s", plan.seconds)
 }
 

@@ -68,13 +68,25 @@ impl Resources {
             Some(description) => request.plan_grid::<T>(description.plan.grid),
             None => request.plan::<T>(),
         };
-        plan.map_err(|PlanError::TooLittleMemory { memory_bytes, smallest_bytes }| {
-            let mib = |bytes: u64| format!("{}MiB", bytes.div_ceil(1 << 20));
-            let tiles = if stored.is_some() { "the stored tiles of the unfinished output need" } else { "this needs" };
-            let (allowed, smallest) = (mib(memory_bytes), mib(smallest_bytes));
-            CliError::new(Exit::Resources, format!("{allowed} of memory are too few: {tiles} {smallest}"))
+        plan.map_err(
+            |PlanError::TooLittleMemory {
+                 memory_bytes,
+                 smallest_bytes,
+             }| {
+                let mib = |bytes: u64| format!("{}MiB", bytes.div_ceil(1 << 20));
+                let tiles = if stored.is_some() {
+                    "the stored tiles of the unfinished output need"
+                } else {
+                    "this needs"
+                };
+                let (allowed, smallest) = (mib(memory_bytes), mib(smallest_bytes));
+                CliError::new(
+                    Exit::Resources,
+                    format!("{allowed} of memory are too few: {tiles} {smallest}"),
+                )
                 .with_next(format!("allow it: --memory {smallest}"))
-        })
+            },
+        )
     }
 }
 
@@ -91,11 +103,16 @@ impl ProductRequest {
                 ));
             }
             Some(stat) if !stat.is_dir => {
-                return Err(usage(format!("`{}` is not a folder", parent.display()), "choose another output with -o".into()));
+                return Err(usage(
+                    format!("`{}` is not a folder", parent.display()),
+                    "choose another output with -o".into(),
+                ));
             }
             Some(_) => {}
         }
-        let Some(existing) = stat(disk, output)? else { return Ok(()) };
+        let Some(existing) = stat(disk, output)? else {
+            return Ok(());
+        };
         if !existing.is_file {
             return Err(usage(
                 format!("`{}` exists and is not a file", output.display()),
@@ -104,9 +121,15 @@ impl ProductRequest {
         }
         for input in [&inputs.a, &inputs.b] {
             let path = &input.source().info().path;
-            if stat(disk, path)?.is_some_and(|stat| (stat.device, stat.inode) == (existing.device, existing.inode)) {
+            if stat(disk, path)?
+                .is_some_and(|stat| (stat.device, stat.inode) == (existing.device, existing.inode))
+            {
                 return Err(usage(
-                    format!("the output `{}` is the input `{}`", output.display(), path.display()),
+                    format!(
+                        "the output `{}` is the input `{}`",
+                        output.display(),
+                        path.display()
+                    ),
                     "choose another output with -o".into(),
                 ));
             }
@@ -115,7 +138,13 @@ impl ProductRequest {
     }
 
     /// Decides what to do about what stands at the output.
-    pub fn course(&self, state: &FolderState, disk: &dyn Disk, inputs: &Inputs, notes: &mut Vec<String>) -> Result<Course, CliError> {
+    pub fn course(
+        &self,
+        state: &FolderState,
+        disk: &dyn Disk,
+        inputs: &Inputs,
+        notes: &mut Vec<String>,
+    ) -> Result<Course, CliError> {
         let output = self.output.display();
         let unfinished = match state {
             FolderState::Unfinished(recovered) => self.stored(recovered)?,
@@ -128,7 +157,9 @@ impl ProductRequest {
         if stat(disk, &self.output)?.is_some() && !self.overwrite {
             return Err(usage(
                 format!("`{output}` exists"),
-                format!("add --overwrite to replace it (it is kept until the new one is complete), or check it: tilework verify {output}"),
+                format!(
+                    "add --overwrite to replace it (it is kept until the new one is complete), or check it: tilework verify {output}"
+                ),
             ));
         }
         Ok(Course::Fresh)
@@ -136,19 +167,32 @@ impl ProductRequest {
 
     /// The description of an unfinished job; `None` if the journal has no commits worth keeping and no readable description.
     fn stored(&self, recovered: &Recovered) -> Result<Option<Description>, CliError> {
-        let Some(text) = &recovered.job_text else { return Ok(None) };
+        let Some(text) = &recovered.job_text else {
+            return Ok(None);
+        };
         match Description::from_text(text) {
             Ok(description) => Ok(Some(description)),
             Err(_) if self.restart => Ok(None),
             Err(error) => {
-                let message = format!("the unfinished `{}` was started by another version: {error}", self.output.display());
-                Err(usage(message, "discard it with --restart, or finish it with the version that began it".into()))
+                let message = format!(
+                    "the unfinished `{}` was started by another version: {error}",
+                    self.output.display()
+                );
+                Err(usage(
+                    message,
+                    "discard it with --restart, or finish it with the version that began it".into(),
+                ))
             }
         }
     }
 
     /// Refuses to go on with a job that is not the one asked for.
-    fn check_same_job(&self, stored: &Description, inputs: &Inputs, notes: &mut Vec<String>) -> Result<(), CliError> {
+    fn check_same_job(
+        &self,
+        stored: &Description,
+        inputs: &Inputs,
+        notes: &mut Vec<String>,
+    ) -> Result<(), CliError> {
         let mut differences = Vec::new();
         let mut differ = |what: &str, stored: String, now: String| {
             if stored != now {
@@ -156,16 +200,44 @@ impl ProductRequest {
             }
         };
         differ("the kind of job", stored.kind.clone(), KIND.to_owned());
-        differ("the job's version", stored.version.to_string(), VERSION.to_string());
-        differ("the format version", stored.format_version.to_string(), FORMAT_VERSION.to_string());
-        differ("the numerics version", stored.numerics_version.to_string(), NUMERICS_VERSION.to_string());
-        differ("the dtype", stored.spec.dtype.to_string(), inputs.spec.dtype.to_string());
-        differ("--transpose-a", stored.spec.transpose_a.to_string(), inputs.spec.transpose_a.to_string());
-        differ("--transpose-b", stored.spec.transpose_b.to_string(), inputs.spec.transpose_b.to_string());
+        differ(
+            "the job's version",
+            stored.version.to_string(),
+            VERSION.to_string(),
+        );
+        differ(
+            "the format version",
+            stored.format_version.to_string(),
+            FORMAT_VERSION.to_string(),
+        );
+        differ(
+            "the numerics version",
+            stored.numerics_version.to_string(),
+            NUMERICS_VERSION.to_string(),
+        );
+        differ(
+            "the dtype",
+            stored.spec.dtype.to_string(),
+            inputs.spec.dtype.to_string(),
+        );
+        differ(
+            "--transpose-a",
+            stored.spec.transpose_a.to_string(),
+            inputs.spec.transpose_a.to_string(),
+        );
+        differ(
+            "--transpose-b",
+            stored.spec.transpose_b.to_string(),
+            inputs.spec.transpose_b.to_string(),
+        );
         match stored.compare_inputs(&inputs.identities()?) {
             InputsDifference::Same => {}
             InputsDifference::Touched(paths) => {
-                notes.extend(paths.iter().map(|path| format!("`{path}` was touched, but its contents are the same")));
+                notes.extend(
+                    paths
+                        .iter()
+                        .map(|path| format!("`{path}` was touched, but its contents are the same")),
+                );
             }
             InputsDifference::Changed(changes) => differences.extend(changes),
         }
@@ -174,7 +246,10 @@ impl ProductRequest {
         }
         let output = self.output.display();
         Err(usage(
-            format!("`{output}` is unfinished, and this is not the same job: {}", differences.join("; ")),
+            format!(
+                "`{output}` is unfinished, and this is not the same job: {}",
+                differences.join("; ")
+            ),
             format!("discard it with --restart, or finish it first: tilework resume {output}"),
         ))
     }
@@ -184,7 +259,9 @@ impl ProductRequest {
         let needed = npy_len(plan.grid.m, plan.grid.n, inputs.spec.dtype);
         let present = stat(disk, &JobFiles::beside(&self.output).partial())?.map_or(0, |stat| stat.len);
         let parent = parent_dir(&self.output);
-        let free = disk.free_bytes(parent).map_err(|error| CliError::io("see the free space of", parent, &error))?;
+        let free = disk
+            .free_bytes(parent)
+            .map_err(|error| CliError::io("see the free space of", parent, &error))?;
         if needed.saturating_sub(present) <= free {
             return Ok(());
         }
@@ -196,7 +273,8 @@ impl ProductRequest {
             mib(free),
             mib(needed - present - free),
         );
-        Err(CliError::new(Exit::Resources, message).with_next("make room, or choose an output on another disk with -o"))
+        Err(CliError::new(Exit::Resources, message)
+            .with_next("make room, or choose an output on another disk with -o"))
     }
 }
 
@@ -238,11 +316,20 @@ pub fn resume_request(
     let text = recovered.job_text.unwrap_or_default();
     let description = Description::from_text(&text).map_err(|error| {
         usage(
-            format!("the unfinished `{}` was started by another version: {error}", output.display()),
+            format!(
+                "the unfinished `{}` was started by another version: {error}",
+                output.display()
+            ),
             "finish it with the version that began it, or start again with `multiply ... --restart`".into(),
         )
     })?;
-    let path = |i: usize| description.inputs.get(i).map(|input| PathBuf::from(&input.path)).unwrap_or_default();
+    let path = |i: usize| {
+        description
+            .inputs
+            .get(i)
+            .map(|input| PathBuf::from(&input.path))
+            .unwrap_or_default()
+    };
     Ok(ProductRequest {
         inputs: InputRequest {
             a: path(0),
@@ -263,5 +350,6 @@ pub(crate) fn usage(message: String, next: String) -> CliError {
 }
 
 fn stat(disk: &dyn Disk, path: &Path) -> Result<Option<FileStat>, CliError> {
-    disk.stat(path).map_err(|error| CliError::io("look at", path, &error))
+    disk.stat(path)
+        .map_err(|error| CliError::io("look at", path, &error))
 }

@@ -69,9 +69,21 @@ fn compute_as<T: Number>(
     };
     notes.iter().for_each(|note| audience.on_note(note));
     audience.on_plan(&plan, &inputs, folder.n_committed());
-    let outcome = run_job::<T>(disk, request, &inputs, &folder, &plan, &description, stop, audience);
+    let outcome = run_job::<T>(
+        disk,
+        request,
+        &inputs,
+        &folder,
+        &plan,
+        &description,
+        stop,
+        audience,
+    );
     match outcome.run.end {
-        JobEnd::Done => Ok(outcome.report(plan, inputs.spec.dtype, started)),
+        JobEnd::Done => {
+            folder.finish()?;
+            Ok(outcome.report(plan, inputs.spec.dtype, started))
+        }
         JobEnd::Stopped(cause) => Err(stopped(cause, &request.output, folder_after(disk, request))),
         JobEnd::Failed(failure) => {
             if outcome.run.n_tasks_run == 0 && failure.cause == Cause::DiskFull {
@@ -99,9 +111,20 @@ pub(crate) struct Residuals {
 
 impl Residuals {
     pub(crate) fn of(recovered: &Recovered) -> Residuals {
-        let share = |residuals: &Residuals| if residuals.bound > 0.0 { residuals.max / residuals.bound } else { -1.0 };
-        let commits = recovered.commits.values().map(|commit| Residuals { max: commit.residual, bound: commit.residual_bound });
-        commits.max_by(|one, two| share(one).total_cmp(&share(two))).unwrap_or_default()
+        let share = |residuals: &Residuals| {
+            if residuals.bound > 0.0 {
+                residuals.max / residuals.bound
+            } else {
+                -1.0
+            }
+        };
+        let commits = recovered.commits.values().map(|commit| Residuals {
+            max: commit.residual,
+            bound: commit.residual_bound,
+        });
+        commits
+            .max_by(|one, two| share(one).total_cmp(&share(two)))
+            .unwrap_or_default()
     }
 }
 
@@ -113,7 +136,10 @@ struct Outcome {
     bytes_written: u64,
 }
 
-#[expect(clippy::too_many_arguments, reason = "the one place where all parts of a run meet")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the one place where all parts of a run meet"
+)]
 fn run_job<T: Number>(
     disk: &Arc<dyn Disk>,
     request: &ProductRequest,
@@ -132,7 +158,10 @@ fn run_job<T: Number>(
         identities: description.inputs.clone(),
     };
     let job = Multiply::<T>::new(Arc::clone(disk), inputs.a.clone(), inputs.b.clone(), settings);
-    let options = RunOptions { n_workers: request.resources.n_workers as u32, stop: stop.clone() };
+    let options = RunOptions {
+        n_workers: request.resources.n_workers as u32,
+        stop: stop.clone(),
+    };
     let residuals = Mutex::new(Residuals::default());
     let report = |recovered: &Recovered| {
         let found = Residuals::of(recovered);
@@ -140,7 +169,14 @@ fn run_job<T: Number>(
         let report = serde_json::json!({ "residual_max": found.max, "residual_bound": found.bound });
         report.to_string().into_bytes()
     };
-    let run = run(&job, &description.to_text(), folder, &options, audience.observer(), &report);
+    let run = run(
+        &job,
+        &description.to_text(),
+        folder,
+        &options,
+        audience.observer(),
+        &report,
+    );
     Outcome {
         run,
         residuals: residuals.into_inner().unwrap_or_else(PoisonError::into_inner),
@@ -180,19 +216,36 @@ fn stopped(cause: StopCause, output: &Path, n_committed: Option<usize>) -> CliEr
         StopCause::Interrupted => (Exit::Interrupted, "interrupted"),
         StopCause::TimeLimit => (Exit::TimeLimit, "stopped by the time limit"),
     };
-    let kept = n_committed.map_or(String::new(), |count| format!("; {count} committed tasks are kept"));
-    CliError::new(exit, format!("{why}{kept}")).with_next(format!("go on with: tilework resume {}", output.display()))
+    let kept = n_committed.map_or(String::new(), |count| {
+        format!("; {count} committed tasks are kept")
+    });
+    CliError::new(exit, format!("{why}{kept}"))
+        .with_next(format!("go on with: tilework resume {}", output.display()))
 }
 
 fn failed(failure: &Failure, output: &Path) -> CliError {
     let output = output.display();
     let (exit, next) = match failure.cause {
-        Cause::DiskFull => (Exit::Resources, format!("make room, then: tilework resume {output}")),
-        Cause::OutOfMemory => (Exit::Resources, format!("allow less with --memory, then: tilework resume {output}")),
-        Cause::InputChanged => {
-            (Exit::Usage, format!("put the input back and run `tilework resume {output}`, or start again with --restart"))
-        }
-        _ => (Exit::JobFailed, format!("what was committed is kept; try again: tilework resume {output}")),
+        Cause::DiskFull => (
+            Exit::Resources,
+            format!("make room, then: tilework resume {output}"),
+        ),
+        Cause::OutOfMemory => (
+            Exit::Resources,
+            format!("allow less with --memory, then: tilework resume {output}"),
+        ),
+        Cause::InputChanged => (
+            Exit::Usage,
+            format!("put the input back and run `tilework resume {output}`, or start again with --restart"),
+        ),
+        _ => (
+            Exit::JobFailed,
+            format!("what was committed is kept; try again: tilework resume {output}"),
+        ),
     };
-    CliError { exit, ..CliError::from(failure.clone()) }.with_next(next)
+    CliError {
+        exit,
+        ..CliError::from(failure.clone())
+    }
+    .with_next(next)
 }
