@@ -330,8 +330,7 @@ fn compare<T: Number>(
         } else {
             difference / weights.magnitude[row]
         };
-        // Written so that a NaN is bad.
-        bad[row] |= !(residual <= weights.coefficient);
+        bad[row] |= residual.is_nan() || residual > weights.coefficient;
         compared.residual_max = compared.residual_max.max(residual);
     }
     Ok(compared)

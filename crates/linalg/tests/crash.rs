@@ -116,7 +116,7 @@ fn a_crash_at_any_sync_point_loses_no_acknowledged_commit() {
     }
     // Two records may share a sync, so a run may have one or two fewer than the undisturbed one.
     assert!(
-        n_frozen as u64 >= (n_syncs as u64 - 2) * 4,
+        n_frozen as u64 >= (n_syncs - 2) * 4,
         "the crashes happened: {n_frozen} of {n_syncs} x 4"
     );
     assert!(
@@ -277,7 +277,7 @@ fn any_single_failed_call_ends_right_or_resumable() {
         finish_after(&disk, &acknowledged, &format!("call {n} failed"));
     }
     assert!(
-        n_failed as u64 + 4 >= undisturbed.call_count() as u64,
+        n_failed + 4 >= undisturbed.call_count(),
         "the faults fired: {n_failed}"
     );
 }

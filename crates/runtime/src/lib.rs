@@ -7,7 +7,7 @@
 //! - [`journal_writer`]: group commit
 //! - [`engine`]: how driver and workers reach each other; [`local`] is the one within a process
 //! - [`worker_loop`], [`driver_loop`]: execute the machines' effects
-//! - [`run`]: all of it together, for one job in one process
+//! - [`mod@run`]: all of it together, for one job in one process
 
 #![forbid(unsafe_code)]
 

@@ -137,7 +137,8 @@ fn flipped_signs_exponents_and_high_bits_are_seen() {
 #[test]
 fn a_wrong_row_a_swap_and_a_cancelling_pair_are_seen() {
     let checked = Checked::new(3);
-    let changes: [(&str, fn(&mut [f64])); 4] = [
+    type Change = (&'static str, fn(&mut [f64]));
+    let changes: [Change; 4] = [
         ("row of another", |c| c.copy_within(0..N, N)),
         ("two rows swapped", |c| (0..N).for_each(|j| c.swap(j, N + j))),
         ("two columns swapped", |c| {

@@ -4,7 +4,7 @@
 //! - [`request`]: what is asked, against what stands at the output
 //! - [`running`]: from request to report
 //! - [`report`]: what is told about a plan and a finished product
-//! - [`certificate`]: `verify`
+//! - [`certificate`]: what `verify` checks
 
 pub mod certificate;
 pub mod inputs;
