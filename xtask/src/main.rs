@@ -1,7 +1,7 @@
-//! Development commands: `cargo xtask test [--no-lints]` and `cargo xtask tidy`.
+//! Development commands: `cargo xtask test [--no-lints]`, `tidy` and `picture`.
 //!
 //! `test` is the whole check of a commit, the same here and in CI. `tidy` is its part that reads the sources and
-//! holds them to the rules that no compiler knows.
+//! holds them to the rules that no compiler knows. `picture` draws a terminal for the README.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -12,6 +12,7 @@
 mod deny;
 mod junit;
 mod libtest;
+mod picture;
 mod report;
 mod step;
 mod test;
@@ -20,7 +21,8 @@ mod workspace;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy";
+const USAGE: &str =
+    "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask picture < text > svg";
 
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -30,6 +32,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ["test"] => test::run(&root, test::Lints::Run)?,
         ["test", "--no-lints"] => test::run(&root, test::Lints::Skip)?,
         ["tidy"] => tidy::run(&root)?,
+        ["picture"] => picture::run().map(|()| true)?,
         _ => anyhow::bail!(USAGE),
     };
     Ok(if passed {

@@ -1,6 +1,7 @@
 //! What one worker keeps in memory while it computes tiles: every buffer, summed in one place.
 
 use crate::operand::Operand;
+use crate::recompute::ROWS_PER_PASS;
 use crate::tiles::Grid;
 use tilework_kernel::{Element, Kernel};
 
@@ -8,6 +9,8 @@ use tilework_kernel::{Element, Kernel};
 pub const PROCESS_OVERHEAD_BYTES: u64 = 12 << 20;
 /// Buffer for reading committed tiles back.
 pub const READ_BACK_BYTES: u64 = 1 << 20;
+/// Elements read at a time where a tile has to be certified.
+pub const CERTIFY_LEN: usize = 64 * 1024;
 /// Most rows that one thread multiplies at a time: one packed block of A, and enough bands to even out disturbed threads.
 const BAND_ROWS_MAX: usize = 128;
 /// Preferred sizes of one read, best first.
@@ -20,6 +23,8 @@ const N_CHUNKS: [usize; 3] = [6, 4, 3];
 pub struct Layout {
     /// Bytes of one element.
     pub itemsize: usize,
+    /// Inner dimension.
+    pub k: usize,
     /// Height of the tallest tile.
     pub tile_rows: usize,
     /// Distance of rows in a tile's buffer: its width, padded so that rows don't fall on the same cache sets.
@@ -128,6 +133,7 @@ impl Layout {
         let n_buffers_useful = n_tile_buffers.min(request.grid.n_tiles().max(1) as usize);
         Some(Layout {
             itemsize,
+            k: request.k as usize,
             tile_rows,
             leading_dimension: padded(tile_cols, itemsize),
             n_tile_buffers: n_buffers_useful,
@@ -162,11 +168,20 @@ impl Layout {
         size_of::<f64>() * (2 * self.packed_cols + 2 * self.slab_depth + 2 * self.tile_rows)
     }
 
+    /// Bytes that a tile with non-finite numbers needs to be certified: vectors along k, rows and columns, a few plain
+    /// rows or columns, and what is read at a time.
+    fn certify_bytes(&self) -> usize {
+        let longer_side = self.tile_rows.max(self.packed_cols);
+        let vectors = 2 * self.k + 4 * self.tile_rows + 3 * self.packed_cols;
+        let plain = ROWS_PER_PASS * longer_side * 3;
+        size_of::<f64>() * (vectors + plain + CERTIFY_LEN)
+    }
+
     /// All buffers of one worker.
     pub fn worker_bytes(&self) -> u64 {
         let buffers =
             self.n_tile_buffers * self.tile_bytes() + self.slab_bytes() + self.n_chunks * self.chunk_bytes;
-        (buffers + self.n_threads * self.scratch_bytes() + self.check_bytes()) as u64
+        (buffers + self.n_threads * self.scratch_bytes() + self.check_bytes() + self.certify_bytes()) as u64
     }
 
     /// All of the process.

@@ -2,6 +2,7 @@
 
 use crate::certify::{Claim, Product, certify};
 use crate::check::Verdict;
+use crate::layout::CERTIFY_LEN;
 use crate::operand::{Number, Operand, read_failure};
 use crate::pipeline::{CHECKED, ComputedTile, compute_tile};
 use crate::plan::Plan;
@@ -159,8 +160,6 @@ impl<T: Number> Multiply<T> {
     }
 }
 
-/// Elements read at a time where a tile has to be certified.
-const CERTIFY_LEN: usize = 64 * 1024;
 /// Elements read back at a time.
 const READ_BACK_LEN: usize = 128 * 1024;
 

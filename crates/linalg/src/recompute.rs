@@ -7,7 +7,7 @@ use tilework_core::failure::Failure;
 use tilework_kernel::Element;
 
 /// Rows computed in one pass over B.
-pub const ROWS_PER_PASS: usize = 16;
+pub const ROWS_PER_PASS: usize = 4;
 
 /// Plain results of some rows, and the magnitude |A|·|B| of every element.
 #[derive(Debug)]

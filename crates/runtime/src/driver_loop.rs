@@ -49,11 +49,13 @@ impl<J: Job> DriverSide<'_, J> {
             let poll = Duration::from_millis(DRIVER_POLL_MS);
             let until_wake =
                 next_wake.map_or(poll, |at| at.saturating_duration_since(Instant::now()).min(poll));
-            let mut event = port.next(until_wake).unwrap_or(DriverEvent::Tick);
-            if let (DriverEvent::Tick, Some(cause), false) = (&event, self.stop.requested(), stop_sent) {
-                stop_sent = true;
-                event = DriverEvent::StopRequested(cause);
-            }
+            let event = match self.stop.requested() {
+                Some(cause) if !stop_sent => {
+                    stop_sent = true;
+                    DriverEvent::StopRequested(cause)
+                }
+                _ => port.next(until_wake).unwrap_or(DriverEvent::Tick),
+            };
             self.observe(&event, &machine, &mut counts);
             let now = Millis(start.elapsed().as_millis() as u64);
             machine.on_event(now, event, &mut effects);

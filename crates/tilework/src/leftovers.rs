@@ -101,7 +101,8 @@ pub fn remove_folder(disk: &dyn Disk, files: &JobFiles) -> Result<(), CliError> 
         .map_err(|error| CliError::io("sync", parent, &error))
 }
 
-fn remove_journal(disk: &dyn Disk, files: &JobFiles) -> io::Result<()> {
+/// Removes the journal, durably; the caller holds the lock.
+pub fn remove_journal(disk: &dyn Disk, files: &JobFiles) -> io::Result<()> {
     let folder = files.folder();
     if disk.stat(&folder)?.is_none() {
         return Ok(());

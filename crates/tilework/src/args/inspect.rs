@@ -57,7 +57,8 @@ pub struct CompareArgs {
     #[arg(value_name = "D")]
     pub d: PathBuf,
     /// Largest relative difference of two elements that counts as agreement
-    #[arg(long, env = "TILEWORK_TOLERANCE", value_name = "T", default_value = "0", value_parser = parse_tolerance)]
+    #[arg(long, env = "TILEWORK_TOLERANCE", value_name = "T", default_value = "0",
+          allow_negative_numbers = true, value_parser = parse_tolerance)]
     pub tolerance: f64,
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use tilework_core::failure::StopCause;
-use tilework_runtime::{JobFolder, StopSwitch};
+use tilework_runtime::{FolderState, JobFolder, StopSwitch};
 use tilework_store::disk::{Disk, RealDisk, parent_dir};
 use tilework_store::element_type::{Dtype, Scalar};
 use tilework_store::npy::header::npy_len;
@@ -30,6 +30,9 @@ pub fn run(args: &GenerateArgs, output: &Output) -> Result<(), CliError> {
     check_destination(&*disk, args)?;
     // The lock of a job on this output: two processes can't write the same partial file.
     let folder = JobFolder::open(Arc::clone(&disk), &args.output)?;
+    if matches!(folder.state(), FolderState::Unfinished(_)) {
+        return Err(unfinished(&args.output));
+    }
     let written = write(&*disk, &folder, args, output);
     if written.is_err() {
         let _ = disk.remove_file(&folder.files().partial());
@@ -75,12 +78,7 @@ fn check_destination(disk: &dyn Disk, args: &GenerateArgs) -> Result<(), CliErro
     let state = JobState::read(disk, path)?;
     match state.state {
         State::Running => return Err(leftovers::in_use(&state.files, state.owner.as_ref())),
-        State::Unfinished => {
-            let error = CliError::usage(format!("`{name}` is the unfinished output of a job"));
-            return Err(error.with_next(format!(
-                "finish it with `tilework resume {name}`, or discard it with `tilework clean {name} --yes`"
-            )));
-        }
+        State::Unfinished => return Err(unfinished(path)),
         State::None | State::Done => {}
     }
     let needed = npy_len(args.shape.rows, args.shape.cols, args.dtype);
@@ -99,6 +97,13 @@ fn check_destination(disk: &dyn Disk, args: &GenerateArgs) -> Result<(), CliErro
     Ok(())
 }
 
+fn unfinished(path: &Path) -> CliError {
+    let name = path.display();
+    CliError::usage(format!("`{name}` is the unfinished output of a job")).with_next(format!(
+        "finish it: `tilework resume {name}`; or discard it: `tilework clean {name} --yes`"
+    ))
+}
+
 fn write(disk: &dyn Disk, folder: &JobFolder, args: &GenerateArgs, output: &Output) -> Result<(), CliError> {
     let stop = StopSwitch::default();
     let _signals = signals::stop_on_signals(&stop, output)?;
@@ -112,9 +117,10 @@ fn write(disk: &dyn Disk, folder: &JobFolder, args: &GenerateArgs, output: &Outp
     }?;
     matrix.sync_data()?;
     drop(bar);
-    // A finished job's journal speaks of the file that is replaced now.
     let path = folder.files().output();
     let failed = |error: std::io::Error| CliError::io("rename to", path, &error);
+    // The journal of a finished job speaks of the file that is replaced now.
+    leftovers::remove_journal(disk, folder.files()).map_err(failed)?;
     disk.rename(matrix.path(), path).map_err(failed)?;
     disk.sync_dir(parent_dir(path)).map_err(failed)
 }

@@ -65,7 +65,13 @@ fn compute_as<T: Number>(
             folder.discard()?;
             describe(&inputs, &plan)?
         }
-        Course::Resume(description) => *description,
+        Course::Resume(description) => {
+            if folder.n_committed() == 0 {
+                // Old commits must not come back to life over a new partial file.
+                folder.discard()?;
+            }
+            *description
+        }
     };
     notes.iter().for_each(|note| audience.on_note(note));
     audience.on_plan(&plan, &inputs, folder.n_committed());

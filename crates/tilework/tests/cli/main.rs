@@ -1,0 +1,10 @@
+//! The program as its users meet it: files, exit codes, messages. One binary, one module for each command or contract.
+
+mod bad_input;
+mod clean;
+mod compare;
+mod generate;
+mod help;
+mod inspect;
+mod json;
+mod vocabulary;
