@@ -18,7 +18,10 @@ pub fn run(words: &[OsString], started: Instant) -> ExitCode {
         Ok(args) => {
             let global = &args.global;
             let output = Output::new(global.json, global.quiet, global.verbose, started);
-            let outcome = logging::start(global).and_then(|()| dispatch(args.command.as_ref(), &output));
+            let outcome = logging::start(global).and_then(|()| {
+                tracing::debug!(?words, "begins");
+                dispatch(args.command.as_ref(), &output)
+            });
             (output, outcome)
         }
         Err(error) => {
@@ -33,8 +36,12 @@ pub fn run(words: &[OsString], started: Instant) -> ExitCode {
         }
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            tracing::debug!(seconds = output.seconds(), "done");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
+            tracing::debug!(exit_code = error.exit.code(), "failed: {}", error.message);
             output.failure(&error);
             ExitCode::from(error.exit.code())
         }

@@ -50,7 +50,7 @@ pub fn duration(duration: Duration) -> String {
     seconds(duration.as_secs_f64())
 }
 
-/// A count in groups of three digits: `1 234 567` with thin marks as in English, `1,234,567`.
+/// A count in groups of three digits: `1,234,567`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);

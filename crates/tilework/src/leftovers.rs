@@ -17,9 +17,16 @@ pub struct Leftover {
     pub len: u64,
 }
 
-/// The partial output and the folder of one output, as far as they are there.
+/// The partial output and the folder of one output. Without a folder of ours, a `.partial` file is not ours either.
 pub fn list(disk: &dyn Disk, files: &JobFiles) -> Result<Vec<Leftover>, CliError> {
     let mut found = Vec::new();
+    let folder = disk.stat(&files.folder());
+    if folder
+        .map_err(|error| CliError::io("look at", &files.folder(), &error))?
+        .is_none()
+    {
+        return Ok(found);
+    }
     for path in [files.partial(), files.folder()] {
         let io_error = |error: io::Error| CliError::io("look at", &path, &error);
         let Some(stat) = disk.stat(&path).map_err(io_error)? else {

@@ -78,11 +78,16 @@ fn request(disk: &dyn Disk, path: &Path) -> Result<Request, CliError> {
     }
     let output = without_ending(path, b".partial").unwrap_or_else(|| path.to_path_buf());
     let files = JobFiles::beside(&output);
-    let anything = [path.to_path_buf(), files.partial(), files.folder()];
-    if !anything
-        .iter()
-        .any(|path| disk.stat(path).is_ok_and(|stat| stat.is_some()))
-    {
+    let exists = |path: &Path| disk.stat(path).is_ok_and(|stat| stat.is_some());
+    if exists(&files.partial()) && !exists(&files.folder()) {
+        let (partial, folder) = (files.partial(), files.folder());
+        let (partial, folder) = (partial.display(), folder.display());
+        let error = CliError::usage(format!(
+            "`{partial}` may be another program's: there is no `{folder}`"
+        ));
+        return Err(error.with_next(format!("if it is not needed: rm {partial}")));
+    }
+    if !exists(path) && !exists(&files.folder()) {
         let error = CliError::usage(format!("there is nothing at `{}`", path.display()));
         return Err(error.with_next("name an output, or a directory of outputs: tilework clean ."));
     }

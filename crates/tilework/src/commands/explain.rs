@@ -83,7 +83,7 @@ fn why(state: &JobState, troubles: &[String]) -> Vec<String> {
 fn outlook(state: &JobState, path: &Path, troubles: &[String]) -> (&'static str, Option<String>) {
     let name = path.display();
     match state.state {
-        State::None if state.folder_exists || state.partial_exists => (
+        State::None if state.folder_exists => (
             "nothing can be resumed; a new `multiply` starts again",
             Some(format!("tilework clean {name} --yes")),
         ),

@@ -50,6 +50,21 @@ fn a_directory_is_cleaned_of_our_leftovers_only() {
 }
 
 #[test]
+fn a_partial_file_without_our_folder_is_not_ours() {
+    let folder = Folder::new();
+    folder.text("download.partial", "of another program");
+    for path in ["download.partial", "download"] {
+        folder
+            .run(&format!("clean {path} --yes"))
+            .fails(2, &["may be another program's", "rm download.partial"]);
+    }
+    folder
+        .run("clean nothing")
+        .fails(2, &["there is nothing at `nothing`"]);
+    assert_eq!(folder.names(), ["download.partial"]);
+}
+
+#[test]
 fn a_foreign_file_in_the_folder_is_kept_and_named() {
     let folder = Folder::new();
     let files = folder.unfinished("C.npy");

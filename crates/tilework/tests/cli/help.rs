@@ -31,12 +31,8 @@ fn every_command_that_takes_files_has_examples() {
         "generate",
     ] {
         let answer = folder.done(&format!("{command} --help"));
-        assert!(
-            answer
-                .stdout
-                .contains(&format!("Examples:\n  tilework {command} ")),
-            "{answer:?}"
-        );
+        let (_, examples) = answer.stdout.split_once("Examples:\n").unwrap();
+        assert!(examples.contains(&format!("  tilework {command} ")), "{answer:?}");
     }
 }
 
