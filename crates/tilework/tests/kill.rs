@@ -37,7 +37,9 @@ struct Stage {
 
 impl Stage {
     fn new() -> Stage {
-        let stage = Stage { folder: tempfile::tempdir().unwrap() };
+        let stage = Stage {
+            folder: tempfile::tempdir().unwrap(),
+        };
         stage.succeed("generate normal 2400x600 -o A.npy --seed 1");
         stage.succeed("generate normal 600x2400 -o B.npy --seed 2");
         stage
@@ -49,11 +51,22 @@ impl Stage {
 
     fn start(&self, line: &str) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tilework"));
-        command.args(line.split(' ')).current_dir(self.folder.path()).stdin(Stdio::null());
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILEWORK_")) {
+        command
+            .args(line.split(' '))
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILEWORK_"))
+        {
             command.env_remove(name);
         }
-        Running(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
+        Running(Some(
+            command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        ))
     }
 
     /// Runs to the end, with success.
@@ -66,7 +79,10 @@ impl Stage {
     fn journal(&self) -> Recovered {
         let files = JobFiles::beside(&self.path("C.npy"));
         // A run that ends compacts its segments: they may vanish while they are read.
-        recover(&RealDisk, &files).ok().flatten().map_or_else(Recovered::default, |(recovered, _)| recovered)
+        recover(&RealDisk, &files)
+            .ok()
+            .flatten()
+            .map_or_else(Recovered::default, |(recovered, _)| recovered)
     }
 
     fn n_committed(&self) -> u64 {
@@ -131,7 +147,10 @@ impl Drop for Running {
 static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
     let stage = Stage::new();
     let report = stage.succeed(MULTIPLY);
-    Undisturbed { bytes: fs::read(stage.path("C.npy")).unwrap(), n_tasks: report["tasks"].as_u64().unwrap() }
+    Undisturbed {
+        bytes: fs::read(stage.path("C.npy")).unwrap(),
+        n_tasks: report["tasks"].as_u64().unwrap(),
+    }
 });
 
 struct Undisturbed {
@@ -148,7 +167,18 @@ fn is_undisturbed(stage: &Stage) -> bool {
 fn started_tasks(log: &Path) -> Vec<u64> {
     let text = fs::read_to_string(log).unwrap_or_default();
     let starts = text.lines().filter(|line| line.contains(": started task="));
-    starts.map(|line| line.split("task=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()).collect()
+    starts
+        .map(|line| {
+            line.split("task=")
+                .nth(1)
+                .unwrap()
+                .split(' ')
+                .next()
+                .unwrap()
+                .parse()
+                .unwrap()
+        })
+        .collect()
 }
 
 #[test]
@@ -166,7 +196,8 @@ fn twenty_kills_at_random_moments_cost_only_the_tasks_in_flight() {
     let mut below = |n: u64| u64::from(random.next_u32()) % n;
     let mut n_between = 0;
     for kill in 0..N_KILLS {
-        let committed_before: BTreeSet<u64> = stage.journal().commits.keys().map(|(_, task)| task.0).collect();
+        let committed_before: BTreeSet<u64> =
+            stage.journal().commits.keys().map(|(_, task)| task.0).collect();
         let n_before = committed_before.len() as u64;
         let n_started_before = started_tasks(&log).len();
         let mut running = stage.start(&line);
@@ -181,17 +212,26 @@ fn twenty_kills_at_random_moments_cost_only_the_tasks_in_flight() {
         assert!(running.kill(), "kill {kill} came after the end");
 
         let n_after = stage.n_committed();
-        assert!(n_seen <= n_after, "kill {kill} lost commits: {n_seen}, then {n_after}");
+        assert!(
+            n_seen <= n_after,
+            "kill {kill} lost commits: {n_seen}, then {n_after}"
+        );
         assert!(!stage.path("C.npy").exists(), "kill {kill} left an output");
         n_between += u64::from(n_seen > 0 && n_after < n_tasks);
         let started = started_tasks(&log).split_off(n_started_before);
         for task in &started {
-            assert!(!committed_before.contains(task), "task {task} was committed, and ran again before kill {kill}");
+            assert!(
+                !committed_before.contains(task),
+                "task {task} was committed, and ran again before kill {kill}"
+            );
         }
         let n_lost = started.len() as u64 - (n_after - n_before);
         assert!(n_lost <= SLOTS, "kill {kill} cost {n_lost} tasks");
     }
-    assert!(n_between >= 15, "only {n_between} kills came between a first and a last commit");
+    assert!(
+        n_between >= 15,
+        "only {n_between} kills came between a first and a last commit"
+    );
 
     let n_kept = stage.n_committed();
     let report = stage.succeed(&line);
@@ -200,9 +240,15 @@ fn twenty_kills_at_random_moments_cost_only_the_tasks_in_flight() {
     assert!(is_undisturbed(&stage), "other bytes than without kills");
     let started = started_tasks(&log);
     let n_started = started.len() as u64;
-    assert!(n_started <= n_tasks + N_KILLS * SLOTS, "{n_started} executions of {n_tasks} tasks");
+    assert!(
+        n_started <= n_tasks + N_KILLS * SLOTS,
+        "{n_started} executions of {n_tasks} tasks"
+    );
     let distinct: BTreeSet<u64> = started.into_iter().collect();
-    assert!(distinct.into_iter().eq(0..n_tasks), "the log does not hold every task");
+    assert!(
+        distinct.into_iter().eq(0..n_tasks),
+        "the log does not hold every task"
+    );
 }
 
 #[test]
@@ -219,9 +265,15 @@ fn three_workers_are_killed_and_go_on() {
         assert!(running.kill());
     }
     stage.succeed(&line);
-    assert!(is_undisturbed(&stage), "other bytes than one undisturbed worker's");
+    assert!(
+        is_undisturbed(&stage),
+        "other bytes than one undisturbed worker's"
+    );
     let n_started = started_tasks(&stage.path("log")).len() as u64;
-    assert!(n_started <= n_tasks + 4 * 3 * SLOTS, "{n_started} executions of {n_tasks} tasks");
+    assert!(
+        n_started <= n_tasks + 4 * 3 * SLOTS,
+        "{n_started} executions of {n_tasks} tasks"
+    );
 }
 
 #[test]
@@ -230,7 +282,11 @@ fn signals_stop_cleanly_and_print_how_to_go_on() {
     let n_tasks = UNDISTURBED.n_tasks;
     // The first stops a `multiply`, the others the `resume` of what the one before has left.
     let resume = "resume C.npy --memory 15MiB";
-    for (signal, line) in [(Signal::INT, MULTIPLY), (Signal::TERM, resume), (Signal::HUP, resume)] {
+    for (signal, line) in [
+        (Signal::INT, MULTIPLY),
+        (Signal::TERM, resume),
+        (Signal::HUP, resume),
+    ] {
         let n_before = stage.n_committed();
         let mut running = stage.start(line);
         stage.wait_for_commits(n_before + 3, &mut running);
@@ -239,11 +295,20 @@ fn signals_stop_cleanly_and_print_how_to_go_on() {
         let output = running.end();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(130), "{signal:?}: {text}");
-        assert!(text.contains("next: go on with: tilework resume C.npy\n"), "{signal:?}: {text}");
+        assert!(
+            text.contains("next: go on with: tilework resume C.npy\n"),
+            "{signal:?}: {text}"
+        );
         assert!(output.stdout.is_empty());
         let n_kept = stage.n_committed();
-        assert!(n_seen <= n_kept && n_kept < n_tasks, "{signal:?}: {n_seen} seen, {n_kept} of {n_tasks} kept");
-        assert!(text.contains(&format!("{n_kept} committed tasks are kept")), "{signal:?}: {text}");
+        assert!(
+            n_seen <= n_kept && n_kept < n_tasks,
+            "{signal:?}: {n_seen} seen, {n_kept} of {n_tasks} kept"
+        );
+        assert!(
+            text.contains(&format!("{n_kept} committed tasks are kept")),
+            "{signal:?}: {text}"
+        );
         assert!(!stage.path("C.npy").exists());
     }
     let n_kept = stage.n_committed();
@@ -263,7 +328,10 @@ fn a_stopped_run_says_so_in_json() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}");
     let json: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((json["status"].as_str(), json["exit_code"].as_u64()), (Some("stopped"), Some(130)));
+    assert_eq!(
+        (json["status"].as_str(), json["exit_code"].as_u64()),
+        (Some("stopped"), Some(130))
+    );
     assert_eq!(json["next"], "go on with: tilework resume C.npy");
 }
 
@@ -288,13 +356,18 @@ fn the_time_limit_stops_with_75_and_the_same_command_goes_on() {
     let mut n_stops = 0;
     loop {
         let n_before = stage.n_committed();
-        let output = stage.start(&format!("{MULTIPLY} --time-limit {}ms", limit.as_millis())).end();
+        let output = stage
+            .start(&format!("{MULTIPLY} --time-limit {}ms", limit.as_millis()))
+            .end();
         if output.status.success() {
             break;
         }
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(75), "{text}");
-        assert!(text.contains("next: go on with: tilework resume C.npy\n"), "{text}");
+        assert!(
+            text.contains("next: go on with: tilework resume C.npy\n"),
+            "{text}"
+        );
         assert!(!stage.path("C.npy").exists());
         assert!(stage.n_committed() >= n_before, "a stop lost commits");
         n_stops += 1;
@@ -302,6 +375,9 @@ fn the_time_limit_stops_with_75_and_the_same_command_goes_on() {
         limit = limit * 3 / 2;
         assert!(limit < PATIENCE);
     }
-    assert!(n_stops > 0, "the limit never came: this test needs a longer product");
+    assert!(
+        n_stops > 0,
+        "the limit never came: this test needs a longer product"
+    );
     assert!(is_undisturbed(&stage));
 }
