@@ -1,7 +1,8 @@
-//! Development commands: `cargo xtask test [--no-lints]`, `tidy` and `picture`.
+//! Development commands: `cargo xtask test [--no-lints]`, `tidy`, `soak` and `picture`.
 //!
 //! `test` is the whole check of a commit, the same here and in CI. `tidy` is its part that reads the sources and
-//! holds them to the rules that no compiler knows. `picture` draws a terminal for the README.
+//! holds them to the rules that no compiler knows. `soak` runs what takes
+//! minutes; `picture` draws a terminal for the README.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -14,6 +15,7 @@ mod junit;
 mod libtest;
 mod picture;
 mod report;
+mod soak;
 mod step;
 mod test;
 mod tidy;
@@ -21,8 +23,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-const USAGE: &str =
-    "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask picture < text > svg";
+const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask soak | cargo xtask picture < text > svg";
 
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -32,6 +33,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ["test"] => test::run(&root, test::Lints::Run)?,
         ["test", "--no-lints"] => test::run(&root, test::Lints::Skip)?,
         ["tidy"] => tidy::run(&root)?,
+        ["soak"] => soak::run(&root)?,
         ["picture"] => picture::run().map(|()| true)?,
         _ => anyhow::bail!(USAGE),
     };

@@ -51,7 +51,16 @@ fn lint_steps(root: &Path) -> anyhow::Result<Vec<Step>> {
         cargo_step(
             root,
             "clippy",
-            &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+            &[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--features",
+                "tilework/soak",
+                "--",
+                "-D",
+                "warnings",
+            ],
         )?,
         step::timed("doc", || step::command(doc_command(root)))?,
     ])

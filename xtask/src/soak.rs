@@ -1,0 +1,23 @@
+//! `cargo xtask soak`: the tests that take minutes, at a user's sizes, in a release build. Run by hand; keep what they print.
+
+use std::path::Path;
+
+use crate::step::{self, Verdict};
+use crate::workspace;
+
+/// Runs them and says whether all passed.
+pub(crate) fn run(root: &Path) -> anyhow::Result<bool> {
+    let args = [
+        "test",
+        "--release",
+        "--package",
+        "tilework",
+        "--features",
+        "soak",
+        "--test",
+        "soak",
+        "--",
+        "--nocapture",
+    ];
+    Ok(step::command(workspace::cargo(root, &args))? == Verdict::Passed)
+}
