@@ -4,11 +4,12 @@
 //! the longest chain of additions gets, which is what the error bound needs.
 
 use crate::operand::Number;
+use pulp::Arch;
 use tilework_kernel::MatRef;
 use tilework_store::element_type::Scalar;
 
 /// Independent sums of one contiguous row.
-pub const LANES: usize = 8;
+pub const LANES: usize = 32;
 
 /// A vector and the vector of its elements' absolute values, or bounds of them.
 #[derive(Debug, Clone, Copy)]
@@ -37,24 +38,32 @@ pub fn add_matvec<T: Number>(matrix: MatRef<'_, T>, v: Weighted<'_>, out: Weight
     assert_eq!(v.magnitude.len(), matrix.cols());
     assert_eq!(out.value.len(), matrix.rows());
     assert_eq!(out.magnitude.len(), matrix.rows());
-    if matrix.col_stride() == 1 {
-        for i in 0..matrix.rows() {
-            let row = &matrix.data()[i * matrix.row_stride()..][..matrix.cols()];
-            let (sum, magnitude) = dot(row, v);
-            out.value[i] += sum;
-            out.magnitude[i] += magnitude;
+    let WeightedMut { value, magnitude } = out;
+    // The same operations in the same order on any instruction set: only their width differs.
+    Arch::new().dispatch(|| {
+        if matrix.col_stride() == 1 {
+            add_rows(matrix, v, value, magnitude);
+        } else {
+            add_columns(matrix, v, value, magnitude);
         }
-    } else {
-        for j in 0..matrix.cols() {
-            let column = MatRef::sub(matrix, 0..matrix.rows(), j..j + 1);
-            add_column(
-                column,
-                v.value[j],
-                v.magnitude[j],
-                &mut *out.value,
-                &mut *out.magnitude,
-            );
-        }
+    });
+}
+
+#[inline(always)]
+fn add_rows<T: Number>(matrix: MatRef<'_, T>, v: Weighted<'_>, sums: &mut [f64], magnitudes: &mut [f64]) {
+    for i in 0..matrix.rows() {
+        let row = &matrix.data()[i * matrix.row_stride()..][..matrix.cols()];
+        let (sum, magnitude) = dot_lanes(row, v);
+        sums[i] += sum;
+        magnitudes[i] += magnitude;
+    }
+}
+
+#[inline(always)]
+fn add_columns<T: Number>(matrix: MatRef<'_, T>, v: Weighted<'_>, sums: &mut [f64], magnitudes: &mut [f64]) {
+    for j in 0..matrix.cols() {
+        let column = matrix.sub(0..matrix.rows(), j..j + 1);
+        add_column(column, v.value[j], v.magnitude[j], sums, magnitudes);
     }
 }
 
@@ -69,6 +78,11 @@ pub fn chain_len(len: usize, contiguous: bool) -> usize {
 
 /// `row`·v and |row|·|v|.
 pub fn dot<T: Number>(row: &[T], v: Weighted<'_>) -> (f64, f64) {
+    Arch::new().dispatch(|| dot_lanes(row, v))
+}
+
+#[inline(always)]
+fn dot_lanes<T: Number>(row: &[T], v: Weighted<'_>) -> (f64, f64) {
     let mut sums = [0.0; LANES];
     let mut magnitudes = [0.0; LANES];
     let (blocks, rest) = row.as_chunks::<LANES>();

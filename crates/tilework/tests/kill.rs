@@ -381,3 +381,59 @@ fn the_time_limit_stops_with_75_and_the_same_command_goes_on() {
     );
     assert!(is_undisturbed(&stage));
 }
+
+#[test]
+fn a_second_run_on_one_output_names_the_first() {
+    let stage = Stage::new();
+    let mut first = stage.start(MULTIPLY);
+    stage.wait_for_commits(1, &mut first);
+    let pid = first.child().id();
+    let mut texts = Vec::new();
+    for line in [MULTIPLY, "resume C.npy", &format!("{MULTIPLY} --restart")] {
+        let output = stage.start(line).end();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{line}: {text}");
+        assert!(text.contains("`C.npy`"), "{line}: {text}");
+        assert!(text.contains(&format!("process {pid} ")), "{line}: {text}");
+        texts.push(text);
+    }
+    // The first did not notice.
+    assert!(first.end().status.success());
+    assert!(is_undisturbed(&stage));
+    for text in texts {
+        assert!(text.contains("\n  next: "), "no next step in: {text}");
+    }
+}
+
+#[test]
+fn an_overwrite_keeps_the_old_file_until_the_new_one_is_complete() {
+    let stage = Stage::new();
+    let old = b"a file of somebody's";
+    fs::write(stage.path("C.npy"), old).unwrap();
+    let mut running = stage.start(&format!("{MULTIPLY} --overwrite"));
+    stage.wait_for_commits(2, &mut running);
+    assert!(running.kill());
+    assert_eq!(fs::read(stage.path("C.npy")).unwrap(), old);
+    let output = stage.start("verify C.npy").end();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let mut running = stage.start("resume C.npy --memory 15MiB");
+    let n_before = stage.n_committed();
+    stage.wait_for_commits(n_before + 1, &mut running);
+    running.signal(Signal::INT);
+    assert_eq!(running.end().status.code(), Some(130));
+    assert_eq!(fs::read(stage.path("C.npy")).unwrap(), old);
+    stage.succeed(MULTIPLY);
+    assert!(is_undisturbed(&stage));
+
+    // The same over a finished output of ours, whose journal goes first.
+    let mut running = stage.start("multiply A.npy B.npy -o C.npy --memory 20MiB --overwrite");
+    let deadline = Instant::now() + PATIENCE;
+    while !stage.path("C.npy.tilework/000001.segment").exists() {
+        assert!(!running.has_ended() && Instant::now() < deadline);
+        thread::sleep(LOOK); // waits: the new run's first segment
+    }
+    assert!(running.kill());
+    assert!(is_undisturbed(&stage), "the old output was touched");
+    stage.succeed("resume C.npy");
+    assert!(is_undisturbed(&stage));
+}

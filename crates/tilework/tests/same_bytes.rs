@@ -1,19 +1,29 @@
-//! A product's bytes depend on its inputs alone: not on threads, memory, workers, tiles, instruction set or a resume.
+//! A product's bytes depend on its inputs alone: not on threads, memory, workers, tiles, instruction set or a resume; and
+//! `verify` finds any others.
 
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tilework_core::ids::TaskIdx;
+use tilework_core::record::Record;
+use tilework_linalg::multiply::tile_crc;
+use tilework_linalg::tiles::Grid;
 use tilework_store::disk::RealDisk;
-use tilework_store::journal::{JobFiles, recover};
+use tilework_store::element_type::Dtype;
+use tilework_store::journal::{JobFiles, frame, recover};
+use tilework_store::npy::output::NpyOutput;
 
 /// No wait of these tests is longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at a process or a journal.
 const LOOK: Duration = Duration::from_millis(1);
+/// Bytes before the first element of our outputs.
+const HEADER_LEN: u64 = 128;
 
 /// A folder with A, B and runs of the program in it.
 struct Stage {
@@ -32,6 +42,34 @@ impl Stage {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap()
+    }
+
+    /// Replaces `bytes` of a file in place, at `offset`.
+    fn patch(&self, name: &str, bytes: &[u8], offset: u64) {
+        let file = fs::OpenOptions::new().write(true).open(self.path(name)).unwrap();
+        file.write_all_at(bytes, offset).unwrap();
+    }
+
+    /// Runs a `verify` that fails, and says so in `words`.
+    fn find_wrong(&self, line: &str, words: &[&str]) -> Value {
+        let output = Running::start(self.command(line)).end();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(5), "{line}: {text}");
+        for word in words.iter().chain(&["\n  next: "]) {
+            assert!(text.contains(word), "{line}: no `{word}` in: {text}");
+        }
+        let output = Running::start(self.command(&format!("{line} --json"))).end();
+        assert_eq!(output.status.code(), Some(5));
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            (&json["status"], &json["exit_code"]),
+            (&"failed".into(), &5.into())
+        );
+        json
     }
 
     fn command(&self, line: &str) -> Command {
@@ -64,10 +102,11 @@ impl Stage {
         )
     }
 
-    /// Starts a product and kills it once it has committed `n` tasks.
-    fn kill_after(&self, n: usize, line: &str) {
-        let mut running = Running::start(self.command(line));
-        let files = JobFiles::beside(&self.path("C.npy"));
+    /// Starts the product `output`, which nobody began before, and kills it once it has committed a task.
+    fn begin(&self, output: &str, options: &str) {
+        let mut running =
+            Running::start(self.command(&format!("multiply A.npy B.npy -o {output} {options}")));
+        let files = JobFiles::beside(&self.path(output));
         let n_committed = || {
             recover(&RealDisk, &files)
                 .ok()
@@ -75,10 +114,10 @@ impl Stage {
                 .map_or(0, |(journal, _)| journal.commits.len())
         };
         let deadline = Instant::now() + PATIENCE;
-        while n_committed() < n {
-            assert!(!running.has_ended(), "the run ended before {n} commits were seen");
-            assert!(Instant::now() < deadline, "no {n} commits after {PATIENCE:?}");
-            thread::sleep(LOOK); // waits: the next commit in the journal
+        while n_committed() == 0 {
+            assert!(!running.has_ended(), "the run ended before a commit was seen");
+            assert!(Instant::now() < deadline, "no commit after {PATIENCE:?}");
+            thread::sleep(LOOK); // waits: the first commit in the journal
         }
     }
 }
@@ -188,23 +227,24 @@ fn memory_does_not_change_transposed_products() {
 fn a_resume_with_other_resources_does_not_change_them() {
     let stage = Stage::new("1900x803", "803x2100", "f64");
     let (whole, _) = stage.product("--threads 2");
-    let line = "multiply A.npy B.npy -o C.npy --overwrite --memory 17MiB";
+    let begin = "--memory 17MiB --threads 2";
     let resumes = [
-        format!("{line}0 --threads 1"),
-        "resume C.npy".to_owned(),
-        "resume C.npy --memory 64MiB --threads 3".to_owned(),
-        "resume C.npy --memory 80MiB --workers 3".to_owned(),
+        "multiply A.npy B.npy -o R0.npy --memory 40MiB --threads 1",
+        "resume R1.npy",
+        "resume R2.npy --memory 64MiB --threads 3",
+        "resume R3.npy --memory 80MiB --workers 3",
     ];
-    for resume in resumes {
-        stage.kill_after(3, &format!("{line} --threads 2"));
-        let report = stage.succeed(&resume);
-        assert!(report["tasks_resumed"].as_u64() >= Some(3), "{resume}: {report}");
+    for (at, resume) in resumes.into_iter().enumerate() {
+        let output = format!("R{at}.npy");
+        stage.begin(&output, begin);
+        let report = stage.succeed(resume);
+        assert!(report["tasks_resumed"].as_u64() >= Some(1), "{resume}: {report}");
         assert!(
             report["tasks_run"].as_u64() >= Some(1),
             "{resume}: nothing was left to resume: {report}"
         );
         assert!(
-            fs::read(stage.path("C.npy")).unwrap() == whole,
+            fs::read(stage.path(&output)).unwrap() == whole,
             "other bytes after `{resume}`"
         );
     }
@@ -212,17 +252,19 @@ fn a_resume_with_other_resources_does_not_change_them() {
 
 #[test]
 fn a_resume_may_change_the_instruction_set() {
-    let stage = Stage::new("400x300", "300x500", "f64");
+    let stage = Stage::new("1000x260", "260x1200", "f64");
     let (whole, _) = stage.product("--threads 2");
-    stage.kill_after(
-        1,
-        "multiply A.npy B.npy -o C.npy --overwrite --memory 14MiB --threads 1",
-    );
-    let mut command = stage.command("resume C.npy --memory 14MiB --json");
+    stage.begin("R.npy", "--memory 15MiB --threads 1");
+    let mut command = stage.command("resume R.npy --json");
     command.env("TILEWORK_SIMD", "portable");
     let output = Running::start(command).end();
     assert!(output.status.success(), "{output:?}");
-    assert!(fs::read(stage.path("C.npy")).unwrap() == whole);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(
+        report["tasks_run"].as_u64() >= Some(1),
+        "nothing was left to resume: {report}"
+    );
+    assert!(fs::read(stage.path("R.npy")).unwrap() == whole);
 }
 
 #[test]
@@ -234,11 +276,8 @@ fn the_instruction_set_does_not_change_them() {
         let mut ran = Vec::new();
         for simd in ["portable", "avx2", "avx512"] {
             let mut command = stage.command("multiply A.npy B.npy -o C.npy --overwrite");
-            let output = Running::start({
-                command.env("TILEWORK_SIMD", simd);
-                command
-            })
-            .end();
+            command.env("TILEWORK_SIMD", simd);
+            let output = Running::start(command).end();
             let text = String::from_utf8(output.stderr).unwrap();
             if output.status.success() {
                 ran.push(simd);
@@ -259,4 +298,96 @@ fn the_instruction_set_does_not_change_them() {
             "portable code runs everywhere; ran: {ran:?}"
         );
     }
+}
+
+/// Where in the file the element in the middle of C is, and the tile that holds it.
+fn middle_of_c(stage: &Stage) -> (u64, u64, Grid) {
+    let files = JobFiles::beside(&stage.path("C.npy"));
+    let (journal, _) = recover(&RealDisk, &files).unwrap().unwrap();
+    let job: Value = serde_json::from_slice(&journal.job_text.unwrap()).unwrap();
+    let grid: Grid = serde_json::from_value(job["plan"]["grid"].clone()).unwrap();
+    let (row, col) = (grid.m / 2, grid.n / 2);
+    let holds = |task: &u64| grid.tile(TaskIdx(*task)).cols.contains(&col);
+    let task = grid.tasks_of_row(row).find(holds).unwrap();
+    (HEADER_LEN + 8 * (row * grid.n + col), task, grid)
+}
+
+#[test]
+fn a_bit_that_flips_at_rest_is_found_and_its_tile_named() {
+    let stage = Stage::new("900x400", "400x1000", "f64");
+    stage.succeed("multiply A.npy B.npy -o C.npy --memory 15MiB");
+    assert_eq!(stage.succeed("verify C.npy")["tiles_bad"], 0);
+    let (offset, task, grid) = middle_of_c(&stage);
+    assert!(grid.n_tiles() > 4);
+    // The lowest bit of one element, far below what rounding allows: only the checksum can see it.
+    let byte = stage.read("C.npy")[offset as usize];
+    stage.patch("C.npy", &[byte ^ 1], offset);
+    let json = stage.find_wrong(
+        "verify C.npy",
+        &["`C.npy` is wrong", &format!("bad tiles: {task}\n")],
+    );
+    assert_eq!(
+        (json["tiles_bad"].as_u64(), json["tiles_checked"].as_u64()),
+        (Some(1), Some(grid.n_tiles()))
+    );
+    stage.succeed("verify A.npy B.npy C.npy");
+}
+
+#[test]
+fn a_changed_element_is_found_even_if_the_journal_says_the_same() {
+    let stage = Stage::new("900x400", "400x1000", "f64");
+    stage.succeed("multiply A.npy B.npy -o C.npy --memory 15MiB");
+    let (offset, task, grid) = middle_of_c(&stage);
+    let bytes = stage.read("C.npy");
+    let element = f64::from_le_bytes(bytes[offset as usize..][..8].try_into().unwrap());
+    stage.patch("C.npy", &(element + 1e-6).to_le_bytes(), offset);
+    assert_eq!(
+        stage.find_wrong("verify C.npy", &[&format!("bad tiles: {task};")])["tiles_bad"],
+        1
+    );
+
+    // Now its checksum, too.
+    let output =
+        NpyOutput::open_existing(&RealDisk, &stage.path("C.npy"), grid.m, grid.n, Dtype::F64).unwrap();
+    let tile = grid.tile(TaskIdx(task));
+    let crc32c = tile_crc::<f64>(&output, &tile, &mut vec![0.0; 1 << 16]).unwrap();
+    let scan = frame::scan(&stage.read("C.npy.tilework/journal"));
+    assert_eq!(scan.n_damaged_bytes, 0);
+    let mut journal = Vec::new();
+    for mut record in scan.records {
+        if let Record::Commit(commit) = &mut record
+            && commit.attempt.task.0 == task
+        {
+            assert_ne!(commit.crc32c, crc32c);
+            commit.crc32c = crc32c;
+        }
+        frame::append(&record, &mut journal);
+    }
+    fs::write(stage.path("C.npy.tilework/journal"), &journal).unwrap();
+
+    for line in ["verify C.npy", "verify A.npy B.npy C.npy"] {
+        let json = stage.find_wrong(
+            line,
+            &[
+                "`C.npy` is wrong",
+                "C·x differs from A·(B·x)",
+                &format!(": {}\n", grid.m / 2),
+            ],
+        );
+        assert!(json["tiles_bad"].as_u64() >= Some(1), "{line}: {json}");
+        assert!(
+            json["residual_max"].as_f64() > json["residual_bound"].as_f64(),
+            "{line}: {json}"
+        );
+    }
+    // Without the inputs nothing contradicts the journal: the forgery is a consistent one.
+    fs::rename(stage.path("A.npy"), stage.path("gone.npy")).unwrap();
+    let json = stage.succeed("verify C.npy");
+    assert!(
+        json["notes"][0]
+            .as_str()
+            .unwrap()
+            .contains("only the bytes of C were checked"),
+        "{json}"
+    );
 }

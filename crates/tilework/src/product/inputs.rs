@@ -107,10 +107,8 @@ impl InputRequest {
             a.cols(),
             b.rows(),
         );
-        CliError {
-            next: self.fitting_transposes(a, b),
-            ..CliError::usage(message)
-        }
+        let look = || format!("look at them: tilework inspect {}", self.b.display());
+        CliError::usage(message).with_next(self.fitting_transposes(a, b).unwrap_or_else(look))
     }
 
     /// Which `--transpose` would make the shapes fit, if one does.

@@ -350,6 +350,7 @@ pub(crate) fn usage(message: String, next: String) -> CliError {
 }
 
 fn stat(disk: &dyn Disk, path: &Path) -> Result<Option<FileStat>, CliError> {
-    disk.stat(path)
-        .map_err(|error| CliError::io("look at", path, &error))
+    disk.stat(path).map_err(|error| {
+        CliError::io("look at", path, &error).with_next("check the path, or choose another output with -o")
+    })
 }
