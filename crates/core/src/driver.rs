@@ -122,6 +122,11 @@ impl Driver {
         &self.tasks
     }
 
+    /// Whether the run is about to end, or has.
+    pub fn is_stopping(&self) -> bool {
+        matches!(self.phase, Phase::Stopping(_) | Phase::Ended)
+    }
+
     /// Attempts that failed and were, or will be, made again.
     pub fn n_retries(&self) -> u64 {
         self.n_retries
@@ -306,19 +311,22 @@ impl Driver {
         }
     }
 
+    /// The first failure is the one to tell; a stop request that comes while the outputs take their names is too late.
     fn stop(&mut self, end: JobEnd, effects: &mut Vec<DriverEffect>) {
-        if !matches!(self.phase, Phase::Stopping(_) | Phase::Ended | Phase::Finishing)
-            || matches!(end, JobEnd::Failed(_))
-        {
-            if self.phase == Phase::Ended {
-                return;
+        let is_failure = matches!(end, JobEnd::Failed(_));
+        match &mut self.phase {
+            Phase::Ended | Phase::Stopping(JobEnd::Failed(_)) => {}
+            Phase::Stopping(earlier) if is_failure => *earlier = end,
+            Phase::Stopping(_) => {}
+            Phase::Finishing if !is_failure => {}
+            _ => {
+                self.phase = Phase::Stopping(end);
+                effects.extend(
+                    self.workers
+                        .iter()
+                        .map(|worker| DriverEffect::Send(*worker, ToWorker::Cancel)),
+                );
             }
-            self.phase = Phase::Stopping(end);
-            effects.extend(
-                self.workers
-                    .iter()
-                    .map(|worker| DriverEffect::Send(*worker, ToWorker::Cancel)),
-            );
         }
     }
 

@@ -1,4 +1,4 @@
-//! Every bound on a queue, a retry or a wait (invariant 6). A wait without a number here has a name and shows in `explain`.
+//! Every bound on a queue, a retry or a wait (invariant 6). A wait without a bound has a name.
 
 /// Tasks released ahead of the workers, per worker: enough that none is idle, few enough that a lost run re-runs little.
 pub const RELEASE_WINDOW_PER_WORKER: u32 = 2;
@@ -12,15 +12,15 @@ pub const BACKOFF_FIRST_MS: u64 = 100;
 pub const BACKOFF_MAX_MS: u64 = 10_000;
 /// Outputs of one worker that are computed but not yet committed; more would only hold memory.
 pub const UNCOMMITTED_MAX: usize = 2;
-/// How long a group commit collects records before it syncs.
-pub const GROUP_COMMIT_MS: u64 = 5;
 /// How many bytes of records a group commit collects before it syncs.
 pub const GROUP_COMMIT_BYTES: usize = 64 * 1024;
 /// Largest payload of one journal record.
 pub const RECORD_PAYLOAD_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Tasks of one round: a table entry is one byte.
-pub const TASKS_MAX: u64 = 1 << 32;
+/// Tasks of one round: a barrier record names the winner of each in one byte.
+pub const TASKS_MAX: u64 = 16_000_000;
 /// Times a job may be verified after its last task before tiles that keep going bad fail it.
 pub const VERIFY_PASSES_MAX: u32 = 3;
-/// How long the driver loop sleeps at most when no event comes; only progress drawing depends on it.
+/// How long the driver loop sleeps at most when no event comes: progress is drawn and stop requests are seen this often.
 pub const DRIVER_POLL_MS: u64 = 100;
+/// A named wait: how long an idle worker sleeps before it looks around and sleeps again; the driver wakes it.
+pub const IDLE_WAIT_MS: u64 = 3_600_000;

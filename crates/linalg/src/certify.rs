@@ -18,6 +18,9 @@ pub trait Product<T> {
     fn read(&self, rows: Range<u64>, cols: Range<u64>, out: &mut [T]) -> Result<(), Failure>;
 }
 
+/// Fails when the work should stop; called every few milliseconds to seconds.
+pub type KeepOn<'a> = &'a dyn Fn() -> Result<(), Failure>;
+
 /// What is certified: rows and columns of op(A)·op(B), both in indices of the whole product.
 #[derive(Debug, Clone)]
 pub struct Claim<'a> {
@@ -72,10 +75,13 @@ pub fn certify<T: Number>(
     claim: &Claim<'_>,
     c: &dyn Product<T>,
     buffer: &mut [T],
+    keep_on: KeepOn<'_>,
 ) -> Result<Certificate, Failure> {
     let a_classes = classify(claim.a, claim.rows.clone(), buffer)?;
     let b_classes = classify(&claim.b.transpose(), claim.cols.clone(), buffer)?;
+    keep_on()?;
     let weights = Weights::new(claim, &a_classes, &b_classes, buffer)?;
+    keep_on()?;
     let mut bad = vec![false; a_classes.lines.len()];
     let mut outcome = compare(claim, c, &a_classes, &b_classes, &weights, &mut bad, buffer)?;
     let infinite_rows = a_classes
@@ -93,9 +99,11 @@ pub fn certify<T: Number>(
         .filter(|(_, class)| **class == Class::Infinite);
     let plain_cols: Vec<u64> = infinite_cols.map(|(j, _)| claim.cols.start + j as u64).collect();
     for rows in outcome.plain_rows.chunks(ROWS_PER_PASS) {
+        keep_on()?;
         compare_plain_rows(claim, c, rows, &mut bad, buffer)?;
     }
     for cols in plain_cols.chunks(ROWS_PER_PASS) {
+        keep_on()?;
         compare_plain_cols(claim, c, cols, &mut bad, buffer)?;
     }
     let bad_rows = (claim.rows.clone())
@@ -204,7 +212,10 @@ impl Weights {
             )?
         };
         let mut a_b_x = vec![0.0; a.lines.len()];
-        let mut magnitude = vec![tiny * 4.0 / coefficient; a.lines.len()];
+        // Underflow in C itself, which is in its own units, and what it is compared with is not.
+        let (half, rest) = halves(-a.exponent - b.exponent);
+        let underflow = 2.0 * (n_cols * (k + 1)) as f64 * T::SMALLEST * exp2(half) * exp2(rest);
+        let mut magnitude = vec![(tiny * 4.0 + underflow) / coefficient; a.lines.len()];
         let scale = exp2(-a.exponent);
         for (rows, depth) in blocks(
             a.lines.len() as u64,
@@ -292,6 +303,7 @@ fn compare<T: Number>(
     };
     let mut sums = vec![0.0; a.lines.len()];
     let mut overflowed = vec![false; a.lines.len()];
+    let (half, rest) = halves(-a.exponent - b.exponent);
     for (rows, cols) in blocks(a.lines.len() as u64, n_cols as u64, buffer.len(), true) {
         let (block_rows, block_cols) = ((rows.end - rows.start) as usize, (cols.end - cols.start) as usize);
         let in_product = |range: &Range<u64>, start: u64| start + range.start..start + range.end;
@@ -309,7 +321,7 @@ fn compare<T: Number>(
                     Class::NotANumber => bad[row] |= !element.is_nan(),
                     Class::Infinite => {}
                     Class::Finite if element.is_finite() => {
-                        sums[row] += element * exp2(-a.exponent) * exp2(-b.exponent) * weights.x[col];
+                        sums[row] += element * exp2(half) * exp2(rest) * weights.x[col];
                     }
                     Class::Finite => overflowed[row] = true,
                 }
@@ -385,6 +397,11 @@ fn compare_plain_cols<T: Number>(
         }
     }
     Ok(())
+}
+
+/// An exponent in two halves, so that a number near the end of the range is not scaled out of it on the way.
+fn halves(exponent: i32) -> (i32, i32) {
+    (exponent / 2, exponent - exponent / 2)
 }
 
 /// 2^exponent for exponents that give normal numbers.

@@ -50,16 +50,11 @@ impl ErrorModel {
             k
         } + 1;
         let roundings = product as f64 * T::UNIT_ROUNDOFF + (c_x + b_x + a_y) as f64 * f64::UNIT_ROUNDOFF;
-        let underflow = if size_of::<T>() == 8 {
-            f64::from_bits(1)
-        } else {
-            f64::from(f32::from_bits(1))
-        };
         ErrorModel {
             coefficient: SECOND_ORDER * roundings,
             k,
             n_cols,
-            underflow,
+            underflow: T::SMALLEST,
         }
     }
 

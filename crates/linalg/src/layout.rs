@@ -150,12 +150,16 @@ impl Layout {
 
     /// Bytes of one tile's buffer.
     pub fn tile_bytes(&self) -> usize {
-        self.tile_rows * self.leading_dimension * self.itemsize
+        self.tile_rows
+            .saturating_mul(self.leading_dimension)
+            .saturating_mul(self.itemsize)
     }
 
     /// Bytes of the packed slab of B.
     pub fn slab_bytes(&self) -> usize {
-        self.slab_depth * self.packed_cols * self.itemsize
+        self.slab_depth
+            .saturating_mul(self.packed_cols)
+            .saturating_mul(self.itemsize)
     }
 
     /// Bytes of one thread's packed block of A.
@@ -179,18 +183,32 @@ impl Layout {
 
     /// All buffers of one worker.
     pub fn worker_bytes(&self) -> u64 {
-        let buffers =
-            self.n_tile_buffers * self.tile_bytes() + self.slab_bytes() + self.n_chunks * self.chunk_bytes;
-        (buffers + self.n_threads * self.scratch_bytes() + self.check_bytes() + self.certify_bytes()) as u64
+        let parts = [
+            self.n_tile_buffers.saturating_mul(self.tile_bytes()),
+            self.slab_bytes(),
+            self.n_chunks * self.chunk_bytes,
+            self.n_threads * self.scratch_bytes(),
+            self.check_bytes(),
+            self.certify_bytes(),
+        ];
+        parts
+            .into_iter()
+            .fold(0, |sum, part| sum.saturating_add(part as u64))
     }
 
     /// All of the process.
     pub fn process_bytes(&self, request: &LayoutRequest<'_>) -> u64 {
-        let text_matrices = request.a.source().resident_bytes() + request.b.source().resident_bytes();
-        PROCESS_OVERHEAD_BYTES
-            + READ_BACK_BYTES
-            + text_matrices
-            + self.worker_bytes() * request.n_workers as u64
+        let workers = self.worker_bytes().saturating_mul(request.n_workers as u64);
+        let text_matrices = text_bytes(request.a) + text_bytes(request.b);
+        workers.saturating_add(PROCESS_OVERHEAD_BYTES + READ_BACK_BYTES + text_matrices)
+    }
+}
+
+/// What a text matrix takes at most: its values, in a vector that doubled as it grew, and the text while it is parsed.
+fn text_bytes(operand: &Operand) -> u64 {
+    match operand.source().resident_bytes() {
+        0 => 0,
+        values => 2 * values + operand.source().info().file_len,
     }
 }
 
@@ -212,7 +230,8 @@ fn slab_depths(request: &LayoutRequest<'_>, kc: usize) -> Vec<usize> {
 /// A row length whose distance in bytes is an odd multiple of the cache line.
 fn padded(cols: usize, itemsize: usize) -> usize {
     const LINE_BYTES: usize = 64;
-    let lines = (cols * itemsize).div_ceil(LINE_BYTES);
-    let odd = if cols * itemsize >= 4096 { lines | 1 } else { lines };
-    odd * LINE_BYTES / itemsize
+    let bytes = cols.saturating_mul(itemsize);
+    let lines = bytes.div_ceil(LINE_BYTES);
+    let odd = if bytes >= 4096 { lines | 1 } else { lines };
+    odd.saturating_mul(LINE_BYTES) / itemsize
 }

@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - [`operand`]: an input matrix as the product sees it
+//! - [`input_guard`]: noticing that an input changes
 //! - [`bound`]: how few bytes any algorithm must move
 //! - [`tiles`]: the grid of output tiles, one per task
 //! - [`layout`]: what a worker keeps in memory, summed in one place
@@ -17,6 +18,7 @@
 pub mod bound;
 pub mod certify;
 pub mod check;
+pub mod input_guard;
 pub mod layout;
 pub mod matvec;
 pub mod multiply;

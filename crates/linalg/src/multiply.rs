@@ -2,8 +2,9 @@
 
 use crate::certify::{Claim, Product, certify};
 use crate::check::Verdict;
+use crate::input_guard::InputGuard;
 use crate::layout::CERTIFY_LEN;
-use crate::operand::{Number, Operand, read_failure};
+use crate::operand::{Number, Operand};
 use crate::pipeline::{CHECKED, ComputedTile, compute_tile};
 use crate::plan::Plan;
 use crate::tiles::Tile;
@@ -19,8 +20,6 @@ use tilework_kernel::Simd;
 use tilework_runtime::{Job, Next, TaskContext, TaskSummary};
 use tilework_store::disk::Disk;
 use tilework_store::element_type::Dtype;
-use tilework_store::identity::{IdentityDifference, InputIdentity};
-use tilework_store::matrix::MatrixSource;
 use tilework_store::npy::output::{NpyOutput, OutputError};
 
 /// Name of the job in its description.
@@ -52,8 +51,8 @@ pub struct MultiplySettings {
     pub job: JobId,
     /// Where the incomplete output is.
     pub partial: PathBuf,
-    /// The inputs as the journal has them.
-    pub identities: Vec<InputIdentity>,
+    /// Notices inputs that change.
+    pub guard: InputGuard,
 }
 
 /// A started multiplication.
@@ -140,7 +139,7 @@ impl<T: Number> Multiply<T> {
                     leading_dimension: self.settings.plan.layout.leading_dimension,
                 };
                 let mut buffer = vec![T::ZERO; CERTIFY_LEN];
-                let certificate = certify(&claim, &c, &mut buffer)?;
+                let certificate = certify(&claim, &c, &mut buffer, &|| context.check_cancelled())?;
                 if let Some(row) = certificate.bad_rows.first() {
                     return Err(Failure::corrupt(format!(
                         "row {row} of tile {} failed its check",
@@ -195,6 +194,7 @@ impl<T: Number> Job for Multiply<T> {
         let seed = self.seed(context);
         let computed = compute_tile(workspace, &self.a, &self.b, &tile, seed, context)?;
         let summary = self.judge(&tile, &computed, seed, context)?;
+        self.settings.guard.check()?;
         Ok((CheckedTile(computed.buffer), summary))
     }
 
@@ -229,18 +229,7 @@ impl<T: Number> Job for Multiply<T> {
 
     fn seal(&self) -> Result<(), Failure> {
         self.output().sync_data().map_err(output_failure)?;
-        for (operand, stored) in [&self.a, &self.b].into_iter().zip(&self.settings.identities) {
-            let path = &operand.source().info().path;
-            let reopened = MatrixSource::open(&*self.disk, path);
-            let now = reopened.map_err(|error| Failure::fatal(Cause::InputChanged, error.to_string()))?;
-            if let IdentityDifference::Changed { what } =
-                stored.difference(&now.identity().map_err(read_failure)?)
-            {
-                let text = format!("`{}` changed while it was used: {what}", path.display());
-                return Err(Failure::fatal(Cause::InputChanged, text));
-            }
-        }
-        Ok(())
+        self.settings.guard.check()
     }
 }
 

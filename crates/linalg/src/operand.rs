@@ -11,14 +11,18 @@ use tilework_store::matrix::{MatrixSource, ReadMatrixError, StorageOrder};
 pub trait Number: Element + Scalar {
     /// Unit roundoff: half the distance from 1 to the next number.
     const UNIT_ROUNDOFF: f64;
+    /// The smallest positive number: what one underflow can lose.
+    const SMALLEST: f64;
 }
 
 impl Number for f64 {
     const UNIT_ROUNDOFF: f64 = f64::EPSILON / 2.0;
+    const SMALLEST: f64 = f64::from_bits(1);
 }
 
 impl Number for f32 {
     const UNIT_ROUNDOFF: f64 = f32::EPSILON as f64 / 2.0;
+    const SMALLEST: f64 = f32::from_bits(1) as f64;
 }
 
 /// `op(X)` for a stored matrix X.

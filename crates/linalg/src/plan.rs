@@ -9,6 +9,7 @@ use crate::layout::{Layout, LayoutRequest};
 use crate::operand::{Number, Operand};
 use crate::tiles::Grid;
 use serde::{Deserialize, Serialize};
+use tilework_core::limits::TASKS_MAX;
 use tilework_kernel::{Kernel, Simd};
 
 /// A task takes no longer than this at the estimated rate.
@@ -76,6 +77,12 @@ pub struct StoredPlan {
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PlanError {
+    /// More tiles than one round can have.
+    #[error("{memory_bytes} bytes of memory would take more than {TASKS_MAX} tasks")]
+    TooManyTasks {
+        /// What was allowed.
+        memory_bytes: u64,
+    },
     /// The budget does not hold the smallest tile and its panels.
     #[error("{memory_bytes} bytes of memory are too few: {smallest_bytes} would do")]
     TooLittleMemory {
@@ -91,31 +98,13 @@ impl PlanRequest<'_> {
     pub fn plan<T: Number>(&self) -> Result<Plan, PlanError> {
         let kernel = Kernel::<T>::new(self.simd);
         let (m, n) = (self.a.rows(), self.b.cols());
-        if m == 0 || n == 0 {
-            return self.plan_grid::<T>(Grid {
-                m,
-                n,
-                n_row_strips: 0,
-                n_col_strips: 0,
-            });
-        }
-        let candidates = || {
-            let row_strips = strip_counts(m, kernel.mr() as u64);
-            let col_strips = move || strip_counts(n, kernel.nr() as u64);
-            row_strips.flat_map(move |p| {
-                col_strips().map(move |q| Grid {
-                    m,
-                    n,
-                    n_row_strips: p,
-                    n_col_strips: q,
-                })
-            })
-        };
-        let plans: Vec<Plan> = candidates()
+        let grids = self.grids(&kernel);
+        let plans: Vec<Plan> = grids
+            .clone()
             .filter_map(|grid| self.layout_grid(grid, &kernel))
             .collect();
-        let fits_limits = |plan: &&Plan| plan.seconds / plan.grid.n_tiles() as f64 <= TASK_SECONDS_MAX;
-        let out_of_core = (m * n * size_of::<T>() as u64) > self.memory_bytes;
+        let out_of_core = m.saturating_mul(n).saturating_mul(size_of::<T>() as u64) > self.memory_bytes;
+        let short_tasks = |plan: &&Plan| plan.seconds / plan.grid.n_tiles().max(1) as f64 <= TASK_SECONDS_MAX;
         let enough_tasks = |plan: &&Plan| {
             out_of_core
                 || plan.seconds <= SHORT_JOB_SECONDS
@@ -129,42 +118,59 @@ impl PlanRequest<'_> {
         };
         let best = plans
             .iter()
-            .filter(fits_limits)
+            .filter(short_tasks)
             .filter(enough_tasks)
             .min_by(better);
         // A single tile may take over ten seconds when k alone is large enough: then the smallest tiles that fit are best.
         let best = best.or_else(|| plans.iter().max_by_key(|plan| plan.grid.n_tiles()));
-        best.cloned().ok_or_else(|| {
-            self.too_little_memory(
-                Grid {
-                    m,
-                    n,
-                    n_row_strips: m,
-                    n_col_strips: n,
-                },
-                &kernel,
-            )
-        })
+        best.cloned()
+            .ok_or_else(|| self.too_little_memory(grids, &kernel))
     }
 
     /// Plans a grid that is given, by an earlier run.
     pub fn plan_grid<T: Number>(&self, grid: Grid) -> Result<Plan, PlanError> {
         let kernel = Kernel::<T>::new(self.simd);
         self.layout_grid(grid, &kernel)
-            .ok_or_else(|| self.too_little_memory(grid, &kernel))
+            .ok_or_else(|| self.too_little_memory([grid], &kernel))
     }
 
-    fn too_little_memory<T: Number>(&self, grid: Grid, kernel: &Kernel<T>) -> PlanError {
-        let request = self.layout_request(&grid);
-        let smallest_bytes = Layout::smallest(&request, kernel).process_bytes(&request);
+    /// The grids to choose from.
+    fn grids<T: Number>(&self, kernel: &Kernel<T>) -> impl Iterator<Item = Grid> + Clone {
+        let (m, n) = (self.a.rows(), self.b.cols());
+        let is_empty = m == 0 || n == 0;
+        let counts = move |len: u64, panel: usize| {
+            let most = if is_empty { 0 } else { len.div_ceil(panel as u64) };
+            strip_counts(most)
+        };
+        let (mr, nr) = (kernel.mr(), kernel.nr());
+        counts(m, mr).flat_map(move |n_row_strips| {
+            counts(n, nr).map(move |n_col_strips| Grid {
+                m,
+                n,
+                n_row_strips,
+                n_col_strips,
+            })
+        })
+    }
+
+    /// The least that any of these grids can do with.
+    fn too_little_memory<T: Number>(
+        &self,
+        grids: impl IntoIterator<Item = Grid>,
+        kernel: &Kernel<T>,
+    ) -> PlanError {
+        let least = grids.into_iter().map(|grid| {
+            let request = self.layout_request(&grid);
+            Layout::smallest(&request, kernel).process_bytes(&request)
+        });
         PlanError::TooLittleMemory {
             memory_bytes: self.memory_bytes,
-            smallest_bytes,
+            smallest_bytes: least.min().unwrap_or(u64::MAX),
         }
     }
 
     fn layout_request<'b>(&'b self, grid: &'b Grid) -> LayoutRequest<'b> {
-        let n_threads = self.n_threads.div_ceil(self.n_workers);
+        let n_threads = (self.n_threads / self.n_workers).max(1);
         LayoutRequest {
             grid,
             k: self.a.cols(),
@@ -223,10 +229,8 @@ fn stored_bytes(operand: &Operand, itemsize: u64) -> u64 {
     info.rows * info.cols * stored
 }
 
-/// Numbers of strips to try: each up to 16, then in steps of an eighth, down to strips of one micro-panel.
-fn strip_counts(len: u64, panel: u64) -> impl Iterator<Item = u64> + Clone {
-    let most = len.div_ceil(panel).max(1);
-    std::iter::successors(Some(1u64), move |count| {
-        Some(count + (count / 8).max(1)).filter(|next| *next <= most)
-    })
+/// Numbers of strips to try: each up to 16, then in steps of an eighth, up to `most`; only 0 if that is 0.
+fn strip_counts(most: u64) -> impl Iterator<Item = u64> + Clone {
+    let next = move |count: &u64| Some(count + (count / 8).max(1)).filter(|next| *next <= most);
+    std::iter::successors(Some(most.min(1)), next)
 }

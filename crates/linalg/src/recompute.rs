@@ -84,5 +84,5 @@ pub fn agrees<T: Number>(computed: T, plain: T, magnitude: f64, k: u64) -> bool 
     if !plain.is_finite() || !computed.is_finite() {
         return plain == computed;
     }
-    (computed - plain).abs() <= 2.0 * (k + 2) as f64 * T::UNIT_ROUNDOFF * magnitude
+    (computed - plain).abs() <= 2.0 * (k + 2) as f64 * (T::UNIT_ROUNDOFF * magnitude + T::SMALLEST)
 }

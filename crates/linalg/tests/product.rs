@@ -4,9 +4,16 @@ mod common;
 
 use common::*;
 use proptest::prelude::*;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use tilework_core::failure::Failure;
 use tilework_kernel::Simd;
 use tilework_linalg::Number;
+use tilework_linalg::Operand;
+use tilework_linalg::certify::{Certificate, Claim, Product, certify};
 use tilework_store::fake_disk::FakeDisk;
+use tilework_store::matrix::MatrixSource;
 
 fn product<T: Number>(a: &[T], b: &[T], (m, k, n): (usize, usize, usize), setup: &Setup) -> Vec<T> {
     let disk = FakeDisk::new(1);
@@ -166,4 +173,74 @@ fn tiny_and_huge_numbers_pass_their_check() {
         let c = product(&a, &b, (m, k, n), &Setup::default());
         assert_eq!(bits(&c), bits(&reference(&a, &b, m, k, n)), "{scale_a} {scale_b}");
     }
+}
+
+/// C in memory as a product to be certified.
+struct Whole<'a, T>(&'a [T], usize);
+
+impl<T: Number> Product<T> for Whole<'_, T> {
+    fn read(&self, rows: Range<u64>, cols: Range<u64>, out: &mut [T]) -> Result<(), Failure> {
+        let places = rows.flat_map(|i| cols.clone().map(move |j| i as usize * self.1 + j as usize));
+        places.zip(out).for_each(|(at, out)| *out = self.0[at]);
+        Ok(())
+    }
+}
+
+fn certificate<T: Number>(a: &[T], b: &[T], c: &[T], (m, k, n): (usize, usize, usize)) -> Certificate {
+    let disk = FakeDisk::new(1);
+    install(&disk, A, m, k, a);
+    install(&disk, B, k, n, b);
+    let open = |path: &str| {
+        Operand::new(
+            Arc::new(MatrixSource::open(&disk, Path::new(path)).unwrap()),
+            false,
+        )
+    };
+    let claim = Claim {
+        a: &open(A),
+        b: &open(B),
+        rows: 0..m as u64,
+        cols: 0..n as u64,
+        seed: [3; 32],
+    };
+    certify(&claim, &Whole(c, n), &mut vec![T::ZERO; 4096], &|| Ok(())).unwrap()
+}
+
+#[test]
+fn the_certificate_accepts_right_products_of_any_magnitude_and_refuses_wrong_ones() {
+    let shape @ (m, k, n) = (30, 300, 20);
+    let scales = [
+        (1.0, 1.0),
+        (1e-160, 1e-160),
+        (1e-300, 1e308),
+        (1e300, 1e-300),
+        (1e-310, 1e300),
+        (1e-170, 1e-170),
+    ];
+    for (scale_a, scale_b) in scales {
+        let mut a: Vec<f64> = numbers::<f64>(m * k, 3)
+            .into_iter()
+            .map(|x| x * scale_a)
+            .collect();
+        let b: Vec<f64> = numbers::<f64>(k * n, 4)
+            .into_iter()
+            .map(|x| x * scale_b)
+            .collect();
+        // Rows of very different magnitude in one matrix.
+        a[k..2 * k].iter_mut().for_each(|x| *x *= 1e-30);
+        let c = reference(&a, &b, m, k, n);
+        let held = certificate(&a, &b, &c, shape);
+        assert!(held.holds(), "{scale_a} {scale_b}: rows {:?}", held.bad_rows);
+        let mut wrong = c.clone();
+        wrong[7 * n + 3] = wrong[7 * n + 3] * 1.5 + 1e-300;
+        assert_eq!(
+            certificate(&a, &b, &wrong, shape).bad_rows,
+            [7],
+            "{scale_a} {scale_b}"
+        );
+    }
+    let (a, b): (Vec<f32>, Vec<f32>) = (numbers(m * k, 3), numbers(k * n, 4));
+    let tiny = |values: &[f32]| -> Vec<f32> { values.iter().map(|x| x * 1e-25).collect() };
+    let c = reference(&tiny(&a), &tiny(&b), m, k, n);
+    assert!(certificate(&tiny(&a), &tiny(&b), &c, shape).holds());
 }

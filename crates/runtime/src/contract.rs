@@ -24,6 +24,7 @@ pub fn check(engine: impl Fn(u32) -> Ports) {
     messages_arrive_in_order_both_ways(engine(2));
     own_events_come_through_the_inbox(engine(1));
     a_dropped_worker_is_reported_and_gets_no_task(engine(2));
+    a_dropped_driver_cancels_its_workers(engine(2));
 }
 
 fn attempt(task: u64) -> Attempt {
@@ -108,4 +109,11 @@ fn a_dropped_worker_is_reported_and_gets_no_task((mut driver, mut workers): Port
     driver.release(attempt(0));
     workers[0].fetch();
     assert_eq!(workers[0].next(SOON), Some(WorkerEvent::Assigned(attempt(0))));
+}
+
+fn a_dropped_driver_cancels_its_workers((driver, mut workers): Ports) {
+    drop(driver);
+    for worker in &mut workers {
+        assert_eq!(worker.next(SOON), Some(WorkerEvent::Received(ToWorker::Cancel)));
+    }
 }

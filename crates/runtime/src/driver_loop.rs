@@ -14,6 +14,7 @@ use tilework_core::ids::{AttemptNo, Millis, RoundIdx, RunEpoch, TaskIdx};
 use tilework_core::limits::DRIVER_POLL_MS;
 use tilework_core::message::WorkerReport;
 use tilework_core::record::{Barrier, Commit, Record};
+use tilework_core::task_table::TaskStatus;
 use tilework_store::disk::is_disk_full;
 use tilework_store::journal::{Recovered, compact, recover};
 
@@ -26,6 +27,8 @@ pub(crate) struct DriverSide<'a, J: Job> {
     pub(crate) work_done: &'a AtomicU64,
     pub(crate) stop: &'a StopSwitch,
     pub(crate) epoch: RunEpoch,
+    /// Whether an output of that name may be replaced.
+    pub(crate) may_replace_output: bool,
     /// Makes the report that the journal's `Done` record holds.
     pub(crate) report: &'a dyn Fn(&Recovered) -> Vec<u8>,
 }
@@ -35,6 +38,8 @@ pub(crate) struct DriverSide<'a, J: Job> {
 pub(crate) struct DriverCounts {
     pub(crate) n_committed_by_this_run: u64,
     pub(crate) n_retries: u64,
+    /// Committed outputs that were read back damaged.
+    pub(crate) n_damaged: u64,
 }
 
 impl<J: Job> DriverSide<'_, J> {
@@ -57,8 +62,15 @@ impl<J: Job> DriverSide<'_, J> {
                 _ => port.next(until_wake).unwrap_or(DriverEvent::Tick),
             };
             self.observe(&event, &machine, &mut counts);
+            let lost_worker = matches!(event, DriverEvent::WorkerLost(_));
+            next_wake = None;
             let now = Millis(start.elapsed().as_millis() as u64);
             machine.on_event(now, event, &mut effects);
+            if lost_worker && !machine.is_stopping() {
+                // Workers of this process don't come back: one that is gone without having been told so has panicked.
+                let failure = Failure::fatal(Cause::Panic, "a worker ended unexpectedly");
+                machine.on_event(now, DriverEvent::StepFailed(failure), &mut effects);
+            }
             for effect in std::mem::take(&mut effects) {
                 let answer = match effect {
                     DriverEffect::Release(attempt) => {
@@ -90,12 +102,17 @@ impl<J: Job> DriverSide<'_, J> {
         if let DriverEvent::Received(message) = event {
             match &message.body {
                 WorkerReport::Committed(attempt) => {
-                    counts.n_committed_by_this_run += 1;
+                    if machine.tasks().status(attempt.task) != Some(TaskStatus::Committed) {
+                        counts.n_committed_by_this_run += 1;
+                    }
                     self.observer.on_committed(*attempt);
                 }
                 WorkerReport::Failed(attempt, failure) => self.observer.on_failed(*attempt, failure),
                 _ => {}
             }
+        }
+        if let DriverEvent::OutputsVerified(damaged) = event {
+            counts.n_damaged += damaged.len() as u64;
         }
         self.observer.on_progress(&Progress {
             n_tasks: machine.tasks().n_tasks(),
@@ -128,6 +145,9 @@ impl<J: Job> DriverSide<'_, J> {
     fn verify_outputs(&self) -> Result<DriverEvent, Failure> {
         let mut bad_tasks: Vec<TaskIdx> = Vec::new();
         for commit in self.recovered()?.commits.values() {
+            if let Some(cause) = self.stop.requested() {
+                return Ok(DriverEvent::StopRequested(cause));
+            }
             if !self.job.is_intact(commit)? {
                 self.observer.on_damaged_output(commit.attempt.task);
                 bad_tasks.push(commit.attempt.task);
@@ -144,6 +164,14 @@ impl<J: Job> DriverSide<'_, J> {
         let recovered = self.recovered()?;
         let files = self.folder.files();
         let disk = self.folder.disk();
+        let appeared = !self.may_replace_output && disk.stat(files.output()).is_ok_and(|stat| stat.is_some());
+        if appeared {
+            let text = format!(
+                "`{}` appeared while it was computed: it is not replaced",
+                files.output().display()
+            );
+            return Err(Failure::fatal(Cause::Job, text));
+        }
         disk.rename(&files.partial(), files.output())
             .and_then(|()| disk.sync_dir(&files.parent()))
             .map_err(|error| storage_failure("give the output its name", &error))?;

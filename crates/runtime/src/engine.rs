@@ -10,7 +10,7 @@ use tilework_core::ids::{Attempt, WorkerIdx};
 use tilework_core::message::{ToDriver, ToWorker};
 use tilework_core::worker::WorkerEvent;
 
-/// The driver's side of an engine.
+/// The driver's side of an engine. Dropping it cancels the workers that only this driver could end.
 pub trait DriverPort {
     /// Puts an attempt into the queue that all workers fetch from, after those already there.
     fn release(&mut self, attempt: Attempt);

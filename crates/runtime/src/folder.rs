@@ -24,7 +24,7 @@ pub enum FolderState {
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// Another run holds it.
-    #[error("`{}` is being computed by {}; wait for it, or stop that process first", .output.display(),
+    #[error("`{}` is being computed by {}", .output.display(),
             .owner.as_ref().map_or("another process".to_owned(), Owner::to_string))]
     Busy {
         /// The output.

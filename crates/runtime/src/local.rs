@@ -86,6 +86,15 @@ impl DriverPort for LocalDriverPort {
     }
 }
 
+impl Drop for LocalDriverPort {
+    /// Without a driver nobody would ever tell the workers to end.
+    fn drop(&mut self) {
+        for worker in &self.workers {
+            let _ = worker.send(WorkerEvent::Received(ToWorker::Cancel));
+        }
+    }
+}
+
 /// One worker's side.
 #[derive(Debug)]
 pub struct LocalWorkerPort {

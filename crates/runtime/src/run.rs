@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tilework_core::driver::{Driver, DriverStart};
-use tilework_core::failure::{Failure, JobEnd, StopCause};
+use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
 use tilework_core::ids::{Attempt, RoundIdx, TaskIdx};
 use tilework_store::journal::Recovered;
 
@@ -69,6 +69,8 @@ pub trait Observer: Sync {
     fn on_committed(&self, _attempt: Attempt) {}
     /// An attempt failed.
     fn on_failed(&self, _attempt: Attempt, _failure: &Failure) {}
+    /// Something worth telling the user.
+    fn on_note(&self, _note: &str) {}
     /// A committed output was read back damaged; its task runs again.
     fn on_damaged_output(&self, _task: TaskIdx) {}
 }
@@ -81,6 +83,8 @@ impl Observer for () {}
 pub struct RunOptions {
     /// Workers in this process, at least 1.
     pub n_workers: u32,
+    /// Whether a file under the output's final name may be replaced.
+    pub may_replace_output: bool,
     /// Stops it early.
     pub stop: StopSwitch,
 }
@@ -107,7 +111,7 @@ pub struct RunReport {
 pub fn run<J: Job>(
     job: &J,
     job_text: &[u8],
-    folder: &JobFolder,
+    folder: &mut JobFolder,
     options: &RunOptions,
     observer: &dyn Observer,
     report: &dyn Fn(&Recovered) -> Vec<u8>,
@@ -120,7 +124,7 @@ pub fn run<J: Job>(
     RunReport {
         end,
         n_tasks_run: counts.n_committed_by_this_run,
-        n_tasks_resumed,
+        n_tasks_resumed: n_tasks_resumed - counts.n_damaged.min(n_tasks_resumed),
         n_retries: counts.n_retries,
         elapsed: started.elapsed(),
     }
@@ -141,13 +145,19 @@ fn committed_tasks(folder: &JobFolder, n_tasks: u64) -> Vec<TaskIdx> {
 fn try_run<J: Job>(
     job: &J,
     job_text: &[u8],
-    folder: &JobFolder,
+    folder: &mut JobFolder,
     options: &RunOptions,
     observer: &dyn Observer,
     report: &dyn Fn(&Recovered) -> Vec<u8>,
     committed: Vec<TaskIdx>,
 ) -> Result<(JobEnd, DriverCounts), Failure> {
     let resumed = !committed.is_empty();
+    if !resumed {
+        // Commits of an earlier run must not come back to life over the fresh output.
+        folder
+            .discard()
+            .map_err(|error| Failure::fatal(Cause::Storage, error.to_string()))?;
+    }
     job.open_outputs(resumed)?;
     let now_unix_ms = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -171,6 +181,7 @@ fn try_run<J: Job>(
         observer,
         work_done: &work_done,
         stop: &options.stop,
+        may_replace_output: options.may_replace_output,
         epoch,
         report,
     };

@@ -14,13 +14,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework_core::failure::{Cause, Failure};
-use tilework_core::ids::{Attempt, RunEpoch, WorkerIdx};
+use tilework_core::ids::{Attempt, RunEpoch, TaskIdx, WorkerIdx};
+use tilework_core::limits::IDLE_WAIT_MS;
 use tilework_core::record::{Commit, Record};
 use tilework_core::worker::{Worker, WorkerEffect, WorkerEvent};
 use tilework_store::disk::is_disk_full;
-
-/// A named wait: an idle worker hears nothing until the driver releases a task or ends the run.
-const IDLE_WAIT: Duration = Duration::from_secs(3600);
 
 /// What all workers of a run share.
 pub(crate) struct Shared<'a, J: Job> {
@@ -65,7 +63,7 @@ pub(crate) fn work<J: Job>(shared: &Shared<'_, J>, mut port: Box<dyn WorkerPort>
         let mut machine = Worker::new(worker, shared.epoch);
         let mut effects = Vec::new();
         loop {
-            let Some(event) = port.next(IDLE_WAIT) else {
+            let Some(event) = port.next(Duration::from_millis(IDLE_WAIT_MS)) else {
                 continue;
             };
             machine.on_event(event, &mut effects);
@@ -134,24 +132,34 @@ fn run_tasks<J: Job>(
     }
 }
 
-/// Runs one task; a panic of the job's code is its failure, not ours, and costs the workspace it may have left half-done.
+/// Runs one task; a panic costs the workspace that it may have left half-done.
 fn run_task<J: Job>(
     job: &J,
     workspace: &mut Option<J::Workspace>,
     context: &TaskContext<'_>,
 ) -> Result<(J::Output, TaskSummary), Failure> {
-    let taken = match workspace.take() {
-        Some(ready) => ready,
-        None => job.workspace()?,
-    };
-    let slot = workspace.insert(taken);
-    catch_unwind(AssertUnwindSafe(|| job.run(slot, context))).unwrap_or_else(|panic| {
-        *workspace = None;
+    let taken = workspace.take();
+    let ran = caught(context.task, || {
+        let mut ready = match taken {
+            Some(ready) => ready,
+            None => job.workspace()?,
+        };
+        let result = job.run(&mut ready, context);
+        Ok((ready, result))
+    });
+    let (ready, result) = ran?;
+    *workspace = Some(ready);
+    result
+}
+
+/// A panic of the job's code is its failure, not the worker's end.
+fn caught<R>(task: TaskIdx, work: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
             .map(String::as_str)
             .or(panic.downcast_ref::<&str>().copied());
-        let text = format!("task {} panicked: {}", context.task, text.unwrap_or("no message"));
+        let text = format!("task {task} panicked: {}", text.unwrap_or("no message"));
         Err(Failure::fatal(Cause::Panic, text))
     })
 }
@@ -180,7 +188,7 @@ fn write_outputs<J: Job>(
             .get_mut(&attempt)
             .and_then(|computed| computed.output.take());
         let result = match output {
-            Some(output) => shared.job.write(attempt.task, output),
+            Some(output) => caught(attempt.task, || shared.job.write(attempt.task, output)),
             None => Err(Failure::retry(
                 Cause::Job,
                 format!("the output of task {} is gone", attempt.task),

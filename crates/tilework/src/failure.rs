@@ -150,7 +150,13 @@ impl From<OpenMatrixError> for CliError {
             OpenMatrixError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 failure.with_next("make the file readable, for example with `chmod u+r`")
             }
-            _ => failure,
+            OpenMatrixError::NotAFile { .. } => failure.with_next("name a .npy or text file"),
+            OpenMatrixError::Length { .. } => {
+                failure.with_next("write or copy the file again: it is not complete")
+            }
+            _ => failure.with_next(
+                "save a two-dimensional array of numbers with numpy.save, or text with one row per line",
+            ),
         }
     }
 }
@@ -198,7 +204,13 @@ impl From<FolderError> for CliError {
             FolderError::Busy { .. } => Exit::Usage,
             FolderError::Io { source, .. } => exit_of_io(source),
         };
-        CliError::new(exit, error.to_string())
+        let next = match &error {
+            FolderError::Busy { .. } => "wait for it to end, or stop that process".to_owned(),
+            FolderError::Io { path, .. } => {
+                format!("make `{}` writable, or choose another output", path.display())
+            }
+        };
+        CliError::new(exit, error.to_string()).with_next(next)
     }
 }
 

@@ -382,6 +382,18 @@ fn the_time_limit_stops_with_75_and_the_same_command_goes_on() {
     assert!(is_undisturbed(&stage));
 }
 
+/// The run used to hang here: it ended before its workers had said that they were there.
+#[test]
+fn r2_a_time_limit_that_is_over_at_the_start_stops_at_once() {
+    let stage = Stage::new();
+    for limit in ["1ms", "3ms", "6ms", "10ms", "15ms"] {
+        let output = stage.start(&format!("{MULTIPLY} --time-limit {limit}")).end();
+        assert_eq!(output.status.code(), Some(75), "{limit}: {output:?}");
+    }
+    stage.succeed(MULTIPLY);
+    assert!(is_undisturbed(&stage));
+}
+
 #[test]
 fn a_second_run_on_one_output_names_the_first() {
     let stage = Stage::new();

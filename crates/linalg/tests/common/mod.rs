@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tilework_core::failure::JobEnd;
 use tilework_kernel::{Element, Simd};
+use tilework_linalg::input_guard::InputGuard;
 use tilework_linalg::multiply::{KIND, MultiplySettings, NUMERICS_VERSION, VERSION};
 use tilework_linalg::plan::StoredPlan;
 use tilework_linalg::tiles::Grid;
@@ -76,7 +77,8 @@ pub fn multiply<T: Number>(
     let a = Operand::new(open(A)?, setup.transpose.0);
     let b = Operand::new(open(B)?, setup.transpose.1);
     assert_eq!(a.cols(), b.rows(), "the test's shapes match");
-    let folder = JobFolder::open(Arc::clone(&shared), Path::new(C)).map_err(|error| error.to_string())?;
+    let guard = InputGuard::new(Arc::clone(&shared), [&a, &b]).map_err(|error| error.to_string())?;
+    let mut folder = JobFolder::open(Arc::clone(&shared), Path::new(C)).map_err(|error| error.to_string())?;
     let request = PlanRequest {
         a: &a,
         b: &b,
@@ -127,17 +129,18 @@ pub fn multiply<T: Number>(
         simd: setup.simd,
         job: description.id(),
         partial: folder.files().partial(),
-        identities: description.inputs.clone(),
+        guard,
     };
     let job = Multiply::<T>::new(shared, a, b, settings);
     let options = RunOptions {
         n_workers: setup.n_workers as u32,
         stop: setup.stop.clone(),
+        may_replace_output: false,
     };
     Ok(run(
         &job,
         &description.to_text(),
-        &folder,
+        &mut folder,
         &options,
         observer,
         &|_| b"{}".to_vec(),

@@ -75,6 +75,9 @@ impl Observer for Teller<'_> {
     fn on_failed(&self, attempt: Attempt, failure: &Failure) {
         self.bar.get().inspect(|bar| bar.on_failed(attempt, failure));
     }
+    fn on_note(&self, note: &str) {
+        self.output.note(&format!("note: {note}"));
+    }
     fn on_damaged_output(&self, task: TaskIdx) {
         self.bar.get().inspect(|bar| bar.on_damaged_output(task));
     }

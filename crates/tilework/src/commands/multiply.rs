@@ -116,6 +116,7 @@ fn multiply_to_terminal(args: &MultiplyArgs, output: &Output) -> Result<(), CliE
             CliError::usage("`-o -` prints the matrix, and --json prints JSON: they exclude each other");
         return Err(error.with_next("write the product to a file with -o C.npy, or leave --json out"));
     }
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let folder = tempfile::tempdir().map_err(|error| {
         CliError::new(
             Exit::JobFailed,
@@ -124,20 +125,28 @@ fn multiply_to_terminal(args: &MultiplyArgs, output: &Output) -> Result<(), CliE
     })?;
     let file = folder.path().join("C.npy");
     let request = request(args, file.clone(), output)?;
-    let inputs = request.inputs.open(&RealDisk)?;
-    let (rows, cols) = (inputs.a.rows(), inputs.b.cols());
+    // The inputs are opened for their shapes only: the run opens its own.
+    let (rows, cols, dtype) = {
+        let inputs = request.inputs.open(&disk)?;
+        (inputs.a.rows(), inputs.b.cols(), inputs.spec.dtype)
+    };
     if rows.saturating_mul(cols) > PRINTED_ELEMENTS_MAX {
         let error = CliError::usage(format!("the product is {rows} x {cols}: too large to print"));
         return Err(error.with_next("write it to a file with -o C.npy"));
     }
     let stop = stop_switch(&args.resources, args.run.time_limit, output)?;
     let quiet = Output::new(false, true, 0, output.started());
-    compute_and_report(&request, &stop, &quiet)?;
+    compute_and_report(&request, &stop, &quiet).map_err(nothing_kept)?;
     let product = MatrixSource::open(&RealDisk, &file)?;
-    match inputs.spec.dtype {
+    match dtype {
         Dtype::F64 => print_matrix::<f64>(&product),
         Dtype::F32 => print_matrix::<f32>(&product),
     }
+}
+
+/// What was computed on the way to the terminal is gone with its temporary folder.
+fn nothing_kept(error: CliError) -> CliError {
+    error.with_next("run the command again; only an output with a name can be resumed")
 }
 
 fn print_matrix<T: Scalar>(matrix: &MatrixSource) -> Result<(), CliError> {

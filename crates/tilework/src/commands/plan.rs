@@ -7,7 +7,8 @@ use crate::output::Output;
 use crate::product::report::{plan_json, write_plan};
 use crate::product::request::ProductRequest;
 use crate::settings::Settings;
-use tilework_store::disk::RealDisk;
+use std::sync::Arc;
+use tilework_store::disk::{Disk, RealDisk};
 use tilework_store::element_type::Dtype;
 
 /// Runs the command.
@@ -20,7 +21,8 @@ pub fn run(args: &PlanArgs, output: &Output) -> Result<(), CliError> {
 fn plan_multiply(args: &PlanMultiplyArgs, output: &Output) -> Result<(), CliError> {
     let settings = Settings::resolve(&args.resources, args.run.time_limit, output.started())?;
     let resources = resources(&settings)?;
-    let inputs = input_request(&args.product).open(&RealDisk)?;
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let inputs = input_request(&args.product).open(&disk)?;
     let plan = match inputs.spec.dtype {
         Dtype::F64 => resources.plan::<f64>(&inputs, None),
         Dtype::F32 => resources.plan::<f32>(&inputs, None),

@@ -8,15 +8,17 @@ use crate::product::inputs::InputRequest;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::path::Path;
-use tilework_store::disk::RealDisk;
+use std::sync::Arc;
+use tilework_store::disk::{Disk, RealDisk};
 
 /// Bad rows named at most.
 const ROWS_SHOWN_MAX: usize = 5;
 
 /// Runs the command.
 pub fn run(args: &VerifyArgs, output: &Output) -> Result<(), CliError> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let (verification, c) = match &args.paths[..] {
-        [c] => (verify_output(&RealDisk, c)?, c),
+        [c] => (verify_output(&disk, c)?, c),
         [a, b, c] => {
             let inputs = InputRequest {
                 a: a.clone(),
@@ -25,7 +27,7 @@ pub fn run(args: &VerifyArgs, output: &Output) -> Result<(), CliError> {
                 transpose_b: args.transpose_b,
                 dtype: None,
             };
-            (verify_product(&RealDisk, &inputs, c)?, c)
+            (verify_product(&disk, &inputs, c)?, c)
         }
         _ => {
             return Err(CliError::usage("verify takes A, B and C, or C alone")

@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tilework_core::failure::Failure;
-use tilework_core::ids::TaskIdx;
+use tilework_core::ids::{RoundIdx, TaskIdx};
 use tilework_linalg::certify::{Certificate, Claim, Product, certify};
 use tilework_linalg::multiply::tile_crc;
 use tilework_linalg::operand::read_failure;
@@ -46,8 +47,12 @@ impl Verification {
 }
 
 /// Verifies that `c` is the product of `inputs`.
-pub fn verify_product(disk: &dyn Disk, inputs: &InputRequest, c: &Path) -> Result<Verification, CliError> {
-    let product = MatrixSource::open(disk, c)?;
+pub fn verify_product(
+    disk: &Arc<dyn Disk>,
+    inputs: &InputRequest,
+    c: &Path,
+) -> Result<Verification, CliError> {
+    let product = MatrixSource::open(&**disk, c)?;
     let dtype = match product.info().element {
         ElementType::F32 => Dtype::F32,
         _ => Dtype::F64,
@@ -87,8 +92,8 @@ pub fn verify_product(disk: &dyn Disk, inputs: &InputRequest, c: &Path) -> Resul
 }
 
 /// Verifies a finished output of ours by its journal: every tile's bytes, and the product if the inputs are still there.
-pub fn verify_output(disk: &dyn Disk, c: &Path) -> Result<Verification, CliError> {
-    let recovered = match tilework_runtime::folder::inspect(disk, &JobFiles::beside(c))? {
+pub fn verify_output(disk: &Arc<dyn Disk>, c: &Path) -> Result<Verification, CliError> {
+    let recovered = match tilework_runtime::folder::inspect(&**disk, &JobFiles::beside(c))? {
         FolderState::Finished(recovered) => recovered,
         FolderState::Unfinished(_) => {
             return Err(usage(
@@ -127,7 +132,7 @@ pub fn verify_output(disk: &dyn Disk, c: &Path) -> Result<Verification, CliError
 }
 
 fn certify_with_stored_inputs(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     c: &Path,
     description: &Description,
     verification: &mut Verification,
@@ -146,7 +151,7 @@ fn certify_with_stored_inputs(
         dtype: Some(description.spec.dtype),
     };
     for (path, stored) in paths.iter().zip(&description.inputs) {
-        let unchanged = MatrixSource::open(disk, path)
+        let unchanged = MatrixSource::open(&**disk, path)
             .ok()
             .and_then(|source| source.identity().ok());
         let unchanged = unchanged.filter(|now| {
@@ -198,12 +203,12 @@ fn description(recovered: &Recovered) -> Result<Description, CliError> {
 }
 
 fn tiles_with_other_bytes<T: Number>(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     c: &Path,
     grid: &Grid,
     recovered: &Recovered,
 ) -> Result<BTreeSet<u64>, CliError> {
-    let output = NpyOutput::open_existing(disk, c, grid.m, grid.n, T::DTYPE)?;
+    let output = NpyOutput::open_existing(&**disk, c, grid.m, grid.n, T::DTYPE)?;
     let mut buffer = vec![T::ZERO; READ_LEN];
     let mut bad = BTreeSet::new();
     for commit in recovered.commits.values() {
@@ -212,13 +217,9 @@ fn tiles_with_other_bytes<T: Number>(
             bad.insert(task.0);
         }
     }
-    let committed = |task: &u64| {
-        recovered
-            .commits
-            .keys()
-            .any(|(_, known)| *known == TaskIdx(*task))
-    };
-    bad.extend((0..grid.n_tiles()).filter(|task| !committed(task)));
+    bad.extend(
+        (0..grid.n_tiles()).filter(|task| !recovered.commits.contains_key(&(RoundIdx(0), TaskIdx(*task)))),
+    );
     Ok(bad)
 }
 
@@ -235,7 +236,7 @@ fn certify_file<T: Number>(
         seed: unpredictable_seed(),
     };
     let mut buffer = vec![T::ZERO; READ_LEN];
-    Ok(certify(&claim, &StoredProduct(product), &mut buffer)?)
+    Ok(certify(&claim, &StoredProduct(product), &mut buffer, &|| Ok(()))?)
 }
 
 /// A matrix file as a product to be certified.

@@ -3,6 +3,7 @@
 use crate::failure::CliError;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tilework_linalg::input_guard::InputGuard;
 use tilework_linalg::{MultiplySpec, Operand};
 use tilework_store::disk::Disk;
 use tilework_store::element_type::{Dtype, ElementType};
@@ -33,15 +34,17 @@ pub struct Inputs {
     pub b: Operand,
     /// What the product's description says of them.
     pub spec: MultiplySpec,
+    /// Notices when their files change.
+    pub guard: InputGuard,
     /// What a conversion may lose, said to the user once.
     pub notes: Vec<String>,
 }
 
 impl InputRequest {
     /// Opens both and checks that they fit.
-    pub fn open(&self, disk: &dyn Disk) -> Result<Inputs, CliError> {
-        let a = MatrixSource::open(disk, &self.a)?;
-        let b = MatrixSource::open(disk, &self.b)?;
+    pub fn open(&self, disk: &Arc<dyn Disk>) -> Result<Inputs, CliError> {
+        let a = MatrixSource::open(&**disk, &self.a)?;
+        let b = MatrixSource::open(&**disk, &self.b)?;
         let dtype = self.dtype(&a, &b)?;
         let notes = [&a, &b]
             .into_iter()
@@ -49,6 +52,8 @@ impl InputRequest {
             .collect();
         let a = Operand::new(Arc::new(a), self.transpose_a);
         let b = Operand::new(Arc::new(b), self.transpose_b);
+        let guard = InputGuard::new(Arc::clone(disk), [&a, &b]);
+        let guard = guard.map_err(|error| CliError::io("look at", &self.a, &error))?;
         if a.cols() != b.rows() {
             return Err(self.shapes_differ(&a, &b));
         }
@@ -57,7 +62,13 @@ impl InputRequest {
             transpose_b: self.transpose_b,
             dtype,
         };
-        Ok(Inputs { a, b, spec, notes })
+        Ok(Inputs {
+            a,
+            b,
+            spec,
+            guard,
+            notes,
+        })
     }
 
     fn dtype(&self, a: &MatrixSource, b: &MatrixSource) -> Result<Dtype, CliError> {

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use tilework_kernel::Simd;
 use tilework_linalg::multiply::{KIND, NUMERICS_VERSION, VERSION};
 use tilework_linalg::plan::StoredPlan;
-use tilework_linalg::{MultiplySpec, Number, Plan, PlanError, PlanRequest};
+use tilework_linalg::{MultiplySpec, Number, Operand, Plan, PlanError, PlanRequest};
 use tilework_runtime::description::{FORMAT_VERSION, InputsDifference};
 use tilework_runtime::{FolderState, JobDescription};
 use tilework_store::disk::{Disk, FileStat, parent_dir};
 use tilework_store::journal::{JobFiles, Recovered};
 use tilework_store::npy::header::npy_len;
+use tilework_store::npy::output::OutputError;
 
 /// A stored product.
 pub type Description = JobDescription<MultiplySpec, StoredPlan>;
@@ -56,6 +57,10 @@ pub enum Course {
 impl Resources {
     /// Plans the product of `inputs`, on a given grid or a new one.
     pub fn plan<T: Number>(&self, inputs: &Inputs, stored: Option<&Description>) -> Result<Plan, CliError> {
+        let (rows, cols, dtype) = (inputs.a.rows(), inputs.b.cols(), T::DTYPE);
+        if npy_len(rows, cols, dtype) > i64::MAX as u64 {
+            return Err(OutputError::TooLarge { rows, cols, dtype }.into());
+        }
         let request = PlanRequest {
             a: &inputs.a,
             b: &inputs.b,
@@ -68,14 +73,14 @@ impl Resources {
             Some(description) => request.plan_grid::<T>(description.plan.grid),
             None => request.plan::<T>(),
         };
-        plan.map_err(
-            |PlanError::TooLittleMemory {
-                 memory_bytes,
-                 smallest_bytes,
-             }| {
-                let mib = |bytes: u64| format!("{}MiB", bytes.div_ceil(1 << 20));
+        let mib = |bytes: u64| format!("{}MiB", bytes.div_ceil(1 << 20));
+        plan.map_err(|error| match error {
+            PlanError::TooLittleMemory {
+                memory_bytes,
+                smallest_bytes,
+            } => {
                 let tiles = if stored.is_some() {
-                    "the stored tiles of the unfinished output need"
+                    "the unfinished output's tiles need"
                 } else {
                     "this needs"
                 };
@@ -85,8 +90,11 @@ impl Resources {
                     format!("{allowed} of memory are too few: {tiles} {smallest}"),
                 )
                 .with_next(format!("allow it: --memory {smallest}"))
-            },
-        )
+            }
+            PlanError::TooManyTasks { .. } => {
+                CliError::new(Exit::Resources, error.to_string()).with_next("allow more with --memory")
+            }
+        })
     }
 }
 
@@ -110,6 +118,7 @@ impl ProductRequest {
             }
             Some(_) => {}
         }
+        self.check_partial(disk, inputs)?;
         let Some(existing) = stat(disk, output)? else {
             return Ok(());
         };
@@ -133,6 +142,29 @@ impl ProductRequest {
                     "choose another output with -o".into(),
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// The partial file's name may be taken by a file that is not ours, or is even an input.
+    fn check_partial(&self, disk: &dyn Disk, inputs: &Inputs) -> Result<(), CliError> {
+        let files = JobFiles::beside(&self.output);
+        let partial = files.partial();
+        let Some(existing) = stat(disk, &partial)? else {
+            return Ok(());
+        };
+        let is_input = |operand: &Operand| {
+            let input = stat(disk, &operand.source().info().path).ok().flatten();
+            input.is_some_and(|input| (input.device, input.inode) == (existing.device, existing.inode))
+        };
+        if stat(disk, &files.folder())?.is_none() || is_input(&inputs.a) || is_input(&inputs.b) {
+            return Err(usage(
+                format!(
+                    "`{}` is in the way, and may be another program's",
+                    partial.display()
+                ),
+                "move it away, or choose another output with -o".into(),
+            ));
         }
         Ok(())
     }
@@ -340,7 +372,7 @@ pub fn resume_request(
         },
         output: output.to_path_buf(),
         resources,
-        overwrite: true,
+        overwrite: false,
         restart: false,
     })
 }

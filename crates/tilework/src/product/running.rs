@@ -35,7 +35,7 @@ pub fn compute(
     audience: &dyn Audience,
     started: Instant,
 ) -> Result<ProductReport, CliError> {
-    let inputs = request.inputs.open(&**disk)?;
+    let inputs = request.inputs.open(disk)?;
     inputs.notes.iter().for_each(|note| audience.on_note(note));
     request.check_output(&**disk, &inputs)?;
     match inputs.spec.dtype {
@@ -65,13 +65,7 @@ fn compute_as<T: Number>(
             folder.discard()?;
             describe(&inputs, &plan)?
         }
-        Course::Resume(description) => {
-            if folder.n_committed() == 0 {
-                // Old commits must not come back to life over a new partial file.
-                folder.discard()?;
-            }
-            *description
-        }
+        Course::Resume(description) => *description,
     };
     notes.iter().for_each(|note| audience.on_note(note));
     audience.on_plan(&plan, &inputs, folder.n_committed());
@@ -79,7 +73,7 @@ fn compute_as<T: Number>(
         disk,
         request,
         &inputs,
-        &folder,
+        &mut folder,
         &plan,
         &description,
         stop,
@@ -150,7 +144,7 @@ fn run_job<T: Number>(
     disk: &Arc<dyn Disk>,
     request: &ProductRequest,
     inputs: &Inputs,
-    folder: &JobFolder,
+    folder: &mut JobFolder,
     plan: &Plan,
     description: &Description,
     stop: &StopSwitch,
@@ -161,12 +155,14 @@ fn run_job<T: Number>(
         simd: request.resources.simd,
         job: description.id(),
         partial: folder.files().partial(),
-        identities: description.inputs.clone(),
+        guard: inputs.guard.clone(),
     };
     let job = Multiply::<T>::new(Arc::clone(disk), inputs.a.clone(), inputs.b.clone(), settings);
     let options = RunOptions {
         n_workers: request.resources.n_workers as u32,
         stop: stop.clone(),
+        // What is there now was there when the user said --overwrite, by this run or by the one that it resumes.
+        may_replace_output: request.overwrite || disk.stat(&request.output).is_ok_and(|stat| stat.is_some()),
     };
     let residuals = Mutex::new(Residuals::default());
     let report = |recovered: &Recovered| {
