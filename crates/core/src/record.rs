@@ -65,7 +65,16 @@ pub struct Barrier {
     /// The run that ended it.
     pub epoch: RunEpoch,
     /// The winning attempt of every task, in task order.
-    pub winners: Vec<AttemptNo>,
+    pub winners: Vec<Winner>,
+}
+
+/// The attempt whose commit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Winner {
+    /// The run that made it.
+    pub epoch: RunEpoch,
+    /// Its number within that run.
+    pub attempt: AttemptNo,
 }
 
 /// A payload that can't be read.
@@ -115,7 +124,10 @@ impl Record {
             Record::Barrier(barrier) => {
                 out.u32(barrier.round.0);
                 out.u32(barrier.epoch.0);
-                barrier.winners.iter().for_each(|winner| out.u8(winner.0));
+                for winner in &barrier.winners {
+                    out.u32(winner.epoch.0);
+                    out.u8(winner.attempt.0);
+                }
             }
         }
         out.0
@@ -145,7 +157,7 @@ impl Record {
             4 => Record::Barrier(Barrier {
                 round: RoundIdx(input.u32()?),
                 epoch: RunEpoch(input.u32()?),
-                winners: input.rest().into_iter().map(AttemptNo).collect(),
+                winners: input.winners()?,
             }),
             5 => Record::Done(input.rest()),
             other => return Err(DecodeError::UnknownKind(other)),
@@ -218,6 +230,16 @@ impl Reader<'_> {
             task: TaskIdx(self.u64()?),
             attempt: AttemptNo(self.u8()?),
         })
+    }
+    fn winners(&mut self) -> Result<Vec<Winner>, DecodeError> {
+        let mut winners = Vec::new();
+        while !self.0.is_empty() {
+            winners.push(Winner {
+                epoch: RunEpoch(self.u32()?),
+                attempt: AttemptNo(self.u8()?),
+            });
+        }
+        Ok(winners)
     }
     fn rest(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.0).to_vec()

@@ -7,6 +7,11 @@ use tilework_kernel::{Element, Kernel};
 
 /// Resident memory of the process apart from the buffers below: program, stacks, libraries, journal. Measured: 5-9 MiB.
 pub const PROCESS_OVERHEAD_BYTES: u64 = 12 << 20;
+/// Threads that the overhead allows for, and what each further one costs: its stack and its share of the allocator.
+const THREADS_IN_OVERHEAD: usize = 8;
+const THREAD_BYTES: u64 = 256 << 10;
+/// What the journal's reader holds of one task at the end of a job.
+const TASK_BYTES: u64 = 512;
 /// Buffer for reading committed tiles back.
 pub const READ_BACK_BYTES: u64 = 1 << 20;
 /// Elements read at a time where a tile has to be certified.
@@ -199,8 +204,13 @@ impl Layout {
     /// All of the process.
     pub fn process_bytes(&self, request: &LayoutRequest<'_>) -> u64 {
         let workers = self.worker_bytes().saturating_mul(request.n_workers as u64);
+        let n_threads = self.n_threads * request.n_workers;
+        let threads = n_threads.saturating_sub(THREADS_IN_OVERHEAD) as u64 * THREAD_BYTES;
+        let tasks = request.grid.n_tiles().saturating_mul(TASK_BYTES);
         let text_matrices = text_bytes(request.a) + text_bytes(request.b);
-        workers.saturating_add(PROCESS_OVERHEAD_BYTES + READ_BACK_BYTES + text_matrices)
+        workers
+            .saturating_add(tasks)
+            .saturating_add(threads + PROCESS_OVERHEAD_BYTES + READ_BACK_BYTES + text_matrices)
     }
 }
 

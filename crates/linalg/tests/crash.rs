@@ -273,11 +273,46 @@ fn any_single_failed_call_ends_right_or_resumable() {
         let log = Log::default();
         let _ = multiply::<f64>(&disk, &setup(), &log);
         n_failed += disk.failed_count();
+        // A run whose records shared a sync makes fewer calls: then the fault must not hit the next run instead.
+        disk.fail_nth(u64::MAX / 2, std::io::ErrorKind::Other);
         let acknowledged = log.committed.into_inner().unwrap();
         finish_after(&disk, &acknowledged, &format!("call {n} failed"));
     }
     assert!(
         n_failed + 4 >= undisturbed.call_count(),
         "the faults fired: {n_failed}"
+    );
+}
+
+#[test]
+fn a_disk_that_fills_up_while_tiles_are_committed_stops_the_run_resumably() {
+    let (mut n_stopped, mut n_with_commits) = (0, 0);
+    let (m, k, n) = SHAPE;
+    let files_bytes = (m * k + k * n + m * n) as u64 * 8;
+    // From no room for the journal's first record to room for everything.
+    for room in (0..6000).step_by(250) {
+        let disk = disk_with_inputs(0);
+        disk.set_capacity(files_bytes + 3 * 128 + room);
+        let log = Log::default();
+        let outcome = multiply::<f64>(&disk, &setup(), &log);
+        let acknowledged = log.committed.into_inner().unwrap();
+        match outcome {
+            Ok(report) => match report.end {
+                JobEnd::Done => {}
+                JobEnd::Failed(failure) => {
+                    assert_eq!(failure.cause, Cause::DiskFull, "{}", failure.text);
+                    n_stopped += 1;
+                }
+                other => panic!("{other:?}"),
+            },
+            Err(text) => assert!(text.contains("space") || text.contains("full"), "{text}"),
+        }
+        n_with_commits += usize::from((1..6).contains(&acknowledged.len()));
+        disk.set_capacity(u64::MAX);
+        finish_after(&disk, &acknowledged, &format!("{room} bytes of room"));
+    }
+    assert!(
+        n_stopped >= 3 && n_with_commits >= 1,
+        "{n_stopped} runs ran out of room, {n_with_commits} between commits"
     );
 }

@@ -203,7 +203,7 @@ fn certificate<T: Number>(a: &[T], b: &[T], c: &[T], (m, k, n): (usize, usize, u
         cols: 0..n as u64,
         seed: [3; 32],
     };
-    certify(&claim, &Whole(c, n), &mut vec![T::ZERO; 4096], &|| Ok(())).unwrap()
+    certify(&claim, &Whole(c, n), &mut [T::ZERO; 4096], &|| Ok(())).unwrap()
 }
 
 #[test]

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tilework_core::driver::{Driver, DriverEffect, DriverEvent};
 use tilework_core::failure::{Cause, Failure, JobEnd};
-use tilework_core::ids::{AttemptNo, Millis, RoundIdx, RunEpoch, TaskIdx};
+use tilework_core::ids::{Millis, RoundIdx, RunEpoch, TaskIdx};
 use tilework_core::limits::DRIVER_POLL_MS;
 use tilework_core::message::WorkerReport;
-use tilework_core::record::{Barrier, Commit, Record};
+use tilework_core::record::{Barrier, Commit, Record, Winner};
 use tilework_core::task_table::TaskStatus;
 use tilework_store::disk::is_disk_full;
 use tilework_store::journal::{Recovered, compact, recover};
@@ -129,7 +129,11 @@ impl<J: Job> DriverSide<'_, J> {
             .values()
             .filter(|commit| commit.attempt.round == round)
             .collect();
-        let winners: Vec<AttemptNo> = commits.iter().map(|commit| commit.attempt.attempt).collect();
+        let winner = |commit: &&Commit| Winner {
+            epoch: commit.attempt.epoch,
+            attempt: commit.attempt.attempt,
+        };
+        let winners = commits.iter().map(winner).collect();
         let barrier = Barrier {
             round,
             epoch: self.epoch,

@@ -165,6 +165,13 @@ impl JobFolder {
         Ok(())
     }
 
+    /// Drops what was read of the journal, which grows with the number of tasks.
+    pub(crate) fn forget_commits(&mut self) {
+        if let FolderState::Unfinished(recovered) | FolderState::Finished(recovered) = &mut self.state {
+            recovered.commits.clear();
+        }
+    }
+
     /// Removes what a run that never started left: only what this call to [`open`](Self::open) created.
     pub fn abandon(self) {
         if self.created {

@@ -117,7 +117,7 @@ fn group_bytes(group: &[(Record, OnDurable)]) -> usize {
         Record::Commit(commit) => SMALL_RECORD_BYTES + commit.output.len(),
         Record::Job(text) | Record::Done(text) => text.len(),
         Record::Run(_) => SMALL_RECORD_BYTES,
-        Record::Barrier(barrier) => barrier.winners.len(),
+        Record::Barrier(barrier) => 5 * barrier.winners.len(),
     };
     group.iter().map(|(record, _)| payload(record)).sum()
 }

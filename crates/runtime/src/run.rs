@@ -119,6 +119,7 @@ pub fn run<J: Job>(
     let started = Instant::now();
     let committed = committed_tasks(folder, job.n_tasks());
     let n_tasks_resumed = committed.len() as u64;
+    folder.forget_commits();
     let (end, counts) = try_run(job, job_text, folder, options, observer, report, committed)
         .unwrap_or_else(|failure| (JobEnd::Failed(failure), DriverCounts::default()));
     RunReport {

@@ -6,6 +6,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+use tilework_core::limits::{LOCK_RETRIES_MAX, LOCK_RETRY_MS};
 
 /// The process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +60,7 @@ pub struct Lock {
 impl Lock {
     /// Takes the lock at `path`, creating the file if need be, and notes `owner` in it.
     pub fn acquire(disk: &dyn Disk, path: &Path, owner: &Owner) -> Result<Lock, LockError> {
+        let mut n_retries = 0;
         loop {
             let file = match disk.create_new(path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => disk.open_write(path),
@@ -71,7 +74,12 @@ impl Lock {
                 other => other?,
             };
             if !file.try_lock()? {
-                return Err(LockError::Held(read_owner(&*file)));
+                if n_retries == LOCK_RETRIES_MAX {
+                    return Err(LockError::Held(read_owner(&*file)));
+                }
+                n_retries += 1;
+                std::thread::sleep(Duration::from_millis(LOCK_RETRY_MS));
+                continue;
             }
             // Only the file that bears the name counts: the last owner may have removed it before we had it.
             if disk.stat(path)?.map(|stat| stat.inode) == Some(file.stat()?.inode) {
@@ -96,7 +104,8 @@ fn parent_exists(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
     Ok(disk.stat(parent_dir(path))?.is_some())
 }
 
-fn read_owner(file: &dyn DiskFile) -> Option<Owner> {
+/// Who a lock file says its owner is; true only while the lock is held.
+pub fn read_owner(file: &dyn DiskFile) -> Option<Owner> {
     let mut note = vec![0; file.stat().ok()?.len.min(4096) as usize];
     file.read_exact_at(&mut note, 0).ok()?;
     serde_json::from_slice(&note).ok()

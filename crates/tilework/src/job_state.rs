@@ -9,10 +9,10 @@ use std::io;
 use std::path::Path;
 use tilework_core::record::RunStart;
 use tilework_runtime::{FolderState, JobDescription, folder};
-use tilework_store::disk::{Disk, DiskFile, DiskFileExt};
+use tilework_store::disk::Disk;
 use tilework_store::identity::{IdentityDifference, InputIdentity};
 use tilework_store::journal::{JobFiles, Recovered, recover};
-use tilework_store::lock::Owner;
+use tilework_store::lock::{Owner, read_owner};
 use tilework_store::matrix::MatrixSource;
 
 /// The state of an output.
@@ -196,10 +196,4 @@ fn holder(disk: &dyn Disk, files: &JobFiles) -> io::Result<Option<Option<Owner>>
     } else {
         Some(read_owner(&*file))
     })
-}
-
-fn read_owner(file: &dyn DiskFile) -> Option<Owner> {
-    let mut note = vec![0; file.stat().ok()?.len.min(4096) as usize];
-    file.read_exact_at(&mut note, 0).ok()?;
-    serde_json::from_slice(&note).ok()
 }

@@ -15,8 +15,6 @@ use std::time::{Duration, Instant};
 pub struct Settings {
     /// Memory of the whole process.
     pub memory_bytes: u64,
-    /// Whether `memory_bytes` was given, or is the default.
-    pub memory_was_given: bool,
     /// Threads of all workers together, at least one for each worker.
     pub n_threads: usize,
     /// Workers in this process.
@@ -43,7 +41,6 @@ impl Settings {
         };
         Ok(Settings {
             memory_bytes,
-            memory_was_given: resources.memory.is_some(),
             n_threads: n_threads.max(n_workers),
             n_workers,
             // A limit beyond the clock's range is none.
@@ -194,6 +191,5 @@ mod tests {
             (1 << 20, 3, 3)
         );
         assert_eq!(settings.deadline, Some(started + Duration::from_secs(5)));
-        assert!(settings.memory_was_given);
     }
 }

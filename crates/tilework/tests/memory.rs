@@ -231,7 +231,13 @@ fn a_resume_with_other_memory_stays_within_it() {
     let refusal = "resume C.npy --memory 14MiB";
     let smallest = stage.smallest(refusal);
     let (json, _) = stage.run(refusal);
-    assert!(json["error"].as_str().unwrap().contains("the unfinished output's tiles need"), "{json}");
+    assert!(
+        json["error"]
+            .as_str()
+            .unwrap()
+            .contains("the unfinished output's tiles need"),
+        "{json}"
+    );
     let report = stage.run_within(&smallest, "resume C.npy");
     assert!(report["tasks_resumed"].as_u64() >= Some(1), "{report}");
 }

@@ -103,7 +103,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use tilework_core::ids::{Attempt, AttemptNo, JobId, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
-    use tilework_core::record::{Barrier, Commit, RunStart};
+    use tilework_core::record::{Barrier, Commit, RunStart, Winner};
+
+    fn winner(byte: u8) -> Winner {
+        Winner {
+            epoch: RunEpoch(u32::from(byte) << 20),
+            attempt: AttemptNo(byte),
+        }
+    }
 
     fn any_record() -> impl Strategy<Value = Record> {
         let bytes = || proptest::collection::vec(any::<u8>(), 0..200);
@@ -157,7 +164,7 @@ mod tests {
                 Record::Barrier(Barrier {
                     round: RoundIdx(round),
                     epoch: RunEpoch(epoch),
-                    winners: winners.into_iter().map(AttemptNo).collect(),
+                    winners: winners.into_iter().map(winner).collect(),
                 })
             }),
         ]

@@ -6,8 +6,8 @@
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::header::{format_header, npy_len};
 use crate::disk::{Disk, DiskFile, DiskFileExt, is_disk_full, parent_dir};
@@ -23,6 +23,7 @@ pub struct NpyOutput {
     dtype: Dtype,
     data_offset: u64,
     bytes_written: AtomicU64,
+    sync_failed: Mutex<bool>,
 }
 
 /// Why an output could not be created, written or read back.
@@ -135,6 +136,7 @@ impl NpyOutput {
             dtype,
             data_offset,
             bytes_written: AtomicU64::new(0),
+            sync_failed: Mutex::new(false),
         }
     }
 
@@ -208,7 +210,17 @@ impl NpyOutput {
 
     /// Makes all that was written durable.
     pub fn sync_data(&self) -> Result<(), OutputError> {
-        self.file.sync_data().map_err(|error| self.write_error(error, 0))
+        // The system tells of a failed write-back once per open file, to whoever syncs first. All who share the file must
+        // hear of it, so syncs take turns and the first failure stays.
+        let mut failed = self.sync_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *failed {
+            let earlier = io::Error::other("an earlier sync of this file failed: what it holds is unknown");
+            return Err(self.write_error(earlier, 0));
+        }
+        self.file.sync_data().map_err(|error| {
+            *failed = true;
+            self.write_error(error, 0)
+        })
     }
 
     /// Bytes of elements written so far.
