@@ -181,7 +181,7 @@ pub fn write_plan(out: &mut dyn Write, plan: &Plan, inputs: &Inputs) -> io::Resu
         "  disk     {} for the output",
         mib(npy_len(grid.m, grid.n, inputs.spec.dtype))
     )?;
-    writeln!(out, "  time     about {:.1} s", plan.seconds)
+    writeln!(out, "  time     about {}", crate::human::seconds(plan.seconds))
 }
 
 /// Bytes in the unit that fits.
