@@ -1,64 +1,20 @@
 //! `demo` shows what it says, and leaves nothing behind.
 
+mod common;
+
+use common::Running;
+use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// No wait of these tests is longer.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at a process.
-const LOOK: Duration = Duration::from_millis(1);
-
-/// The program, killed when dropped.
-struct Running(Option<Child>);
-
-impl Running {
-    /// Starts `line` with `temporary` as the folder for temporary files.
-    fn start(line: &str, temporary: &Path) -> Running {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tilework"));
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILEWORK_"))
-        {
-            command.env_remove(name);
-        }
-        command
-            .args(line.split(' '))
-            .env("TMPDIR", temporary)
-            .stdin(Stdio::null());
-        Running(Some(
-            command
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap(),
-        ))
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.0.as_mut().unwrap().try_wait().unwrap().is_some()
-    }
-
-    /// Waits for the end; what the program prints fits the pipes.
-    fn end(mut self) -> Output {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.has_ended() {
-            assert!(Instant::now() < deadline, "still running after {PATIENCE:?}");
-            thread::sleep(LOOK); // waits: the child's end
-        }
-        self.0.take().unwrap().wait_with_output().unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+/// Starts `line` with `temporary` as the folder for temporary files.
+fn start(line: &str, temporary: &Path) -> Running {
+    let mut command = common::command(line);
+    command.env("TMPDIR", temporary);
+    Running::start(command)
 }
 
 fn is_empty(folder: &Path) -> bool {
@@ -68,7 +24,7 @@ fn is_empty(folder: &Path) -> bool {
 #[test]
 fn it_kills_resumes_verifies_and_cleans_up() {
     let temporary = tempfile::tempdir().unwrap();
-    let output = Running::start("demo --size 1024 --json", temporary.path()).end();
+    let output = start("demo --size 1024 --json", temporary.path()).end();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -99,7 +55,7 @@ fn it_kills_resumes_verifies_and_cleans_up() {
 #[test]
 fn people_see_every_step() {
     let temporary = tempfile::tempdir().unwrap();
-    let output = Running::start("demo --size 1024", temporary.path()).end();
+    let output = start("demo --size 1024", temporary.path()).end();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{text}");
     let steps = [
@@ -126,18 +82,11 @@ fn people_see_every_step() {
 #[test]
 fn an_interrupt_cleans_up_too() {
     let temporary = tempfile::tempdir().unwrap();
-    let mut running = Running::start("demo --size 3000 --json", temporary.path());
-    let deadline = Instant::now() + PATIENCE;
-    while is_empty(temporary.path()) {
-        assert!(
-            !running.has_ended() && Instant::now() < deadline,
-            "the demo made no folder"
-        );
-        thread::sleep(LOOK); // waits: the demo's folder, and with it the handling of signals soon after
-    }
+    let mut running = start("demo --size 3000 --json", temporary.path());
+    // With the folder comes the handling of signals, soon after.
+    running.wait_until("the demo's folder", || !is_empty(temporary.path()));
     thread::sleep(Duration::from_millis(50)); // waits: the signal handler, which shows nowhere outside
-    let pid = rustix::process::Pid::from_child(running.0.as_ref().unwrap());
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    running.signal(Signal::INT);
     let output = running.end();
     assert_eq!(output.status.code(), Some(130), "{output:?}");
     assert!(

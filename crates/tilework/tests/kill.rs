@@ -3,149 +3,35 @@
 //!
 //! How far a run is, is read here from the journal on the disk and from the append-only log, never asked of the program.
 
+mod common;
+
+use common::{PATIENCE, Stage};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
 use std::sync::LazyLock;
 use std::thread;
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use std::time::Duration;
 use tilework_core::limits::UNCOMMITTED_MAX;
-use tilework_store::disk::RealDisk;
-use tilework_store::journal::{JobFiles, Recovered, recover};
 
-/// No wait of these tests is longer.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at a process or a journal.
-const LOOK: Duration = Duration::from_millis(1);
 /// A worker holds one attempt that runs and the outputs of others that are not committed yet: its slots.
 const SLOTS: u64 = UNCOMMITTED_MAX as u64 + 1;
 
 /// So little memory that this product has dozens of tasks, of some milliseconds each.
 const MULTIPLY: &str = "multiply A.npy B.npy -o C.npy --memory 15MiB";
 
-/// A folder with A, B and runs of the program in it.
-struct Stage {
-    folder: TempDir,
-}
-
-impl Stage {
-    fn new() -> Stage {
-        let stage = Stage {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        stage.succeed("generate normal 2400x600 -o A.npy --seed 1");
-        stage.succeed("generate normal 600x2400 -o B.npy --seed 2");
-        stage
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn start(&self, line: &str) -> Running {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tilework"));
-        command
-            .args(line.split(' '))
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null());
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILEWORK_"))
-        {
-            command.env_remove(name);
-        }
-        Running(Some(
-            command
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap(),
-        ))
-    }
-
-    /// Runs to the end, with success.
-    fn succeed(&self, line: &str) -> Value {
-        let output = self.start(&format!("{line} --json")).end();
-        assert!(output.status.success(), "{line}: {output:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn journal(&self) -> Recovered {
-        let files = JobFiles::beside(&self.path("C.npy"));
-        // A run that ends compacts its segments: they may vanish while they are read.
-        recover(&RealDisk, &files)
-            .ok()
-            .flatten()
-            .map_or_else(Recovered::default, |(recovered, _)| recovered)
-    }
-
-    fn n_committed(&self) -> u64 {
-        self.journal().commits.len() as u64
-    }
-
-    /// Waits until the journal holds `n` commits.
-    fn wait_for_commits(&self, n: u64, running: &mut Running) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.n_committed() < n {
-            assert!(!running.has_ended(), "the run ended before {n} commits were seen");
-            assert!(Instant::now() < deadline, "no {n} commits after {PATIENCE:?}");
-            thread::sleep(LOOK); // waits: the next commit in the journal
-        }
-    }
-}
-
-/// A run of the program, which does not outlive the test.
-struct Running(Option<Child>);
-
-impl Running {
-    fn child(&mut self) -> &mut Child {
-        self.0.as_mut().unwrap()
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.child().try_wait().unwrap().is_some()
-    }
-
-    fn signal(&mut self, signal: Signal) {
-        let pid = rustix::process::Pid::from_child(self.child());
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-
-    /// Waits for the end; what the program prints fits the pipes.
-    fn end(mut self) -> Output {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.has_ended() {
-            assert!(Instant::now() < deadline, "still running after {PATIENCE:?}");
-            thread::sleep(LOOK); // waits: the child's end
-        }
-        self.0.take().unwrap().wait_with_output().unwrap()
-    }
-
-    /// Kills without warning; `false` if the run had ended by itself.
-    fn kill(mut self) -> bool {
-        self.child().kill().unwrap();
-        self.end().status.signal() == Some(9)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+/// A folder with A and B.
+fn stage() -> Stage {
+    Stage::with_inputs("2400x600", "600x2400", "")
 }
 
 /// The product as a run gives it that nobody disturbs.
 static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
-    let stage = Stage::new();
+    let stage = stage();
     let report = stage.succeed(MULTIPLY);
     Undisturbed {
         bytes: fs::read(stage.path("C.npy")).unwrap(),
@@ -184,7 +70,7 @@ fn started_tasks(log: &Path) -> Vec<u64> {
 #[test]
 fn twenty_kills_at_random_moments_cost_only_the_tasks_in_flight() {
     const N_KILLS: u64 = 20;
-    let stage = Stage::new();
+    let stage = stage();
     let n_tasks = UNDISTURBED.n_tasks;
     let plan = stage.succeed(&format!("plan {MULTIPLY}"));
     assert_eq!(plan["tasks"], n_tasks);
@@ -196,8 +82,13 @@ fn twenty_kills_at_random_moments_cost_only_the_tasks_in_flight() {
     let mut below = |n: u64| u64::from(random.next_u32()) % n;
     let mut n_between = 0;
     for kill in 0..N_KILLS {
-        let committed_before: BTreeSet<u64> =
-            stage.journal().commits.keys().map(|(_, task)| task.0).collect();
+        let committed_before: BTreeSet<u64> = stage
+            .journal("C.npy")
+            .unwrap_or_default()
+            .commits
+            .keys()
+            .map(|(_, task)| task.0)
+            .collect();
         let n_before = committed_before.len() as u64;
         let n_started_before = started_tasks(&log).len();
         let mut running = stage.start(&line);
@@ -205,13 +96,13 @@ fn twenty_kills_at_random_moments_cost_only_the_tasks_in_flight() {
         // not all that are left, are committed.
         if kill % 5 != 4 {
             let n_new = (1 + below(3)).min((n_tasks - n_before) / (N_KILLS - kill + 1));
-            stage.wait_for_commits(n_before + n_new, &mut running);
+            stage.wait_for_commits("C.npy", n_before + n_new, &mut running);
         }
-        let n_seen = stage.n_committed();
+        let n_seen = stage.n_committed("C.npy");
         thread::sleep(Duration::from_millis(below(20))); // waits: the random moment
         assert!(running.kill(), "kill {kill} came after the end");
 
-        let n_after = stage.n_committed();
+        let n_after = stage.n_committed("C.npy");
         assert!(
             n_seen <= n_after,
             "kill {kill} lost commits: {n_seen}, then {n_after}"
@@ -233,7 +124,7 @@ fn twenty_kills_at_random_moments_cost_only_the_tasks_in_flight() {
         "only {n_between} kills came between a first and a last commit"
     );
 
-    let n_kept = stage.n_committed();
+    let n_kept = stage.n_committed("C.npy");
     let report = stage.succeed(&line);
     assert_eq!(report["tasks_resumed"], n_kept);
     assert_eq!(report["tasks_run"], n_tasks - n_kept);
@@ -253,7 +144,7 @@ fn twenty_kills_at_random_moments_cost_only_the_tasks_in_flight() {
 
 #[test]
 fn three_workers_are_killed_and_go_on() {
-    let stage = Stage::new();
+    let stage = stage();
     // Each worker has buffers of its own.
     let line = "multiply A.npy B.npy -o C.npy --memory 20MiB --workers 3";
     let n_tasks = stage.succeed(&format!("plan {line}"))["tasks"].as_u64().unwrap();
@@ -261,7 +152,7 @@ fn three_workers_are_killed_and_go_on() {
     let line = format!("{line} --log-file log");
     for kill in 1..=4 {
         let mut running = stage.start(&line);
-        stage.wait_for_commits(kill * n_tasks / 6, &mut running);
+        stage.wait_for_commits("C.npy", kill * n_tasks / 6, &mut running);
         assert!(running.kill());
     }
     stage.succeed(&line);
@@ -278,7 +169,7 @@ fn three_workers_are_killed_and_go_on() {
 
 #[test]
 fn signals_stop_cleanly_and_print_how_to_go_on() {
-    let stage = Stage::new();
+    let stage = stage();
     let n_tasks = UNDISTURBED.n_tasks;
     // The first stops a `multiply`, the others the `resume` of what the one before has left.
     let resume = "resume C.npy --memory 15MiB";
@@ -287,10 +178,10 @@ fn signals_stop_cleanly_and_print_how_to_go_on() {
         (Signal::TERM, resume),
         (Signal::HUP, resume),
     ] {
-        let n_before = stage.n_committed();
+        let n_before = stage.n_committed("C.npy");
         let mut running = stage.start(line);
-        stage.wait_for_commits(n_before + 3, &mut running);
-        let n_seen = stage.n_committed();
+        stage.wait_for_commits("C.npy", n_before + 3, &mut running);
+        let n_seen = stage.n_committed("C.npy");
         running.signal(signal);
         let output = running.end();
         let text = String::from_utf8(output.stderr).unwrap();
@@ -300,7 +191,7 @@ fn signals_stop_cleanly_and_print_how_to_go_on() {
             "{signal:?}: {text}"
         );
         assert!(output.stdout.is_empty());
-        let n_kept = stage.n_committed();
+        let n_kept = stage.n_committed("C.npy");
         assert!(
             n_seen <= n_kept && n_kept < n_tasks,
             "{signal:?}: {n_seen} seen, {n_kept} of {n_tasks} kept"
@@ -311,7 +202,7 @@ fn signals_stop_cleanly_and_print_how_to_go_on() {
         );
         assert!(!stage.path("C.npy").exists());
     }
-    let n_kept = stage.n_committed();
+    let n_kept = stage.n_committed("C.npy");
     let report = stage.succeed(resume);
     assert_eq!(report["tasks_resumed"], n_kept);
     assert!(is_undisturbed(&stage));
@@ -319,9 +210,9 @@ fn signals_stop_cleanly_and_print_how_to_go_on() {
 
 #[test]
 fn a_stopped_run_says_so_in_json() {
-    let stage = Stage::new();
+    let stage = stage();
     let mut running = stage.start(&format!("{MULTIPLY} --json"));
-    stage.wait_for_commits(1, &mut running);
+    stage.wait_for_commits("C.npy", 1, &mut running);
     running.signal(Signal::TERM);
     let output = running.end();
     assert_eq!(output.status.code(), Some(130));
@@ -337,25 +228,25 @@ fn a_stopped_run_says_so_in_json() {
 
 #[test]
 fn a_second_signal_stops_at_once_and_loses_nothing() {
-    let stage = Stage::new();
+    let stage = stage();
     let mut running = stage.start(MULTIPLY);
-    stage.wait_for_commits(2, &mut running);
-    let n_seen = stage.n_committed();
+    stage.wait_for_commits("C.npy", 2, &mut running);
+    let n_seen = stage.n_committed("C.npy");
     running.signal(Signal::INT);
     running.signal(Signal::TERM);
     assert_eq!(running.end().status.code(), Some(130));
-    assert!(stage.n_committed() >= n_seen);
+    assert!(stage.n_committed("C.npy") >= n_seen);
     stage.succeed(MULTIPLY);
     assert!(is_undisturbed(&stage));
 }
 
 #[test]
 fn the_time_limit_stops_with_75_and_the_same_command_goes_on() {
-    let stage = Stage::new();
+    let stage = stage();
     let mut limit = Duration::from_millis(200);
     let mut n_stops = 0;
     loop {
-        let n_before = stage.n_committed();
+        let n_before = stage.n_committed("C.npy");
         let output = stage
             .start(&format!("{MULTIPLY} --time-limit {}ms", limit.as_millis()))
             .end();
@@ -369,7 +260,7 @@ fn the_time_limit_stops_with_75_and_the_same_command_goes_on() {
             "{text}"
         );
         assert!(!stage.path("C.npy").exists());
-        assert!(stage.n_committed() >= n_before, "a stop lost commits");
+        assert!(stage.n_committed("C.npy") >= n_before, "a stop lost commits");
         n_stops += 1;
         // On a slow machine a short limit may not suffice for a single task.
         limit = limit * 3 / 2;
@@ -385,7 +276,7 @@ fn the_time_limit_stops_with_75_and_the_same_command_goes_on() {
 /// The run used to hang here: it ended before its workers had said that they were there.
 #[test]
 fn r2_a_time_limit_that_is_over_at_the_start_stops_at_once() {
-    let stage = Stage::new();
+    let stage = stage();
     for limit in ["1ms", "3ms", "6ms", "10ms", "15ms"] {
         let output = stage.start(&format!("{MULTIPLY} --time-limit {limit}")).end();
         assert_eq!(output.status.code(), Some(75), "{limit}: {output:?}");
@@ -396,10 +287,10 @@ fn r2_a_time_limit_that_is_over_at_the_start_stops_at_once() {
 
 #[test]
 fn a_second_run_on_one_output_names_the_first() {
-    let stage = Stage::new();
+    let stage = stage();
     let mut first = stage.start(MULTIPLY);
-    stage.wait_for_commits(1, &mut first);
-    let pid = first.child().id();
+    stage.wait_for_commits("C.npy", 1, &mut first);
+    let pid = first.pid();
     let mut texts = Vec::new();
     for line in [MULTIPLY, "resume C.npy", &format!("{MULTIPLY} --restart")] {
         let output = stage.start(line).end();
@@ -419,18 +310,18 @@ fn a_second_run_on_one_output_names_the_first() {
 
 #[test]
 fn an_overwrite_keeps_the_old_file_until_the_new_one_is_complete() {
-    let stage = Stage::new();
+    let stage = stage();
     let old = b"a file of somebody's";
     fs::write(stage.path("C.npy"), old).unwrap();
     let mut running = stage.start(&format!("{MULTIPLY} --overwrite"));
-    stage.wait_for_commits(2, &mut running);
+    stage.wait_for_commits("C.npy", 2, &mut running);
     assert!(running.kill());
     assert_eq!(fs::read(stage.path("C.npy")).unwrap(), old);
     let output = stage.start("verify C.npy").end();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let mut running = stage.start("resume C.npy --memory 15MiB");
-    let n_before = stage.n_committed();
-    stage.wait_for_commits(n_before + 1, &mut running);
+    let n_before = stage.n_committed("C.npy");
+    stage.wait_for_commits("C.npy", n_before + 1, &mut running);
     running.signal(Signal::INT);
     assert_eq!(running.end().status.code(), Some(130));
     assert_eq!(fs::read(stage.path("C.npy")).unwrap(), old);
@@ -439,11 +330,8 @@ fn an_overwrite_keeps_the_old_file_until_the_new_one_is_complete() {
 
     // The same over a finished output of ours, whose journal goes first.
     let mut running = stage.start("multiply A.npy B.npy -o C.npy --memory 20MiB --overwrite");
-    let deadline = Instant::now() + PATIENCE;
-    while !stage.path("C.npy.tilework/000001.segment").exists() {
-        assert!(!running.has_ended() && Instant::now() < deadline);
-        thread::sleep(LOOK); // waits: the new run's first segment
-    }
+    let segment = stage.path("C.npy.tilework/000001.segment");
+    running.wait_until("the new run's first segment", || segment.exists());
     assert!(running.kill());
     assert!(is_undisturbed(&stage), "the old output was touched");
     stage.succeed("resume C.npy");

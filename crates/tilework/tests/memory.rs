@@ -3,27 +3,15 @@
 //! The peak is the kernel's own high-water mark of resident memory, read from outside while the process runs, and what the
 //! process reports of it at its end.
 
+mod common;
+
+use common::{Running, Stage};
 use serde_json::Value;
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
-use tilework_store::disk::RealDisk;
-use tilework_store::journal::{JobFiles, recover};
+use std::process::Output;
 
-/// No wait of these tests is longer.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at a process.
-const LOOK: Duration = Duration::from_millis(1);
 const MIB: u64 = 1 << 20;
-
-/// A folder with matrices and runs of the program in it.
-struct Stage {
-    folder: TempDir,
-}
 
 /// A run that ended: what it printed, and the largest resident memory that was seen from outside.
 struct Ended {
@@ -32,57 +20,19 @@ struct Ended {
 }
 
 impl Stage {
-    fn new(a: &str, b: &str) -> Stage {
-        let stage = Stage {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        stage.succeed(&format!("generate normal {a} -o A.npy --seed 1"));
-        stage.succeed(&format!("generate normal {b} -o B.npy --seed 2"));
-        stage
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn start(&self, line: &str) -> Running {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tilework"));
-        command
-            .args(line.split(' '))
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null());
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILEWORK_"))
-        {
-            command.env_remove(name);
-        }
-        Running(Some(
-            command
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap(),
-        ))
-    }
-
-    fn run(&self, line: &str) -> (Value, Ended) {
-        let ended = self.start(&format!("{line} --json")).end();
+    /// Runs `line` to the end and looks at its memory meanwhile.
+    fn watch(&self, line: &str) -> (Value, Ended) {
+        let ended = end(self.start(&format!("{line} --json")));
         let json =
             serde_json::from_slice(&ended.output.stdout).unwrap_or_else(|error| panic!("{line}: {error}"));
         (json, ended)
-    }
-
-    fn succeed(&self, line: &str) -> Value {
-        let (json, ended) = self.run(line);
-        assert!(ended.output.status.success(), "{line}: {json}");
-        json
     }
 
     /// Runs `line` with `memory` and holds its peak, by both accounts, against it.
     fn run_within(&self, memory: &str, line: &str) -> Value {
         let line = format!("{line} --memory {memory}");
         let allowed = memory.strip_suffix("MiB").unwrap().parse::<u64>().unwrap() * MIB;
-        let (report, ended) = self.run(&line);
+        let (report, ended) = self.watch(&line);
         assert!(ended.output.status.success(), "{line}: {report}");
         let number = |name: &str| report[name].as_u64().unwrap();
         let (peak, planned, seen) = (
@@ -103,7 +53,7 @@ impl Stage {
 
     /// The smallest memory that a refusal of `line` names, as an option's value.
     fn smallest(&self, line: &str) -> String {
-        let (refusal, ended) = self.run(line);
+        let (refusal, ended) = self.watch(line);
         assert_eq!(ended.output.status.code(), Some(3), "{line}: {refusal}");
         assert_eq!(refusal["exit_code"], 3);
         let next = refusal["next"].as_str().unwrap();
@@ -115,7 +65,7 @@ impl Stage {
     }
 
     fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.folder.path()).unwrap();
+        let entries = fs::read_dir(self.folder()).unwrap();
         let mut names: Vec<_> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
@@ -124,53 +74,32 @@ impl Stage {
     }
 }
 
-/// A run of the program, killed when dropped.
-struct Running(Option<Child>);
-
-impl Running {
-    fn has_ended(&mut self) -> bool {
-        self.0.as_mut().unwrap().try_wait().unwrap().is_some()
-    }
-
-    /// High-water mark of resident memory so far; `None` once the process has ended.
-    fn peak_bytes(&self) -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.as_ref()?.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        line.trim()
-            .strip_suffix(" kB")?
-            .parse::<u64>()
-            .ok()
-            .map(|kib| kib * 1024)
-    }
-
-    fn end(mut self) -> Ended {
-        let deadline = Instant::now() + PATIENCE;
-        let mut seen_peak_bytes = 0;
-        while !self.has_ended() {
-            // Between fork and exec the child still has this process's memory; exec starts a new mark.
-            seen_peak_bytes = self.peak_bytes().unwrap_or(seen_peak_bytes);
-            assert!(Instant::now() < deadline, "still running after {PATIENCE:?}");
-            thread::sleep(LOOK); // waits: the child's end
-        }
-        Ended {
-            output: self.0.take().unwrap().wait_with_output().unwrap(),
-            seen_peak_bytes,
-        }
-    }
+/// High-water mark of the resident memory of process `pid` so far; `None` once it has ended.
+fn peak_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim()
+        .strip_suffix(" kB")?
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+fn end(running: Running) -> Ended {
+    let mut seen_peak_bytes = 0;
+    let output = running.end_watched(|pid| {
+        // Between fork and exec the child still has this process's memory; exec starts a new mark.
+        seen_peak_bytes = peak_bytes(pid).unwrap_or(seen_peak_bytes);
+    });
+    Ended {
+        output,
+        seen_peak_bytes,
     }
 }
 
 #[test]
 fn the_process_stays_within_its_memory() {
-    let stage = Stage::new("2400x2000", "2000x3600");
+    let stage = Stage::with_inputs("2400x2000", "2000x3600", "");
     for memory in ["32MiB", "64MiB", "128MiB"] {
         let report = stage.run_within(memory, "multiply A.npy B.npy -o C.npy --overwrite");
         let n_bytes = ["A.npy", "B.npy", "C.npy"].map(|name| fs::metadata(stage.path(name)).unwrap().len());
@@ -189,7 +118,7 @@ fn the_process_stays_within_its_memory() {
 
 #[test]
 fn threads_workers_and_transposes_stay_within_too() {
-    let stage = Stage::new("1500x2200", "2600x1500");
+    let stage = Stage::with_inputs("1500x2200", "2600x1500", "");
     let line = "multiply A.npy B.npy -o C.npy --overwrite --transpose-a --transpose-b";
     stage.run_within("32MiB", &format!("{line} --threads 4"));
     stage.run_within("64MiB", &format!("{line} --workers 3"));
@@ -197,7 +126,7 @@ fn threads_workers_and_transposes_stay_within_too() {
 
 #[test]
 fn a_text_matrix_counts() {
-    let stage = Stage::new("1x1", "1x1");
+    let stage = Stage::with_inputs("1x1", "1x1", "");
     let mut text = std::io::BufWriter::new(fs::File::create(stage.path("T.csv")).unwrap());
     for row in 0..1000 {
         let line: Vec<String> = (0..1500).map(|col| format!("{}", (row * 7 + col) % 10)).collect();
@@ -211,26 +140,14 @@ fn a_text_matrix_counts() {
 
 #[test]
 fn a_resume_with_other_memory_stays_within_it() {
-    let stage = Stage::new("2400x900", "900x2400");
+    let stage = Stage::with_inputs("2400x900", "900x2400", "");
     // The journal is there before the first commit, and the run goes on long after.
     let mut running = stage.start("multiply A.npy B.npy -o C.npy --memory 32MiB");
-    let files = JobFiles::beside(&stage.path("C.npy"));
-    let deadline = Instant::now() + PATIENCE;
-    let n_committed = || {
-        let journal = recover(&RealDisk, &files).ok().flatten();
-        journal.map_or(0, |(journal, _)| journal.commits.len())
-    };
-    while n_committed() == 0 {
-        assert!(
-            !running.has_ended() && Instant::now() < deadline,
-            "no commit was seen"
-        );
-        thread::sleep(LOOK); // waits: the first commit in the journal
-    }
+    stage.wait_for_commits("C.npy", 1, &mut running);
     drop(running);
     let refusal = "resume C.npy --memory 14MiB";
     let smallest = stage.smallest(refusal);
-    let (json, _) = stage.run(refusal);
+    let (json, _) = stage.watch(refusal);
     assert!(
         json["error"]
             .as_str()
@@ -244,7 +161,7 @@ fn a_resume_with_other_memory_stays_within_it() {
 
 #[test]
 fn too_little_memory_is_refused_with_the_smallest_that_works() {
-    let stage = Stage::new("300x500", "500x200");
+    let stage = Stage::with_inputs("300x500", "500x200", "");
     for options in ["", " --threads 1", " --threads 3", " --workers 3", " --dtype f32"] {
         let line = format!("multiply A.npy B.npy -o C.npy{options}");
         let names = stage.names();

@@ -2,23 +2,17 @@
 //!
 //! Every refusal is compared with all bytes of the folder before it: nothing is written, nothing is lost.
 
+mod common;
+
+use common::{Running, Stage};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
-use tilework_store::disk::RealDisk;
-use tilework_store::journal::{JobFiles, Recovered, recover};
+use std::process::Stdio;
 
-/// No wait of these tests is longer.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at a process or a journal.
-const LOOK: Duration = Duration::from_millis(1);
 /// Bytes of the headers that are written here.
 const HEADER_LEN: usize = 128;
 /// A product of many small tasks, which goes on for long after its first commit.
@@ -26,21 +20,10 @@ const LONG: &str = "multiply A.npy B.npy -o C.npy --memory 15MiB";
 /// Somebody without rights, as whom refusals by permission are tried where the tests run as root.
 const NOBODY: u32 = 65534;
 
-/// A folder with matrices and runs of the program in it.
-struct Stage {
-    folder: TempDir,
-}
-
 impl Stage {
-    fn new() -> Stage {
-        Stage {
-            folder: tempfile::tempdir().unwrap(),
-        }
-    }
-
     /// With a 3 x 4 matrix A and a 4 x 2 matrix B.
     fn with_small_inputs() -> Stage {
-        let stage = Stage::new();
+        let stage = Stage::empty();
         stage.write("A.npy", &doubles(3, 4));
         stage.write("B.npy", &doubles(4, 2));
         stage
@@ -48,52 +31,7 @@ impl Stage {
 
     /// With inputs for [`LONG`].
     fn with_long_inputs() -> Stage {
-        let stage = Stage::new();
-        stage.succeed("generate normal 1500x500 -o A.npy --seed 1");
-        stage.succeed("generate normal 500x1500 -o B.npy --seed 2");
-        stage
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).unwrap()
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.path(name), bytes).unwrap();
-    }
-
-    /// Replaces `bytes` of a file in place, at `offset`.
-    fn patch(&self, name: &str, bytes: &[u8], offset: u64) {
-        let file = fs::OpenOptions::new().write(true).open(self.path(name)).unwrap();
-        file.write_all_at(bytes, offset).unwrap();
-    }
-
-    fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tilework"));
-        command
-            .args(line.split(' '))
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null());
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILEWORK_"))
-        {
-            command.env_remove(name);
-        }
-        command
-    }
-
-    fn run(&self, line: &str) -> Output {
-        Running::start(self.command(line)).end()
-    }
-
-    fn succeed(&self, line: &str) -> Value {
-        let output = self.run(&format!("{line} --json"));
-        assert!(output.status.success(), "{line}: {output:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
+        Stage::with_inputs("1500x500", "500x1500", "")
     }
 
     /// Runs `line` for people and for programs: both are refused in `words`, with a next step, and change nothing.
@@ -105,7 +43,7 @@ impl Stage {
 
     /// As [`Self::refuse`], but the next step may be missing; also returns what people read.
     fn refusal(&self, exit: i32, line: &str, words: &[&str]) -> (Value, String) {
-        let before = contents(self.folder.path());
+        let before = contents(self.folder());
         let output = self.run(line);
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(exit), "{line}: {text}");
@@ -123,7 +61,7 @@ impl Stage {
             "{line}: {json} and {text}"
         );
         assert!(
-            before == contents(self.folder.path()),
+            before == contents(self.folder()),
             "{line}: the refusal changed files"
         );
         assert_eq!(
@@ -148,79 +86,21 @@ impl Stage {
         json
     }
 
-    fn journal(&self) -> Option<Recovered> {
-        let files = JobFiles::beside(&self.path("C.npy"));
-        // A run that ends compacts its segments: they may vanish while they are read.
-        recover(&RealDisk, &files)
-            .ok()
-            .flatten()
-            .map(|(recovered, _)| recovered)
-    }
-
     /// Starts `line` and waits for the first commit of its run, with C's earlier journals out of the way.
     fn begin(&self, line: &str) -> Running {
-        let mut running = Running::start(self.command(line));
+        let mut running = self.start(line);
         let pid = running.pid();
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let journal = self.journal().unwrap_or_default();
-            if journal.runs.last().is_some_and(|run| run.pid == pid) && !journal.commits.is_empty() {
-                return running;
-            }
-            assert!(
-                !running.has_ended() && Instant::now() < deadline,
-                "{line}: no commit was seen"
-            );
-            thread::sleep(LOOK); // waits: the first commit in the journal
-        }
+        running.wait_until("the run's first commit", || {
+            let journal = self.journal("C.npy").unwrap_or_default();
+            journal.runs.last().is_some_and(|run| run.pid == pid) && !journal.commits.is_empty()
+        });
+        running
     }
 
     /// Leaves an unfinished C.
     fn kill_midway(&self, line: &str) {
         drop(self.begin(line));
         assert!(self.path("C.npy.partial").exists(), "the kill came too late");
-    }
-}
-
-/// A run of the program, killed when dropped.
-struct Running(Option<Child>);
-
-impl Running {
-    fn start(mut command: Command) -> Running {
-        Running(Some(
-            command
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap(),
-        ))
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.as_ref().unwrap().id()
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.0.as_mut().unwrap().try_wait().unwrap().is_some()
-    }
-
-    /// Waits for the end; what the program prints fits the pipes.
-    fn end(mut self) -> Output {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.has_ended() {
-            assert!(Instant::now() < deadline, "still running after {PATIENCE:?}");
-            thread::sleep(LOOK); // waits: the child's end
-        }
-        self.0.take().unwrap().wait_with_output().unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }
 
@@ -352,7 +232,7 @@ fn an_ending_that_was_forgotten_is_found() {
 fn permissions_are_told() {
     let stage = Stage::with_small_inputs();
     let open = fs::Permissions::from_mode(0o777);
-    fs::set_permissions(stage.folder.path(), open.clone()).unwrap();
+    fs::set_permissions(stage.folder(), open.clone()).unwrap();
     let as_nobody = |line: &str| {
         let mut command = stage.command(line);
         if rustix::process::geteuid().is_root() {
@@ -366,7 +246,7 @@ fn permissions_are_told() {
     };
     assert!(probe.wait().unwrap().success());
     let check = |line: &str, words: &[&str]| {
-        let before = contents(stage.folder.path());
+        let before = contents(stage.folder());
         let output = Running::start(as_nobody(line)).end();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{line}: {text}");
@@ -374,7 +254,7 @@ fn permissions_are_told() {
             .iter()
             .for_each(|word| assert!(text.contains(word), "{line}: {text}"));
         assert!(
-            before == contents(stage.folder.path()),
+            before == contents(stage.folder()),
             "{line}: the refusal changed files"
         );
         assert!(has_next(&text), "{line}: no next step in: {text}");
@@ -425,7 +305,7 @@ fn outputs_that_cannot_be_are_refused() {
 
 #[test]
 fn a_disk_that_is_too_small_is_said_before() {
-    let stage = Stage::new();
+    let stage = Stage::empty();
     stage.write("tall.npy", &npy("'<f8'", "(1000000, 0)", &[]));
     stage.write("wide.npy", &npy("'<f8'", "(0, 9000000)", &[]));
     stage.refuse(
@@ -438,7 +318,7 @@ fn a_disk_that_is_too_small_is_said_before() {
 #[test]
 fn r2_shapes_beyond_any_file_are_refused() {
     // Once an overflow in the plan's arithmetic: a panic, or with release arithmetic a plan that means nothing.
-    let stage = Stage::new();
+    let stage = Stage::empty();
     for extent in ["4000000000", "18000000000000000000"] {
         stage.write("tall.npy", &npy("'<f8'", &format!("({extent}, 0)"), &[]));
         stage.write("wide.npy", &npy("'<f8'", &format!("(0, {extent})"), &[]));
@@ -500,7 +380,7 @@ fn other_element_types_print_a_command_that_works() {
 
 #[test]
 fn nothing_times_nothing_is_a_product() {
-    let stage = Stage::new();
+    let stage = Stage::empty();
     for (m, k, n) in [(0, 4, 2), (3, 4, 0), (0, 0, 0), (0, 3, 0), (3, 0, 2)] {
         stage.write("A.npy", &doubles(m, k));
         stage.write("B.npy", &doubles(k, n));
@@ -577,7 +457,7 @@ fn a_command_line_that_means_nothing_is_refused() {
 fn inputs_that_changed_since_are_refused_at_resume() {
     let stage = Stage::with_long_inputs();
     stage.kill_midway(LONG);
-    let n_committed = stage.journal().unwrap().commits.len();
+    let n_committed = stage.journal("C.npy").unwrap().commits.len();
     let original = stage.read("A.npy");
     let resumes = [LONG, "resume C.npy"];
 

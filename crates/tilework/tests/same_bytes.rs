@@ -1,68 +1,38 @@
 //! A product's bytes depend on its inputs alone: not on threads, memory, workers, tiles, instruction set or a resume; and
 //! `verify` finds any others.
 
+mod common;
+
+use common::{Running, Stage};
 use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
 use tilework_core::ids::TaskIdx;
 use tilework_core::record::Record;
 use tilework_linalg::multiply::tile_crc;
 use tilework_linalg::tiles::Grid;
 use tilework_store::disk::RealDisk;
 use tilework_store::element_type::Dtype;
-use tilework_store::journal::{JobFiles, frame, recover};
+use tilework_store::journal::frame;
 use tilework_store::npy::output::NpyOutput;
 
-/// No wait of these tests is longer.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at a process or a journal.
-const LOOK: Duration = Duration::from_millis(1);
 /// Bytes before the first element of our outputs.
 const HEADER_LEN: u64 = 128;
 
-/// A folder with A, B and runs of the program in it.
-struct Stage {
-    folder: TempDir,
+/// A folder with A and B.
+fn stage(a: &str, b: &str, dtype: &str) -> Stage {
+    Stage::with_inputs(a, b, &format!("--dtype {dtype}"))
 }
 
 impl Stage {
-    fn new(a: &str, b: &str, dtype: &str) -> Stage {
-        let stage = Stage {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        stage.succeed(&format!("generate normal {a} -o A.npy --dtype {dtype} --seed 1"));
-        stage.succeed(&format!("generate normal {b} -o B.npy --dtype {dtype} --seed 2"));
-        stage
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).unwrap()
-    }
-
-    /// Replaces `bytes` of a file in place, at `offset`.
-    fn patch(&self, name: &str, bytes: &[u8], offset: u64) {
-        let file = fs::OpenOptions::new().write(true).open(self.path(name)).unwrap();
-        file.write_all_at(bytes, offset).unwrap();
-    }
-
     /// Runs a `verify` that fails, and says so in `words`.
     fn find_wrong(&self, line: &str, words: &[&str]) -> Value {
-        let output = Running::start(self.command(line)).end();
+        let output = self.run(line);
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(5), "{line}: {text}");
         for word in words.iter().chain(&["\n  next: "]) {
             assert!(text.contains(word), "{line}: no `{word}` in: {text}");
         }
-        let output = Running::start(self.command(&format!("{line} --json"))).end();
+        let output = self.run(&format!("{line} --json"));
         assert_eq!(output.status.code(), Some(5));
         let json: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(
@@ -70,26 +40,6 @@ impl Stage {
             (&"failed".into(), &5.into())
         );
         json
-    }
-
-    fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tilework"));
-        command
-            .args(line.split(' '))
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null());
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILEWORK_"))
-        {
-            command.env_remove(name);
-        }
-        command
-    }
-
-    fn succeed(&self, line: &str) -> Value {
-        let output = Running::start(self.command(&format!("{line} --json"))).end();
-        assert!(output.status.success(), "{line}: {output:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// A·B with `options`: its bytes and its number of tasks.
@@ -104,59 +54,8 @@ impl Stage {
 
     /// Starts the product `output`, which nobody began before, and kills it once it has committed a task.
     fn begin(&self, output: &str, options: &str) {
-        let mut running =
-            Running::start(self.command(&format!("multiply A.npy B.npy -o {output} {options}")));
-        let files = JobFiles::beside(&self.path(output));
-        let n_committed = || {
-            recover(&RealDisk, &files)
-                .ok()
-                .flatten()
-                .map_or(0, |(journal, _)| journal.commits.len())
-        };
-        let deadline = Instant::now() + PATIENCE;
-        while n_committed() == 0 {
-            assert!(!running.has_ended(), "the run ended before a commit was seen");
-            assert!(Instant::now() < deadline, "no commit after {PATIENCE:?}");
-            thread::sleep(LOOK); // waits: the first commit in the journal
-        }
-    }
-}
-
-/// A run of the program, killed when dropped.
-struct Running(Option<Child>);
-
-impl Running {
-    fn start(mut command: Command) -> Running {
-        Running(Some(
-            command
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap(),
-        ))
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.0.as_mut().unwrap().try_wait().unwrap().is_some()
-    }
-
-    /// Waits for the end; what the program prints fits the pipes.
-    fn end(mut self) -> Output {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.has_ended() {
-            assert!(Instant::now() < deadline, "still running after {PATIENCE:?}");
-            thread::sleep(LOOK); // waits: the child's end
-        }
-        self.0.take().unwrap().wait_with_output().unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        let mut running = self.start(&format!("multiply A.npy B.npy -o {output} {options}"));
+        self.wait_for_commits(output, 1, &mut running);
     }
 }
 
@@ -183,7 +82,7 @@ fn check_options(stage: &Stage, lines: &[&str], n_grids: usize) {
 
 #[test]
 fn threads_memory_and_workers_do_not_change_f64() {
-    let stage = Stage::new("3000x301", "301x2900", "f64");
+    let stage = stage("3000x301", "301x2900", "f64");
     let lines = [
         "--threads 1",
         "--threads 2",
@@ -201,7 +100,7 @@ fn threads_memory_and_workers_do_not_change_f64() {
 
 #[test]
 fn threads_memory_and_workers_do_not_change_f32() {
-    let stage = Stage::new("4000x301", "301x3800", "f32");
+    let stage = stage("4000x301", "301x3800", "f32");
     let lines = [
         "--threads 1",
         "--memory 32MiB --threads 3",
@@ -213,7 +112,7 @@ fn threads_memory_and_workers_do_not_change_f32() {
 
 #[test]
 fn memory_does_not_change_transposed_products() {
-    let stage = Stage::new("701x1900", "2100x701", "f64");
+    let stage = stage("701x1900", "2100x701", "f64");
     let lines = ["", "--memory 20MiB --threads 1", "--memory 64MiB --workers 3"];
     let lines = lines.map(|options| {
         format!("--transpose-a --transpose-b {options}")
@@ -225,7 +124,7 @@ fn memory_does_not_change_transposed_products() {
 
 #[test]
 fn a_resume_with_other_resources_does_not_change_them() {
-    let stage = Stage::new("1900x803", "803x2100", "f64");
+    let stage = stage("1900x803", "803x2100", "f64");
     let (whole, _) = stage.product("--threads 2");
     let begin = "--memory 17MiB --threads 2";
     let resumes = [
@@ -252,7 +151,7 @@ fn a_resume_with_other_resources_does_not_change_them() {
 
 #[test]
 fn a_resume_may_change_the_instruction_set() {
-    let stage = Stage::new("1000x260", "260x1200", "f64");
+    let stage = stage("1000x260", "260x1200", "f64");
     let (whole, _) = stage.product("--threads 2");
     stage.begin("R.npy", "--memory 15MiB --threads 1");
     let mut command = stage.command("resume R.npy --json");
@@ -271,7 +170,7 @@ fn a_resume_may_change_the_instruction_set() {
 fn the_instruction_set_does_not_change_them() {
     // More than one block of the inner dimension, and edges in all directions.
     for (a, b, dtype) in [("131x777", "777x149", "f64"), ("131x1555", "1555x149", "f32")] {
-        let stage = Stage::new(a, b, dtype);
+        let stage = stage(a, b, dtype);
         let (whole, _) = stage.product("");
         let mut ran = Vec::new();
         for simd in ["portable", "avx2", "avx512"] {
@@ -302,8 +201,7 @@ fn the_instruction_set_does_not_change_them() {
 
 /// Where in the file the element in the middle of C is, and the tile that holds it.
 fn middle_of_c(stage: &Stage) -> (u64, u64, Grid) {
-    let files = JobFiles::beside(&stage.path("C.npy"));
-    let (journal, _) = recover(&RealDisk, &files).unwrap().unwrap();
+    let journal = stage.journal("C.npy").unwrap();
     let job: Value = serde_json::from_slice(&journal.job_text.unwrap()).unwrap();
     let grid: Grid = serde_json::from_value(job["plan"]["grid"].clone()).unwrap();
     let (row, col) = (grid.m / 2, grid.n / 2);
@@ -314,7 +212,7 @@ fn middle_of_c(stage: &Stage) -> (u64, u64, Grid) {
 
 #[test]
 fn a_bit_that_flips_at_rest_is_found_and_its_tile_named() {
-    let stage = Stage::new("900x400", "400x1000", "f64");
+    let stage = stage("900x400", "400x1000", "f64");
     stage.succeed("multiply A.npy B.npy -o C.npy --memory 15MiB");
     assert_eq!(stage.succeed("verify C.npy")["tiles_bad"], 0);
     let (offset, task, grid) = middle_of_c(&stage);
@@ -335,7 +233,7 @@ fn a_bit_that_flips_at_rest_is_found_and_its_tile_named() {
 
 #[test]
 fn a_changed_element_is_found_even_if_the_journal_says_the_same() {
-    let stage = Stage::new("900x400", "400x1000", "f64");
+    let stage = stage("900x400", "400x1000", "f64");
     stage.succeed("multiply A.npy B.npy -o C.npy --memory 15MiB");
     let (offset, task, grid) = middle_of_c(&stage);
     let bytes = stage.read("C.npy");

@@ -2,6 +2,9 @@
 
 #![expect(clippy::print_stdout, reason = "its figures are kept with the results")]
 
+mod common;
+
+use common::Stage;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::Value;
@@ -10,35 +13,23 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tilework_store::disk::RealDisk;
-use tilework_store::journal::{JobFiles, recover};
 
 const SIZE: &str = "8192x8192";
 const N_KILLS: usize = 5;
 /// No run takes longer, kills included.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-fn tilework(folder: &Path, line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tilework"));
-    command
-        .args(line.split(' '))
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+fn tilework(stage: &Stage, line: &str) -> Command {
+    let mut command = stage.command(line);
+    command.stdout(Stdio::piped());
     command
 }
 
-fn succeed(folder: &Path, line: &str) -> Value {
-    let output = tilework(folder, &format!("{line} --json")).output().unwrap();
+/// As [`Stage::succeed`], however long it takes.
+fn succeed(stage: &Stage, line: &str) -> Value {
+    let output = tilework(stage, &format!("{line} --json")).output().unwrap();
     assert!(output.status.success(), "{line}: {output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn n_committed(folder: &Path) -> usize {
-    let found = recover(&RealDisk, &JobFiles::beside(&folder.join("C.npy")))
-        .ok()
-        .flatten();
-    found.map_or(0, |(recovered, _)| recovered.commits.len())
 }
 
 /// Kills the run after `delay`; whether it was still running.
@@ -72,11 +63,10 @@ fn same_contents(one: &Path, two: &Path) -> bool {
 
 #[test]
 fn kills_at_the_default_options_give_the_undisturbed_bytes() {
-    let stage = tempfile::tempdir().unwrap();
-    let folder = stage.path();
-    succeed(folder, &format!("generate normal {SIZE} -o A.npy --seed 1"));
-    succeed(folder, &format!("generate normal {SIZE} -o B.npy --seed 2"));
-    let undisturbed = succeed(folder, "multiply A.npy B.npy -o undisturbed.npy");
+    let stage = Stage::empty();
+    succeed(&stage, &format!("generate normal {SIZE} -o A.npy --seed 1"));
+    succeed(&stage, &format!("generate normal {SIZE} -o B.npy --seed 2"));
+    let undisturbed = succeed(&stage, "multiply A.npy B.npy -o undisturbed.npy");
     let (n_tasks, seconds) = (
         undisturbed["tasks"].as_u64().unwrap(),
         undisturbed["seconds"].as_f64().unwrap(),
@@ -88,12 +78,12 @@ fn kills_at_the_default_options_give_the_undisturbed_bytes() {
         assert!(Instant::now() < deadline, "the kills take too long");
         let delay =
             Duration::from_secs_f64(seconds * 0.4 * f64::from(random.next_u32()) / f64::from(u32::MAX));
-        let child = tilework(folder, "multiply A.npy B.npy -o C.npy --quiet")
+        let child = tilework(&stage, "multiply A.npy B.npy -o C.npy --quiet")
             .spawn()
             .unwrap();
         assert!(kill_after(child, delay), "the run ended before its kill");
         n_kills += 1;
-        let n_kept = n_committed(folder) as u64;
+        let n_kept = stage.n_committed("C.npy");
         n_between += usize::from(n_kept > 0 && n_kept < n_tasks);
         println!(
             "kill {n_kills} after {:.2} s: {n_kept} of {n_tasks} tasks are committed",
@@ -104,10 +94,10 @@ fn kills_at_the_default_options_give_the_undisturbed_bytes() {
         }
     }
     assert!(n_between > 0, "no kill fell between two commits");
-    let resumed = succeed(folder, "multiply A.npy B.npy -o C.npy");
+    let resumed = succeed(&stage, "multiply A.npy B.npy -o C.npy");
     println!("resumed: {resumed}");
     assert!(same_contents(
-        &folder.join("undisturbed.npy"),
-        &folder.join("C.npy")
+        &stage.path("undisturbed.npy"),
+        &stage.path("C.npy")
     ));
 }
