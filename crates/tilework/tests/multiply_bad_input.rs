@@ -303,6 +303,21 @@ fn outputs_that_cannot_be_are_refused() {
     }
 }
 
+/// It used to be deleted, even where it was an input.
+#[test]
+fn r2_a_partial_file_that_is_not_ours_is_left_alone() {
+    let stage = Stage::with_small_inputs();
+    fs::copy(stage.path("A.npy"), stage.path("C.npy.partial")).unwrap();
+    let before = contents(stage.folder());
+    for line in [
+        "multiply A.npy B.npy -o C.npy",
+        "multiply C.npy.partial B.npy -o C.npy",
+    ] {
+        stage.refuse(2, line, &["C.npy.partial"]);
+    }
+    assert!(contents(stage.folder()) == before);
+}
+
 #[test]
 fn a_disk_that_is_too_small_is_said_before() {
     let stage = Stage::empty();
