@@ -4,27 +4,17 @@ file_to_file.py [--sizes 4096,8192] [--reps 7] [--dtype f64] [--name file_to_fil
 """
 
 import argparse
-import sys
 
 import harness
-from harness import BENCH, DATA, Contender
-
-
-def numpy(name, program, a, b, *flags):
-    out = DATA / f"out_{name.replace(' ', '_').replace(',', '')}.npy"
-    return Contender(name, [sys.executable, BENCH / program, a, b, out, *flags], out)
+from harness import DATA
 
 
 def measure(size, reps, dtype):
     a, b = (harness.matrix(size, size, seed, dtype) for seed in (1, 2))
-    durable = [
-        numpy("numpy load", "numpy_load.py", a, b, "--fsync"),
-        numpy("numpy mmap", "numpy_mmap.py", a, b, "--fsync"),
-        numpy("numpy mmap to map", "numpy_mmap.py", a, b, "--out", "map", "--fsync"),
-    ]
+    durable = harness.numpy_ways(a, b)
     loose = [
-        numpy("numpy load, no fsync", "numpy_load.py", a, b),
-        numpy("numpy mmap, no fsync", "numpy_mmap.py", a, b),
+        harness.numpy_program("numpy load, no fsync", "numpy_load.py", a, b),
+        harness.numpy_program("numpy mmap, no fsync", "numpy_mmap.py", a, b),
     ]
     ours = harness.tilework("tilework", a, b, DATA / "out_tilework.npy")
     runs, residuals = harness.interleave(

@@ -48,6 +48,18 @@ class Run:
     written_bytes: int
     foreign_cpu: float
     stdout: str
+    # Only where the whole tree of processes was watched.
+    anon_bytes_max: int | None = None
+    stopped: str | None = None
+    stderr: str = ""
+
+
+@dataclass
+class Watched:
+    """How a tree of processes is watched: it is ended past so much anonymous memory (0: no limit) or time."""
+
+    limit_bytes: int = 0
+    timeout_s: float = 600
 
 
 # --- one run -----------------------------------------------------------------------------------------------------
@@ -58,31 +70,46 @@ def environment(extra):
     return {**kept, **extra}
 
 
-def run_once(contender):
-    """Runs the command to its end and measures it. stderr goes where ours goes."""
-    stdout_path = DATA / "stdout.txt"
-    measure = [sys.executable, "-I", "-S", BENCH / "measure.py", stdout_path, *contender.command]
-    answer = subprocess.run(
-        [str(part) for part in measure], env=environment(contender.env), stdout=subprocess.PIPE, check=True
-    )
-    return Run(stdout=stdout_path.read_text(errors="replace"), **json.loads(answer.stdout))
+def run_once(contender, watched=None):
+    """Runs the command to its end and measures it. stderr goes where ours goes, or with `watched` into the run."""
+    stdout_path, stderr_path = DATA / "stdout.txt", DATA / "stderr.txt"
+    tree = ["--tree", watched.limit_bytes, watched.timeout_s] if watched else []
+    measure = [sys.executable, "-I", "-S", BENCH / "measure.py", *tree, stdout_path, *contender.command]
+    with open(stderr_path, "wb") as stderr:
+        answer = subprocess.run(
+            [str(part) for part in measure],
+            env=environment(contender.env),
+            stdout=subprocess.PIPE,
+            stderr=stderr if watched else None,
+            check=True,
+        )
+    texts = {"stdout": stdout_path.read_text(errors="replace"), "stderr": stderr_path.read_text(errors="replace")}
+    return Run(**texts, **json.loads(answer.stdout))
 
 
-def interleave(contenders, reps, after_first=None):
-    """`reps` runs of each contender in turn, and whatever `after_first` says of each one's first output."""
+def interleave(contenders, reps, after_first=None, watched=None):
+    """`reps` runs of each contender in turn, and whatever `after_first` says of each one's first output.
+
+    A failure ends the program, but not that of a watched contender: it stands in the runs, and once is enough.
+    """
     DATA.mkdir(parents=True, exist_ok=True)
     runs = {c.name: [] for c in contenders}
     notes = {}
+    lost = set()
     for rep in range(reps):
         # Every other round goes backwards: nobody always runs behind the same neighbour.
         for c in contenders if rep % 2 == 0 else reversed(contenders):
+            if c.name in lost:
+                continue
             remove(c.out)
             os.sync()
-            run = run_once(c)
-            if run.exit_code != 0:
-                raise SystemExit(f"{c.name} ended with {run.exit_code}: {' '.join(map(str, c.command))}")
+            run = run_once(c, watched)
             runs[c.name].append(run)
-            if after_first and c.name not in notes:
+            if run.exit_code != 0:
+                if not watched:
+                    raise SystemExit(f"{c.name} ended with {run.exit_code}: {' '.join(map(str, c.command))}")
+                lost.add(c.name)
+            elif after_first and c.name not in notes:
                 notes[c.name] = after_first(c)
             remove(c.out)
             print(f"{c.name}: {run.wall_s:.3f} s, foreign CPU {run.foreign_cpu:.0%}", file=sys.stderr)
@@ -90,9 +117,9 @@ def interleave(contenders, reps, after_first=None):
 
 
 def remove(out):
-    if out is None:
-        return
-    subprocess.run(["rm", "-rf", out, f"{out}.partial", f"{out}.tilework"], check=True)
+    """Removes an answer and what a contender may have left beside it under the same name."""
+    if out is not None:
+        subprocess.run(["rm", "-rf", *out.parent.glob(f"{out.name}*")], check=True)
 
 
 # --- matrices ----------------------------------------------------------------------------------------------------
@@ -122,9 +149,13 @@ def times_vector(values, vector, band_rows=1024):
     return np.concatenate([np.asarray(values[i : i + band_rows], dtype="f8") @ vector for i in bands])
 
 
-def residual(a_path, b_path, c_path):
+def open_npy(path):
+    return np.load(path, mmap_mode="r")
+
+
+def residual(a_path, b_path, c_path, open_answer=open_npy):
     """Freivalds: the norm of C·x - A·(B·x) over the norm of A·(B·x), for one random x."""
-    a, b, c = (np.load(p, mmap_mode="r") for p in (a_path, b_path, c_path))
+    a, b, c = open_npy(a_path), open_npy(b_path), open_answer(c_path)
     if c.shape != (a.shape[0], b.shape[1]):
         return float("inf")
     x = np.random.default_rng(7).standard_normal(b.shape[1])
@@ -185,25 +216,27 @@ def run_table(runs):
     return "\n".join(lines)
 
 
-def save(name, cases):
+def save(name, cases, **more):
     """Writes bench/results/NAME.json: the machine, and each case with its runs and what was derived of them."""
     path = BENCH / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    result = {"bench": name, "machine": machine(), "cases": [plain(case) for case in cases]}
+    result = {"bench": name, "machine": machine(), **more, "cases": [plain(case) for case in cases]}
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"\nwritten: {path.relative_to(ROOT)}")
 
 
 def plain(case):
-    runs = {name: [without_stdout(run) for run in its] for name, its in case["runs"].items()}
+    runs = {name: [figures(run) for run in its] for name, its in case["runs"].items()}
     return {**case, "runs": runs}
 
 
-def without_stdout(run):
-    return {key: value for key, value in asdict(run).items() if key != "stdout"}
+def figures(run):
+    """What was measured of a run, without what it printed."""
+    texts = ("stdout", "stderr")
+    return {key: value for key, value in asdict(run).items() if key not in texts and value is not None}
 
 
-# --- tilework ----------------------------------------------------------------------------------------------------
+# --- contenders ----------------------------------------------------------------------------------------------------
 
 
 def tilework(name, a, b, out, *flags, binary=None):
@@ -222,3 +255,17 @@ def report(run):
         return json.loads(text)
     except ValueError:
         return json.loads(text.splitlines()[-1])
+
+
+def numpy_program(name, program, a, b, *flags):
+    out = DATA / f"out_{name.replace(' ', '_').replace(',', '')}.npy"
+    return Contender(name, [sys.executable, BENCH / "peers" / program, a, b, out, *flags], out)
+
+
+def numpy_ways(a, b):
+    """numpy's ways from file to file with the answer on the disk. The baseline is the fastest of them."""
+    return [
+        numpy_program("numpy load", "numpy_load.py", a, b, "--fsync"),
+        numpy_program("numpy mmap", "numpy_mmap.py", a, b, "--fsync"),
+        numpy_program("numpy mmap to map", "numpy_mmap.py", a, b, "--out", "map", "--fsync"),
+    ]

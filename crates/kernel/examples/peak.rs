@@ -1,8 +1,11 @@
-//! How near `multiply_band` comes to the peak of one core: both measured side by side in one run, medians over rounds.
+//! How near `multiply_band` comes to the peak of the same cores: both measured in turns in one run, medians over rounds.
 //!
 //! ```text
-//! cargo run --release -p tilework-kernel --example peak -- [ROWS DEPTH COLS]
+//! cargo run --release -p tilework-kernel --example peak -- [THREADS ROWS DEPTH COLS]
 //! ```
+//! Each thread multiplies its own ROWS x DEPTH band with the one packed DEPTH x COLS matrix, as the threads of a tile do. The
+//! peak is taken for a few milliseconds right after each band, at the clock that the band left: chains in registers alone draw
+//! less power than a multiplication, and a processor that is given time clocks up for them (by 10 % where this was written).
 #![allow(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 use std::hint::black_box;
@@ -11,53 +14,112 @@ use std::time::Instant;
 use tilework_kernel::{AlignedBuffer, Element, Kernel, MatRef, Simd};
 
 const ROUNDS: usize = 15;
+/// About 4 ms.
+const PEAK_STEPS: usize = 2_000_000;
 
 fn main() {
     let args: Vec<usize> = std::env::args()
         .skip(1)
-        .map(|arg| arg.parse().expect("ROWS DEPTH COLS"))
+        .map(|arg| arg.parse().expect("THREADS ROWS DEPTH COLS"))
         .collect();
-    let [rows, depth, cols] = args.try_into().unwrap_or([256, 2048, 4096]);
-    println!("one core, band {rows} x depth {depth} x cols {cols}, medians of {ROUNDS} rounds");
-    println!("simd      dtype  peak GF/s  band GF/s  share  pack B GB/s  pack B^T GB/s");
+    let defaults = [1, 256, 2048, 4096];
+    let given = |i: usize| args.get(i).copied().unwrap_or(defaults[i]);
+    let shape = Shape {
+        threads: given(0),
+        rows: given(1),
+        depth: given(2),
+        cols: given(3),
+    };
+    println!("{shape:?}, medians of {ROUNDS} rounds");
+    println!("simd      dtype  peak GF/s  band GF/s  share (quartiles)  pack B GB/s  pack B^T GB/s");
     for simd in Simd::available()
         .into_iter()
         .filter(|&simd| simd != Simd::Portable)
     {
-        measure::<f64>(simd, rows, depth, cols);
-        measure::<f32>(simd, rows, depth, cols);
+        measure::<f64>(simd, &shape);
+        measure::<f32>(simd, &shape);
     }
 }
 
-fn measure<T: Element>(simd: Simd, rows: usize, depth: usize, cols: usize) {
-    let kernel = Kernel::<T>::new(simd);
-    let (a, b) = (filled::<T>(rows * depth), filled::<T>(depth * cols));
-    let mut packed_b = filled::<T>(kernel.packed_b_len(depth, cols));
-    let mut scratch = filled::<T>(kernel.scratch_len(rows, depth));
-    let ldc = cols + 8;
-    let mut c = filled::<T>(rows * ldc);
+#[derive(Debug)]
+struct Shape {
+    threads: usize,
+    rows: usize,
+    depth: usize,
+    cols: usize,
+}
 
-    let flops = 2.0 * (rows * depth * cols) as f64;
+fn measure<T: Element>(simd: Simd, shape: &Shape) {
+    let kernel = Kernel::<T>::new(simd);
+    let &Shape {
+        threads,
+        rows,
+        depth,
+        cols,
+    } = shape;
+    let b = filled::<T>(depth * cols);
+    let mut packed_b = filled::<T>(kernel.packed_b_len(depth, cols));
+    let ldc = cols + 8;
+    let mut bands: Vec<[AlignedBuffer; 3]> = (0..threads)
+        .map(|_| {
+            [
+                filled::<T>(rows * depth),
+                filled::<T>(rows * ldc),
+                filled::<T>(kernel.scratch_len(rows, depth)),
+            ]
+        })
+        .collect();
+
+    let flops = (2 * threads * rows * depth * cols) as f64;
     let bytes = (depth * cols * size_of::<T>()) as f64;
-    let mut samples = [const { Vec::new() }; 4];
+    let itemsize = size_of::<T>() as f64;
+    let (mut peaks, mut rates, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut packs, mut packs_transposed) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        samples[0].push(fma_peak(simd) * 8.0 / size_of::<T>() as f64);
         let b_rows = MatRef::row_major(b.as_slice::<T>(), depth, cols);
-        samples[2].push(bytes / seconds(|| pack_all(&kernel, b_rows, packed_b.as_mut_slice())));
+        packs.push(bytes / seconds(|| pack_all(&kernel, b_rows, packed_b.as_mut_slice())));
         let b_cols = MatRef::row_major(b.as_slice::<T>(), cols, depth).transposed();
-        samples[3].push(bytes / seconds(|| pack_all(&kernel, b_cols, packed_b.as_mut_slice())));
-        let a = MatRef::row_major(a.as_slice::<T>(), rows, depth);
-        let (c, scratch) = (c.as_mut_slice::<T>(), scratch.as_mut_slice::<T>());
-        samples[1].push(
-            flops / seconds(|| kernel.multiply_band(a, packed_b.as_slice(), cols, c, ldc, false, scratch)),
-        );
+        packs_transposed.push(bytes / seconds(|| pack_all(&kernel, b_cols, packed_b.as_mut_slice())));
+        let packed_b = packed_b.as_slice();
+        let multiply = |[a, c, scratch]: &mut [AlignedBuffer; 3]| {
+            let a = MatRef::row_major(a.as_slice::<T>(), rows, depth);
+            let (c, scratch) = (c.as_mut_slice::<T>(), scratch.as_mut_slice::<T>());
+            kernel.multiply_band(a, packed_b, cols, c, ldc, false, scratch);
+        };
+        let band_s = seconds(|| on_threads(&mut bands, multiply));
+        let mut lanes = vec![0; threads];
+        let peak_s = seconds(|| {
+            on_threads(&mut lanes, |lanes| {
+                *lanes = black_box(chains::run(simd, PEAK_STEPS))
+            })
+        });
+        let peak_flops =
+            (2 * PEAK_STEPS * chains::CHAINS * lanes.iter().sum::<usize>()) as f64 * 8.0 / itemsize;
+        peaks.push(peak_flops / peak_s);
+        rates.push(flops / band_s);
+        shares.push(100.0 * (flops / band_s) / (peak_flops / peak_s));
     }
-    let [peak, band, pack_rows, pack_cols] = samples.map(|values| median(values) / 1e9);
     println!(
-        "{simd:<8}  {:<5}  {peak:9.1}  {band:9.1}  {:4.0} %  {pack_rows:11.1}  {pack_cols:13.1}",
+        "{simd:<8}  {:<5}  {:9.1}  {:9.1}  {:.0} % ({:.0} to {:.0})  {:11.1}  {:13.1}",
         T::NAME,
-        100.0 * band / peak
+        quartile(&mut peaks, 2) / 1e9,
+        quartile(&mut rates, 2) / 1e9,
+        quartile(&mut shares, 2),
+        quartile(&mut shares, 1),
+        quartile(&mut shares, 3),
+        quartile(&mut packs, 2) / 1e9,
+        quartile(&mut packs_transposed, 2) / 1e9,
     );
+}
+
+/// Runs `work` on every part, each on a thread of its own.
+fn on_threads<P: Send>(parts: &mut [P], work: impl Fn(&mut P) + Sync) {
+    let work = &work;
+    std::thread::scope(|scope| {
+        for part in parts {
+            scope.spawn(move || work(part));
+        }
+    });
 }
 
 fn pack_all<T: Element>(kernel: &Kernel<T>, b: MatRef<'_, T>, packed: &mut [T]) {
@@ -88,17 +150,9 @@ fn seconds(work: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+fn quartile(values: &mut [f64], quarters: usize) -> f64 {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// `f64` flops per second of independent multiply-add chains in registers.
-fn fma_peak(simd: Simd) -> f64 {
-    const STEPS: usize = 2_000_000;
-    let mut lanes = 0;
-    let elapsed = seconds(|| lanes = black_box(chains::run(simd, STEPS)));
-    (2 * STEPS * chains::CHAINS * lanes) as f64 / elapsed
+    values[values.len() * quarters / 4]
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -8,7 +8,7 @@ use crate::micro::{MAX_TILE_LEN, MicroKernel, Store};
 use crate::pack::pack_panels;
 use crate::{Element, MatRef};
 
-/// Rows packed at a time: 128 x KC `f64` are 256 KiB, which any L2 cache of the last decade holds beside panels of `B`.
+/// Rows packed at a time: 128 x KC `f64` are 512 KiB, half of the L2 cache of most processors that have AVX-512.
 /// A multiple of every `mr`. No part of the numerics: rows do not touch each other.
 const MC: usize = 128;
 
@@ -53,6 +53,7 @@ impl<T: Element> Band<'_, T> {
             let rows = MC.min(self.a.rows() - ic);
             let packed_a = &mut scratch[..packed_a_len(self.micro, rows, depth)];
             pack_panels(
+                self.micro,
                 self.a.sub(ic..ic + rows, pc..pc + depth),
                 self.micro.mr(),
                 packed_a,

@@ -44,7 +44,7 @@ pub trait Element:
 impl Element for f64 {
     const NAME: &'static str = "f64";
     const ZERO: f64 = 0.0;
-    const KC: usize = 256;
+    const KC: usize = 512;
 
     #[inline]
     fn mul_add(self, a: f64, b: f64) -> f64 {
@@ -70,7 +70,7 @@ impl Element for f64 {
 impl Element for f32 {
     const NAME: &'static str = "f32";
     const ZERO: f32 = 0.0;
-    const KC: usize = 256;
+    const KC: usize = 512;
 
     #[inline]
     fn mul_add(self, a: f32, b: f32) -> f32 {

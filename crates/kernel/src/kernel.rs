@@ -53,7 +53,7 @@ impl<T: Element> Kernel<T> {
     /// # Panics
     /// If `b` is too wide or `out` has another length.
     pub fn pack_b_panel(&self, b: MatRef<'_, T>, out: &mut [T]) {
-        pack_panel(b.transposed(), self.nr(), out);
+        pack_panel(&self.micro, b.transposed(), self.nr(), out);
     }
 
     /// Elements of scratch that [`multiply_band`](Kernel::multiply_band) needs for a band of `rows x depth`.

@@ -10,8 +10,10 @@ mod avx512;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
 
-use crate::{Element, Simd};
+use crate::{Element, MatRef, Simd};
 
 /// Elements of the largest tile of any instruction set: 8 x 48 `f32`.
 pub(crate) const MAX_TILE_LEN: usize = 8 * 48;
@@ -34,12 +36,25 @@ pub(crate) enum Store {
 pub(crate) type TileFn<T> =
     unsafe fn(depth: usize, a: *const T, b: *const T, c: *mut T, ldc: usize, store: Store, ahead: *const T);
 
-/// A tile function with its shape.
+/// Copies element `p` of lane `i` from `lanes[i * lane_stride + p]` to `out[p * width + i]`, for
+/// [`TRANSPOSED_LANES`] lanes and `p` in `0..n_steps`.
+///
+/// # Safety
+/// The machine supports the function's instruction set; `n_steps` is a multiple of [`TRANSPOSED_LANES`]; every lane has
+/// `n_steps` readable elements; `out` is writable up to `[(n_steps - 1) * width + TRANSPOSED_LANES - 1]` and overlaps no lane.
+type TransposeFn<T> =
+    unsafe fn(lanes: *const T, lane_stride: usize, n_steps: usize, out: *mut T, width: usize);
+
+/// Lanes that a [`TransposeFn`] takes, and what its number of steps is a multiple of.
+pub(crate) const TRANSPOSED_LANES: usize = 8;
+
+/// A tile function with its shape, and what packs its panels.
 #[derive(Debug, Clone, Copy)]
 pub struct MicroKernel<T> {
     mr: usize,
     nr: usize,
     tile: TileFn<T>,
+    transpose: Option<TransposeFn<T>>,
 }
 
 /// The micro-kernels of an element type. Named outside this crate by nobody: it seals [`Element`].
@@ -104,6 +119,48 @@ impl<T: Element> MicroKernel<T> {
                 ahead,
             )
         }
+    }
+
+    /// Whether [`transpose_lanes`](MicroKernel::transpose_lanes) may be called.
+    pub(crate) fn transposes(&self) -> bool {
+        self.transpose.is_some()
+    }
+
+    /// Copies [`TRANSPOSED_LANES`] rows of `lanes`, whose elements are adjacent, to the columns of `out` from `first` on:
+    /// `out[p * width + first + i] = lanes[i][p]`, for whole groups of [`TRANSPOSED_LANES`] steps; returns how many steps that were.
+    pub(crate) fn transpose_lanes(
+        &self,
+        lanes: MatRef<'_, T>,
+        width: usize,
+        first: usize,
+        out: &mut [T],
+    ) -> usize {
+        let transpose = self.transpose.expect("asked before");
+        let n_steps = lanes.cols() - lanes.cols() % TRANSPOSED_LANES;
+        if n_steps == 0 {
+            return 0;
+        }
+        assert!(
+            lanes.rows() == TRANSPOSED_LANES && lanes.col_stride() == 1,
+            "lanes to transpose"
+        );
+        assert!(
+            first + TRANSPOSED_LANES <= width && n_steps * width <= out.len(),
+            "transposed steps"
+        );
+        // SAFETY: `new` checked the instruction set. A view of eight rows with adjacent elements has `cols` readable elements in
+        // each row, `row_stride` apart. The last element written is `(n_steps - 1) * width + first + 7 < n_steps * width`.
+        // `out` is a unique borrow, so it overlaps no lane.
+        unsafe {
+            transpose(
+                lanes.data().as_ptr(),
+                lanes.row_stride(),
+                n_steps,
+                out.as_mut_ptr().add(first),
+                width,
+            );
+        }
+        n_steps
     }
 }
 

@@ -5,26 +5,37 @@
 //! lanes are zeros. Each source order has its own loop, because packing by single strided elements costs a share of the
 //! multiplication that can be seen.
 
+use crate::micro::{MicroKernel, TRANSPOSED_LANES};
 use crate::{Element, MatRef};
 
 /// Side of the square blocks in which a panel is transposed: a few vector registers on any machine. Widths are multiples of it.
 const BLOCK: usize = 4;
 
 /// Packs `src` (`lanes x depth`) into `out[p * width + lane]`, zero where `lane >= lanes`.
-pub(crate) fn pack_panel<T: Element>(src: MatRef<'_, T>, width: usize, out: &mut [T]) {
+pub(crate) fn pack_panel<T: Element>(
+    micro: &MicroKernel<T>,
+    src: MatRef<'_, T>,
+    width: usize,
+    out: &mut [T],
+) {
     assert!(src.rows() <= width, "{} lanes in a panel of {width}", src.rows());
     assert_eq!(out.len(), src.cols() * width, "length of a packed panel");
     if src.row_stride() == 1 {
         pack_contiguous_lanes(src, width, out);
     } else if src.col_stride() == 1 {
-        pack_transposing(src, width, out);
+        pack_transposing(micro, src, width, out);
     } else {
         pack_strided(src, 0, width, out);
     }
 }
 
 /// Packs all rows of `src` (`rows x depth`), panel after panel of `width` rows.
-pub(crate) fn pack_panels<T: Element>(src: MatRef<'_, T>, width: usize, out: &mut [T]) {
+pub(crate) fn pack_panels<T: Element>(
+    micro: &MicroKernel<T>,
+    src: MatRef<'_, T>,
+    width: usize,
+    out: &mut [T],
+) {
     assert_eq!(
         out.len(),
         src.rows().next_multiple_of(width) * src.cols(),
@@ -33,7 +44,7 @@ pub(crate) fn pack_panels<T: Element>(src: MatRef<'_, T>, width: usize, out: &mu
     for (panel_idx, panel) in out.chunks_exact_mut(src.cols() * width).enumerate() {
         let first = panel_idx * width;
         let last = src.rows().min(first + width);
-        pack_panel(src.sub(first..last, 0..src.cols()), width, panel);
+        pack_panel(micro, src.sub(first..last, 0..src.cols()), width, panel);
     }
 }
 
@@ -48,9 +59,24 @@ fn pack_contiguous_lanes<T: Element>(src: MatRef<'_, T>, width: usize, out: &mut
 }
 
 /// The steps of a lane lie side by side: transposes square blocks, so that each source line is read once and whole.
-fn pack_transposing<T: Element>(src: MatRef<'_, T>, width: usize, out: &mut [T]) {
+fn pack_transposing<T: Element>(micro: &MicroKernel<T>, src: MatRef<'_, T>, width: usize, out: &mut [T]) {
+    let in_registers = if micro.transposes() {
+        src.rows() - src.rows() % TRANSPOSED_LANES
+    } else {
+        0
+    };
+    for first in (0..in_registers).step_by(TRANSPOSED_LANES) {
+        let lanes = src.sub(first..first + TRANSPOSED_LANES, 0..src.cols());
+        let done = micro.transpose_lanes(lanes, width, first, out);
+        for p in done..src.cols() {
+            let step = &mut out[p * width + first..][..TRANSPOSED_LANES];
+            for (lane, element) in step.iter_mut().enumerate() {
+                *element = lanes.get(lane, p);
+            }
+        }
+    }
     let whole_lanes = src.rows() - src.rows() % BLOCK;
-    for first in (0..whole_lanes).step_by(BLOCK) {
+    for first in (in_registers..whole_lanes).step_by(BLOCK) {
         let lanes: [&[T]; BLOCK] = std::array::from_fn(|lane| src.contiguous_row(first + lane));
         transpose_lanes(lanes, first, width, out);
     }
@@ -91,6 +117,7 @@ fn pack_strided<T: Element>(src: MatRef<'_, T>, first: usize, width: usize, out:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Simd;
 
     #[test]
     fn every_source_order_packs_the_same_panel() {
@@ -126,16 +153,19 @@ mod tests {
                         data[lane * row_stride + p * col_stride] = value(lane, p);
                     }
                 }
-                let mut out = vec![f64::NAN; depth * width];
-                pack_panel(
-                    MatRef::new(&data, lanes, depth, row_stride, col_stride),
-                    width,
-                    &mut out,
-                );
-                assert_eq!(
-                    out, expected,
-                    "{lanes} x {depth} by {width}, strides {row_stride}, {col_stride}"
-                );
+                for simd in Simd::available() {
+                    let mut out = vec![f64::NAN; depth * width];
+                    pack_panel(
+                        &MicroKernel::new(simd),
+                        MatRef::new(&data, lanes, depth, row_stride, col_stride),
+                        width,
+                        &mut out,
+                    );
+                    assert_eq!(
+                        out, expected,
+                        "{lanes} x {depth} by {width}, strides {row_stride}, {col_stride}, {simd}"
+                    );
+                }
             }
         }
     }

@@ -7,11 +7,13 @@ pub(super) const F64: MicroKernel<f64> = MicroKernel {
     mr: 4,
     nr: 12,
     tile: tile_f64,
+    transpose: None,
 };
 pub(super) const F32: MicroKernel<f32> = MicroKernel {
     mr: 4,
     nr: 24,
     tile: tile_f32,
+    transpose: None,
 };
 
 tile_fn!(

@@ -2,16 +2,19 @@
 
 use super::MicroKernel;
 use super::tile::tile_fn;
+use super::transpose;
 
 pub(super) const F64: MicroKernel<f64> = MicroKernel {
     mr: 8,
     nr: 24,
     tile: tile_f64,
+    transpose: Some(transpose::eight_f64),
 };
 pub(super) const F32: MicroKernel<f32> = MicroKernel {
     mr: 8,
     nr: 48,
     tile: tile_f32,
+    transpose: Some(transpose::eight_f32),
 };
 
 tile_fn!(

@@ -6,8 +6,9 @@
 /// Depth steps per loop iteration.
 pub(super) const UNROLL: usize = 4;
 
-/// How far ahead of its use `B` is fetched into the L1 cache, in depth steps.
-pub(super) const B_AHEAD: usize = 8;
+/// How far ahead of its use `A` is fetched into the L1 cache, in depth steps. It streams from the L2 cache, once per tile; `B`'s
+/// longer rows the processor fetches by itself (asking for them too cost a percent).
+pub(super) const A_AHEAD: usize = 16;
 
 /// Bytes that one prefetch brings.
 pub(super) const LINE_BYTES: usize = 64;
@@ -33,7 +34,7 @@ macro_rules! tile_fn {
             mut ahead: *const $element,
         ) {
             use std::arch::x86_64::*;
-            use $crate::micro::tile::{B_AHEAD, LINE_BYTES, UNROLL};
+            use $crate::micro::tile::{A_AHEAD, LINE_BYTES, UNROLL};
             const NR: usize = $vecs * $lanes;
             debug_assert!(ldc >= NR);
 
@@ -45,24 +46,24 @@ macro_rules! tile_fn {
 
             let mut acc = [[$zero(); $vecs]; $mr];
             macro_rules! step {
-                ($p:expr) => {
-                    // SAFETY: step `$p` from here is below `depth`, so its `$mr` elements of `a` and `NR` of `b` are readable.
-                    let (a_step, b_step) = unsafe { (a.add($p * $mr), b.add($p * NR)) };
-                    let mut b_p = [$zero(); $vecs];
-                    for j in 0..$vecs {
-                        // SAFETY: vector `j` is within the `NR` elements of this step.
-                        b_p[j] = unsafe { $load(b_step.add(j * $lanes)) };
-                        _mm_prefetch::<_MM_HINT_T0>(b_step.wrapping_add(B_AHEAD * NR + j * $lanes).cast());
+                        ($p:expr) => {
+                            // SAFETY: step `$p` from here is below `depth`, so its `$mr` elements of `a` and `NR` of `b` are readable.
+                            let (a_step, b_step) = unsafe { (a.add($p * $mr), b.add($p * NR)) };
+                            _mm_prefetch::<_MM_HINT_T0>(a_step.wrapping_add(A_AHEAD * $mr).cast());
+                            let mut b_p = [$zero(); $vecs];
+                            for j in 0..$vecs {
+                                // SAFETY: vector `j` is within the `NR` elements of this step.
+                                b_p[j] = unsafe { $load(b_step.add(j * $lanes)) };
+                            }
+                            for i in 0..$mr {
+                                // SAFETY: row `i` is within the `$mr` elements of this step.
+                                let a_ip = $broadcast(unsafe { *a_step.add(i) });
+                                for j in 0..$vecs {
+                                    acc[i][j] = $fma(a_ip, b_p[j], acc[i][j]);
+                                }
+                            }
+                        };
                     }
-                    for i in 0..$mr {
-                        // SAFETY: row `i` is within the `$mr` elements of this step.
-                        let a_ip = $broadcast(unsafe { *a_step.add(i) });
-                        for j in 0..$vecs {
-                            acc[i][j] = $fma(a_ip, b_p[j], acc[i][j]);
-                        }
-                    }
-                };
-            }
             for _ in 0..depth / UNROLL {
                 step!(0);
                 step!(1);

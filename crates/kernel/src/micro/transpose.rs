@@ -1,0 +1,105 @@
+//! Transposing in registers: eight lanes that each lie along memory become steps of eight neighbours, as packed panels want
+//! them.
+//!
+//! Loads and stores are whole vectors; between them, each element passes three shuffles (a butterfly of 1, 2 and 4 places).
+
+use std::arch::x86_64::*;
+
+/// Lanes, and steps at a time.
+pub(super) const SIDE: usize = 8;
+
+/// See [`TransposeFn`](super::TransposeFn).
+///
+/// # Safety
+/// As [`TransposeFn`](super::TransposeFn) says, with AVX-512F.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn eight_f64(
+    lanes: *const f64,
+    lane_stride: usize,
+    n_steps: usize,
+    out: *mut f64,
+    width: usize,
+) {
+    debug_assert!(n_steps.is_multiple_of(SIDE) && width >= SIDE);
+    for step in (0..n_steps).step_by(SIDE) {
+        let mut r = [_mm512_setzero_pd(); SIDE];
+        for (lane, r) in r.iter_mut().enumerate() {
+            // SAFETY: `SIDE` elements from `step` on are within the `n_steps` of this lane.
+            *r = unsafe { _mm512_loadu_pd(lanes.add(lane * lane_stride + step)) };
+        }
+        let pairs = |i: usize| {
+            (
+                _mm512_unpacklo_pd(r[i], r[i + 1]),
+                _mm512_unpackhi_pd(r[i], r[i + 1]),
+            )
+        };
+        let (p0, p2, p4, p6) = (pairs(0), pairs(2), pairs(4), pairs(6));
+        // Even steps are in the low halves of the pairs, odd ones in the high halves.
+        for (odd, [a, b, c, d]) in [[p0.0, p2.0, p4.0, p6.0], [p0.1, p2.1, p4.1, p6.1]]
+            .into_iter()
+            .enumerate()
+        {
+            let (ab_04, ab_26) = (
+                _mm512_shuffle_f64x2::<0x88>(a, b),
+                _mm512_shuffle_f64x2::<0xdd>(a, b),
+            );
+            let (cd_04, cd_26) = (
+                _mm512_shuffle_f64x2::<0x88>(c, d),
+                _mm512_shuffle_f64x2::<0xdd>(c, d),
+            );
+            let columns = [
+                (0, _mm512_shuffle_f64x2::<0x88>(ab_04, cd_04)),
+                (4, _mm512_shuffle_f64x2::<0xdd>(ab_04, cd_04)),
+                (2, _mm512_shuffle_f64x2::<0x88>(ab_26, cd_26)),
+                (6, _mm512_shuffle_f64x2::<0xdd>(ab_26, cd_26)),
+            ];
+            for (column, values) in columns {
+                // SAFETY: step `step + column + odd` is below `n_steps`, and `SIDE` elements fit its `width`.
+                unsafe { _mm512_storeu_pd(out.add((step + column + odd) * width), values) };
+            }
+        }
+    }
+}
+
+/// See [`TransposeFn`](super::TransposeFn).
+///
+/// # Safety
+/// As [`TransposeFn`](super::TransposeFn) says, with AVX2.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn eight_f32(
+    lanes: *const f32,
+    lane_stride: usize,
+    n_steps: usize,
+    out: *mut f32,
+    width: usize,
+) {
+    debug_assert!(n_steps.is_multiple_of(SIDE) && width >= SIDE);
+    for step in (0..n_steps).step_by(SIDE) {
+        let mut r = [_mm256_setzero_ps(); SIDE];
+        for (lane, r) in r.iter_mut().enumerate() {
+            // SAFETY: `SIDE` elements from `step` on are within the `n_steps` of this lane.
+            *r = unsafe { _mm256_loadu_ps(lanes.add(lane * lane_stride + step)) };
+        }
+        // Lanes i and i + 4 side by side first, so that no shuffle has to cross the halves again.
+        let low = |i: usize| _mm256_permute2f128_ps::<0x20>(r[i], r[i + 4]);
+        let high = |i: usize| _mm256_permute2f128_ps::<0x31>(r[i], r[i + 4]);
+        let halves = [
+            [low(0), low(1), low(2), low(3)],
+            [high(0), high(1), high(2), high(3)],
+        ];
+        for (half, [a, b, c, d]) in halves.into_iter().enumerate() {
+            let (ab_lo, ab_hi) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let (cd_lo, cd_hi) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            let columns = [
+                _mm256_shuffle_ps::<0x44>(ab_lo, cd_lo),
+                _mm256_shuffle_ps::<0xee>(ab_lo, cd_lo),
+                _mm256_shuffle_ps::<0x44>(ab_hi, cd_hi),
+                _mm256_shuffle_ps::<0xee>(ab_hi, cd_hi),
+            ];
+            for (column, values) in columns.into_iter().enumerate() {
+                // SAFETY: step `step + 4 * half + column` is below `n_steps`, and `SIDE` elements fit its `width`.
+                unsafe { _mm256_storeu_ps(out.add((step + 4 * half + column) * width), values) };
+            }
+        }
+    }
+}
