@@ -12,10 +12,11 @@ esac
 
 [ -x venv/bin/python ] || python3 -m venv venv
 venv/bin/pip install --quiet --requirement "$requirements"
-venv/bin/pip list --format freeze | grep --extended-regexp "^($(grep -oE '^[a-z0-9]+' "$requirements" requirements.txt -h | paste -sd '|'))="
+names=$(grep -ohE '^[a-z0-9]+' requirements.txt "$requirements" | paste -sd '|')
+venv/bin/pip list --format freeze | grep -E "^($names)=="
 [ "${1-}" = --peers ] || exit 0
 
-# ScaLAPACK comes from Debian's packages, with OpenBLAS: the reference BLAS they would take by themselves is no contender.
+# ScaLAPACK comes from Debian's packages, and OpenBLAS with it: the reference BLAS they would take is no contender.
 scalapack=(libscalapack-openmpi-dev openmpi-bin libopenblas0-pthread)
 if ! dpkg --status "${scalapack[@]}" >/dev/null 2>&1; then
     if ! command -v apt-get >/dev/null; then

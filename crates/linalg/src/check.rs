@@ -5,12 +5,12 @@
 //! coefficient counts the roundings on both sides (Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd ed.,
 //! section 3.5). docs/numerics.md has the derivation and the detection limit that follows from it.
 
-use crate::matvec::{Weighted, WeightedMut, add_matvec, chain_len, dot};
+use crate::matvec::{Weighted, WeightedMut, chain_len, dot};
 use crate::operand::{Number, Operand};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
-use tilework_kernel::{Element, MatRef};
+use tilework_kernel::Element;
 
 /// Second-order terms of the error analysis, generously.
 const SECOND_ORDER: f64 = 1.05;
@@ -29,23 +29,17 @@ pub struct ErrorModel {
 }
 
 impl ErrorModel {
-    /// For a tile of `n_cols` columns of op(A)·op(B), checked in slabs of `slab_depth` with B's rows read in `n_col_chunks`.
-    pub fn new<T: Number>(
-        a: &Operand,
-        b: &Operand,
-        n_cols: usize,
-        slab_depth: usize,
-        n_col_chunks: usize,
-    ) -> ErrorModel {
+    /// For a tile of `n_cols` columns of op(A)·op(B), with B's rows read in `n_col_chunks`.
+    pub fn new<T: Number>(a: &Operand, b: &Operand, n_cols: usize, n_col_chunks: usize) -> ErrorModel {
         let k = a.cols() as usize;
-        let slab_depth = slab_depth.clamp(1, k.max(1));
+        let depth_block = T::KC.clamp(1, k.max(1));
         // C: one chain of at most KC fused multiply-adds per depth block, then the sum of the blocks.
         let product = T::KC.min(k) + k.div_ceil(T::KC) + 1;
         // The check's three sums, in f64: C·x, B·x and A·y.
         let c_x = chain_len(n_cols, true) + 1;
         let b_x = chain_len(n_cols, b.is_row_contiguous()) + n_col_chunks + 1;
         let a_y = if a.is_row_contiguous() {
-            chain_len(slab_depth, true) + k.div_ceil(slab_depth)
+            chain_len(depth_block, true) + k.div_ceil(depth_block)
         } else {
             k
         } + 1;
@@ -110,14 +104,38 @@ pub struct TileCheck {
     model: ErrorModel,
 }
 
+/// The vectors of a tile's check, split so that each thread changes its own part.
+#[derive(Debug)]
+pub struct CheckParts<'a, Y, R> {
+    /// The random vector, over the tile's columns.
+    pub x: Weighted<'a>,
+    /// What |B|·|x| starts from, where B·x starts from zero.
+    pub y_magnitude_start: f64,
+    /// B·x, by depth blocks of packed B.
+    pub y: Y,
+    /// A·(B·x), by bands of the tile's rows.
+    pub rows: R,
+}
+
+fn chunks<'a>(
+    value: &'a mut [f64],
+    magnitude: &'a mut [f64],
+    len: usize,
+) -> impl Iterator<Item = WeightedMut<'a>> + use<'a> {
+    value
+        .chunks_mut(len)
+        .zip(magnitude.chunks_mut(len))
+        .map(|(value, magnitude)| WeightedMut { value, magnitude })
+}
+
 impl TileCheck {
     /// Vectors for tiles of at most this size.
-    pub fn new(tile_rows: usize, tile_cols: usize, slab_depth: usize) -> TileCheck {
+    pub fn new(tile_rows: usize, tile_cols: usize, packed_depth: usize) -> TileCheck {
         TileCheck {
             x: vec![0.0; tile_cols],
             x_magnitude: vec![0.0; tile_cols],
-            b_x: vec![0.0; slab_depth],
-            b_x_magnitude: vec![0.0; slab_depth],
+            b_x: vec![0.0; packed_depth],
+            b_x_magnitude: vec![0.0; packed_depth],
             a_b_x: vec![0.0; tile_rows],
             a_b_x_magnitude: vec![0.0; tile_rows],
             model: ErrorModel {
@@ -129,62 +147,46 @@ impl TileCheck {
         }
     }
 
-    /// Starts a tile.
-    pub fn start_tile(&mut self, model: ErrorModel, seed: [u8; 32]) {
+    /// Chooses x for columns of B that are about to be read; it serves every tile that finds them packed.
+    pub fn start_columns(&mut self, model: ErrorModel, seed: [u8; 32]) {
         self.model = model;
         random_vector(seed, &mut self.x[..model.n_cols]);
         self.x_magnitude
             .iter_mut()
             .zip(&self.x)
             .for_each(|(magnitude, x)| *magnitude = x.abs());
+    }
+
+    /// Starts a tile of the columns that were started last.
+    pub fn start_tile(&mut self) {
         self.a_b_x.fill(0.0);
-        self.a_b_x_magnitude.fill(model.magnitude_start_a());
+        self.a_b_x_magnitude.fill(self.model.magnitude_start_a());
     }
 
-    /// Starts a slab of B.
-    pub fn start_slab(&mut self) {
-        self.b_x.fill(0.0);
-        self.b_x_magnitude.fill(self.model.magnitude_start_b());
-    }
-
-    /// Adds a chunk of B: rows from `depth_start` of the slab, columns from `col_start` of the tile. Uses the current pool.
-    pub fn add_b<T: Number>(&mut self, b: MatRef<'_, T>, depth_start: usize, col_start: usize) {
-        let x = Weighted {
-            value: &self.x[col_start..][..b.cols()],
-            magnitude: &self.x_magnitude[col_start..][..b.cols()],
-        };
-        let rows_each = b.rows().div_ceil(rayon::current_num_threads()).max(1);
-        let value = self.b_x[depth_start..][..b.rows()].par_chunks_mut(rows_each);
-        let magnitude = self.b_x_magnitude[depth_start..][..b.rows()].par_chunks_mut(rows_each);
-        value
-            .zip(magnitude)
-            .enumerate()
-            .for_each(|(i, (value, magnitude))| {
-                let rows = i * rows_each..i * rows_each + value.len();
-                add_matvec(b.sub(rows, 0..b.cols()), x, WeightedMut { value, magnitude });
-            });
-    }
-
-    /// The sums of `n_rows` rows of the tile from `row_start`, in bands, and B·x of the slab to multiply A's rows with.
-    pub fn bands(
+    /// Splits the vectors for the threads that work on a tile of `n_rows` rows.
+    pub fn split(
         &mut self,
-        row_start: usize,
         n_rows: usize,
         band_rows: usize,
-        depth: usize,
-    ) -> (Weighted<'_>, impl IndexedParallelIterator<Item = WeightedMut<'_>>) {
-        let y = Weighted {
-            value: &self.b_x[..depth],
-            magnitude: &self.b_x_magnitude[..depth],
-        };
-        let value = self.a_b_x[row_start..][..n_rows].par_chunks_mut(band_rows);
-        let magnitude = self.a_b_x_magnitude[row_start..][..n_rows].par_chunks_mut(band_rows);
-        (
-            y,
-            value
-                .zip(magnitude)
-                .map(|(value, magnitude)| WeightedMut { value, magnitude }),
-        )
+        block_depth: usize,
+    ) -> CheckParts<
+        '_,
+        impl Iterator<Item = WeightedMut<'_>> + use<'_>,
+        impl Iterator<Item = WeightedMut<'_>> + use<'_>,
+    > {
+        CheckParts {
+            x: Weighted {
+                value: &self.x[..self.model.n_cols],
+                magnitude: &self.x_magnitude[..self.model.n_cols],
+            },
+            y_magnitude_start: self.model.magnitude_start_b(),
+            y: chunks(&mut self.b_x, &mut self.b_x_magnitude, block_depth),
+            rows: chunks(
+                &mut self.a_b_x[..n_rows],
+                &mut self.a_b_x_magnitude[..n_rows],
+                band_rows,
+            ),
+        }
     }
 
     /// Finishes a tile: makes NaNs canonical, takes the CRC32C of its rows (without padding), and compares every row.

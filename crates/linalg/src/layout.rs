@@ -36,9 +36,11 @@ pub struct Layout {
     pub leading_dimension: usize,
     /// Tiles in memory: 2 where one is written while the next is computed.
     pub n_tile_buffers: usize,
-    /// Depth of the slab of B that is packed at a time, a multiple of the kernel's depth block.
+    /// Depth of the slab that is read at a time, a multiple of the kernel's depth block.
     pub slab_depth: usize,
-    /// Columns of the packed slab, padded to whole panels.
+    /// Depth of B that stays packed: one slab, or all of it, and then for every tile of the same columns.
+    pub packed_depth: usize,
+    /// Columns of packed B, padded to whole panels.
     pub packed_cols: usize,
     /// Columns of one packed panel of B.
     pub panel_cols: usize,
@@ -71,11 +73,31 @@ pub struct LayoutRequest<'a> {
     pub n_workers: usize,
 }
 
+/// How much of B stays packed in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PackedB {
+    /// One slab at a time; every tile reads and packs its columns anew.
+    Slab,
+    /// All depth of a tile's columns, kept for the next tile.
+    Columns,
+}
+
+/// What is varied to make a layout fit.
+#[derive(Debug, Clone, Copy)]
+struct Choice {
+    packed_b: PackedB,
+    n_tile_buffers: usize,
+    chunk_bytes: usize,
+    slab_depth: usize,
+    n_chunks: usize,
+}
+
 impl Layout {
     /// The best layout whose process stays within `memory_bytes`, and how good it is: 0 is best, larger is slower.
     pub fn fit<T: Element>(
         request: &LayoutRequest<'_>,
         kernel: &Kernel<T>,
+        packed_b: PackedB,
         memory_bytes: u64,
     ) -> Option<(Layout, usize)> {
         let mut rank = 0;
@@ -84,8 +106,14 @@ impl Layout {
             for &chunk_bytes in &CHUNK_BYTES {
                 for &slab_depth in &depths {
                     for n_chunks in N_CHUNKS {
-                        let layout =
-                            Layout::new(request, kernel, n_tile_buffers, chunk_bytes, slab_depth, n_chunks);
+                        let choice = Choice {
+                            packed_b,
+                            n_tile_buffers,
+                            chunk_bytes,
+                            slab_depth,
+                            n_chunks,
+                        };
+                        let layout = Layout::new(request, kernel, &choice);
                         if layout.is_some_and(|layout| layout.process_bytes(request) <= memory_bytes) {
                             return layout.map(|layout| (layout, rank));
                         }
@@ -99,27 +127,25 @@ impl Layout {
 
     /// The layout that needs least.
     pub fn smallest<T: Element>(request: &LayoutRequest<'_>, kernel: &Kernel<T>) -> Layout {
-        let chunk_bytes = CHUNK_BYTES[CHUNK_BYTES.len() - 1];
-        Layout::new(
-            request,
-            kernel,
-            1,
-            chunk_bytes,
-            T::KC,
-            N_CHUNKS[N_CHUNKS.len() - 1],
-        )
-        .expect("one panel of each operand fits the smallest chunk")
+        let choice = Choice {
+            packed_b: PackedB::Slab,
+            n_tile_buffers: 1,
+            chunk_bytes: CHUNK_BYTES[CHUNK_BYTES.len() - 1],
+            slab_depth: T::KC,
+            n_chunks: N_CHUNKS[N_CHUNKS.len() - 1],
+        };
+        Layout::new(request, kernel, &choice).expect("one panel of each operand fits the smallest chunk")
     }
 
     /// `None` if a chunk can't hold one micro-panel of each operand at this depth.
-    fn new<T: Element>(
-        request: &LayoutRequest<'_>,
-        kernel: &Kernel<T>,
-        n_tile_buffers: usize,
-        chunk_bytes: usize,
-        slab_depth: usize,
-        n_chunks: usize,
-    ) -> Option<Layout> {
+    fn new<T: Element>(request: &LayoutRequest<'_>, kernel: &Kernel<T>, choice: &Choice) -> Option<Layout> {
+        let &Choice {
+            packed_b,
+            n_tile_buffers,
+            chunk_bytes,
+            slab_depth,
+            n_chunks,
+        } = choice;
         let itemsize = size_of::<T>();
         let chunk_len = chunk_bytes / itemsize;
         let panel = kernel.mr().max(kernel.nr());
@@ -143,13 +169,17 @@ impl Layout {
             leading_dimension: padded(tile_cols, itemsize),
             n_tile_buffers: n_buffers_useful,
             slab_depth,
+            packed_depth: match packed_b {
+                PackedB::Slab => slab_depth,
+                PackedB::Columns => request.k as usize,
+            },
             packed_cols: tile_cols.next_multiple_of(kernel.nr()),
             panel_cols: kernel.nr(),
             chunk_bytes,
             n_chunks,
             band_rows,
             n_threads,
-            scratch_len: kernel.scratch_len(band_rows, slab_depth),
+            scratch_len: kernel.scratch_len(band_rows, T::KC),
         })
     }
 
@@ -160,9 +190,14 @@ impl Layout {
             .saturating_mul(self.itemsize)
     }
 
-    /// Bytes of the packed slab of B.
-    pub fn slab_bytes(&self) -> usize {
-        self.slab_depth
+    /// Whether tiles of the same columns find B packed by the first of them.
+    pub fn keeps_columns(&self) -> bool {
+        self.packed_depth >= self.k
+    }
+
+    /// Bytes of packed B.
+    pub fn packed_b_bytes(&self) -> usize {
+        self.packed_depth
             .saturating_mul(self.packed_cols)
             .saturating_mul(self.itemsize)
     }
@@ -172,9 +207,9 @@ impl Layout {
         self.scratch_len * self.itemsize
     }
 
-    /// Bytes of the check's vectors: x and |x|, B·x and |B|·|x| of one slab, A·(B·x) and |A|·|B|·|x|.
+    /// Bytes of the check's vectors: x and |x|, B·x and |B|·|x| of packed B, A·(B·x) and |A|·|B|·|x|.
     pub fn check_bytes(&self) -> usize {
-        size_of::<f64>() * (2 * self.packed_cols + 2 * self.slab_depth + 2 * self.tile_rows)
+        size_of::<f64>() * (2 * self.packed_cols + 2 * self.packed_depth + 2 * self.tile_rows)
     }
 
     /// Bytes that a tile with non-finite numbers needs to be certified: vectors along k, rows and columns, a few plain
@@ -190,7 +225,7 @@ impl Layout {
     pub fn worker_bytes(&self) -> u64 {
         let parts = [
             self.n_tile_buffers.saturating_mul(self.tile_bytes()),
-            self.slab_bytes(),
+            self.packed_b_bytes(),
             self.n_chunks * self.chunk_bytes,
             self.n_threads * self.scratch_bytes(),
             self.check_bytes(),

@@ -18,12 +18,16 @@
 pub mod bound;
 pub mod certify;
 pub mod check;
+mod crew;
 pub mod input_guard;
 pub mod layout;
 pub mod matvec;
 pub mod multiply;
 pub mod operand;
 pub mod pipeline;
+mod reader;
+mod schedule;
+
 pub mod plan;
 pub mod recompute;
 pub mod tiles;

@@ -5,6 +5,7 @@
 
 use crate::operand::Number;
 use pulp::Arch;
+use std::ops::Range;
 use tilework_kernel::MatRef;
 use tilework_store::element_type::Scalar;
 
@@ -20,6 +21,16 @@ pub struct Weighted<'a> {
     pub magnitude: &'a [f64],
 }
 
+impl<'a> Weighted<'a> {
+    /// A part of the vector.
+    pub fn part(self, range: Range<usize>) -> Weighted<'a> {
+        Weighted {
+            value: &self.value[range.clone()],
+            magnitude: &self.magnitude[range],
+        }
+    }
+}
+
 /// Where a product is added.
 #[derive(Debug)]
 pub struct WeightedMut<'a> {
@@ -27,6 +38,16 @@ pub struct WeightedMut<'a> {
     pub value: &'a mut [f64],
     /// Their magnitudes.
     pub magnitude: &'a mut [f64],
+}
+
+impl WeightedMut<'_> {
+    /// A part of the vector.
+    pub fn part(&mut self, range: Range<usize>) -> WeightedMut<'_> {
+        WeightedMut {
+            value: &mut self.value[range.clone()],
+            magnitude: &mut self.magnitude[range],
+        }
+    }
 }
 
 /// Adds `matrix`·`v` to `out`.

@@ -8,7 +8,7 @@ use crate::operand::{Number, Operand};
 use crate::pipeline::{CHECKED, ComputedTile, compute_tile};
 use crate::plan::Plan;
 use crate::tiles::Tile;
-use crate::workspace::{TileBuffer, Workspace};
+use crate::workspace::{Lent, Workspace};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -25,9 +25,9 @@ use tilework_store::npy::output::{NpyOutput, OutputError};
 /// Name of the job in its description.
 pub const KIND: &str = "multiply";
 /// Version of the job's code, as far as stored jobs depend on it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Within one numerics version, equal inputs and dtype give equal bits: it covers the order of additions (`Element::KC`).
-pub const NUMERICS_VERSION: u32 = 1;
+pub const NUMERICS_VERSION: u32 = 2;
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +68,7 @@ pub struct Multiply<T> {
 
 /// A checked tile on its way to the disk.
 #[derive(Debug)]
-pub struct CheckedTile(TileBuffer);
+pub struct CheckedTile(Lent);
 
 impl<T: Number> Multiply<T> {
     /// A multiplication of `a` and `b`, whose shapes match the plan's.

@@ -5,7 +5,7 @@
 //! tiles re-read less, small ones touch less fresh memory, leave less to write at the end and lose less in a crash.
 
 use crate::bound::bytes_bound;
-use crate::layout::{Layout, LayoutRequest};
+use crate::layout::{Layout, LayoutRequest, PackedB};
 use crate::operand::{Number, Operand};
 use crate::tiles::Grid;
 use serde::{Deserialize, Serialize};
@@ -20,12 +20,14 @@ const SHORT_JOB_SECONDS: f64 = 5.0;
 const LONG_JOB_TASKS_MIN: u64 = 8;
 /// Seconds for each GiB of memory that is touched for the first time.
 const FIRST_TOUCH_S_PER_GIB: f64 = 0.3;
-/// Bytes per second that one core copies from the page cache.
-const COPY_BYTES_PER_S: f64 = 6e9;
+/// Bytes per second that one core brings from the page cache to where they are multiplied: copied, checked and packed.
+const INTAKE_BYTES_PER_S: f64 = 2.5e9;
+/// Bytes per second that one core copies to the page cache.
+const COPY_BYTES_PER_S: f64 = 4e9;
 /// Bytes per second to durable storage at the end, when nothing is left to compute.
 const SYNC_BYTES_PER_S: f64 = 1e9;
-/// Seconds for each task beside its arithmetic: sync, commit, hand-over.
-const TASK_OVERHEAD_S: f64 = 2e-3;
+/// Seconds for each task beside its arithmetic: threads that end before others, sync, commit, hand-over.
+const TASK_OVERHEAD_S: f64 = 8e-3;
 /// Slowdown for each step from the best layout.
 const LAYOUT_STEP_COST: f64 = 2e-3;
 
@@ -101,7 +103,7 @@ impl PlanRequest<'_> {
         let grids = self.grids(&kernel);
         let plans: Vec<Plan> = grids
             .clone()
-            .filter_map(|grid| self.layout_grid(grid, &kernel))
+            .flat_map(|grid| self.layouts(grid, &kernel))
             .collect();
         let out_of_core = m.saturating_mul(n).saturating_mul(size_of::<T>() as u64) > self.memory_bytes;
         let short_tasks = |plan: &&Plan| plan.seconds / plan.grid.n_tiles().max(1) as f64 <= TASK_SECONDS_MAX;
@@ -130,7 +132,8 @@ impl PlanRequest<'_> {
     /// Plans a grid that is given, by an earlier run.
     pub fn plan_grid<T: Number>(&self, grid: Grid) -> Result<Plan, PlanError> {
         let kernel = Kernel::<T>::new(self.simd);
-        self.layout_grid(grid, &kernel)
+        self.layouts(grid, &kernel)
+            .min_by(|x, y| x.seconds.total_cmp(&y.seconds))
             .ok_or_else(|| self.too_little_memory([grid], &kernel))
     }
 
@@ -181,17 +184,30 @@ impl PlanRequest<'_> {
         }
     }
 
-    fn layout_grid<T: Number>(&self, grid: Grid, kernel: &Kernel<T>) -> Option<Plan> {
+    /// The plans of a grid: with B's columns kept packed, and slab by slab.
+    fn layouts<T: Number>(&self, grid: Grid, kernel: &Kernel<T>) -> impl Iterator<Item = Plan> + use<'_, T> {
+        let kernel = *kernel;
+        [PackedB::Columns, PackedB::Slab]
+            .into_iter()
+            .filter_map(move |packed_b| self.layout_grid(grid, packed_b, &kernel))
+    }
+
+    fn layout_grid<T: Number>(&self, grid: Grid, packed_b: PackedB, kernel: &Kernel<T>) -> Option<Plan> {
         let request = self.layout_request(&grid);
-        let (layout, rank) = Layout::fit(&request, kernel, self.memory_bytes)?;
+        let (layout, rank) = Layout::fit(&request, kernel, packed_b, self.memory_bytes)?;
         let (k, itemsize) = (self.a.cols(), size_of::<T>() as u64);
+        let times_b_packed = match packed_b {
+            PackedB::Slab => grid.n_row_strips,
+            PackedB::Columns => grid.n_row_strips.min(self.n_workers as u64),
+        };
         let bytes_read = grid.n_col_strips * stored_bytes(self.a, itemsize)
-            + grid.n_row_strips * stored_bytes(self.b, itemsize);
+            + times_b_packed * stored_bytes(self.b, itemsize);
         let bytes_written = grid.m * grid.n * itemsize;
         let memory_planned_bytes = layout.process_bytes(&request);
         let flops = 2.0 * grid.m as f64 * grid.n as f64 * k as f64;
         let compute_s = flops / self.rate_flops::<T>() * (1.0 + LAYOUT_STEP_COST * rank as f64);
-        let copy_s = (bytes_read + bytes_written) as f64 / COPY_BYTES_PER_S / self.n_threads as f64;
+        let copy_s = (bytes_read as f64 / INTAKE_BYTES_PER_S + bytes_written as f64 / COPY_BYTES_PER_S)
+            / self.n_threads as f64;
         let touch_s = memory_planned_bytes as f64 / (1u64 << 30) as f64 * FIRST_TOUCH_S_PER_GIB;
         let tail_s = layout.tile_bytes() as f64 / SYNC_BYTES_PER_S;
         let seconds = compute_s + copy_s + touch_s + tail_s + TASK_OVERHEAD_S * grid.n_tiles() as f64;

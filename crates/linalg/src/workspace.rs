@@ -4,6 +4,7 @@ use crate::check::TileCheck;
 use crate::layout::Layout;
 use crate::operand::Number;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use tilework_core::failure::{Cause, Failure};
@@ -15,7 +16,9 @@ pub struct Workspace<T> {
     pub(crate) layout: Layout,
     pub(crate) kernel: Kernel<T>,
     pub(crate) threads: ThreadPool,
-    pub(crate) slab: AlignedBuffer,
+    pub(crate) packed_b: AlignedBuffer,
+    /// The columns of op(B) that are packed over all depth, where the layout keeps them.
+    pub(crate) packed_cols: Option<Range<u64>>,
     pub(crate) scratch: Vec<Mutex<AlignedBuffer>>,
     pub(crate) chunks: Vec<AlignedBuffer>,
     pub(crate) check: TileCheck,
@@ -44,16 +47,17 @@ impl<T: Number> Workspace<T> {
             layout,
             kernel,
             threads,
-            slab: AlignedBuffer::new(layout.slab_bytes()).map_err(out_of_memory)?,
+            packed_b: AlignedBuffer::new(layout.packed_b_bytes()).map_err(out_of_memory)?,
+            packed_cols: None,
             scratch,
             chunks: allocate(layout.n_chunks, layout.chunk_bytes)?,
-            check: TileCheck::new(layout.tile_rows, layout.packed_cols, layout.slab_depth),
+            check: TileCheck::new(layout.tile_rows, layout.packed_cols, layout.packed_depth),
             tiles: TilePool::new(allocate(layout.n_tile_buffers, layout.tile_bytes())?),
         })
     }
 
     /// A free tile buffer; waits while all of them are being written.
-    pub(crate) fn take_tile(&self) -> TileBuffer {
+    pub(crate) fn take_tile(&self) -> Lent {
         self.tiles.take()
     }
 
@@ -77,14 +81,22 @@ fn out_of_memory(error: OutOfMemory) -> Failure {
     Failure::fatal(Cause::OutOfMemory, error.to_string())
 }
 
-/// A tile's memory, on loan: it goes back when dropped.
+/// A buffer on loan: it goes back to where it came from when dropped.
 #[derive(Debug)]
-pub struct TileBuffer {
+pub struct Lent {
     buffer: Option<AlignedBuffer>,
     home: Sender<AlignedBuffer>,
 }
 
-impl TileBuffer {
+impl Lent {
+    /// Lends `buffer` until it is dropped.
+    pub(crate) fn new(buffer: AlignedBuffer, home: Sender<AlignedBuffer>) -> Lent {
+        Lent {
+            buffer: Some(buffer),
+            home,
+        }
+    }
+
     /// The elements.
     pub fn as_slice<T: Number>(&self) -> &[T] {
         self.buffer.as_ref().expect("present until drop").as_slice()
@@ -96,7 +108,7 @@ impl TileBuffer {
     }
 }
 
-impl Drop for TileBuffer {
+impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(buffer) = self.buffer.take() {
             let _ = self.home.send(buffer);
@@ -119,11 +131,8 @@ impl TilePool {
         TilePool { home, free }
     }
 
-    fn take(&self) -> TileBuffer {
+    fn take(&self) -> Lent {
         let buffer = self.free.recv().expect("the pool itself keeps the channel open");
-        TileBuffer {
-            buffer: Some(buffer),
-            home: self.home.clone(),
-        }
+        Lent::new(buffer, self.home.clone())
     }
 }

@@ -205,9 +205,9 @@ fn middle_of_c(stage: &Stage) -> (u64, u64, Grid) {
     let job: Value = serde_json::from_slice(&journal.job_text.unwrap()).unwrap();
     let grid: Grid = serde_json::from_value(job["plan"]["grid"].clone()).unwrap();
     let (row, col) = (grid.m / 2, grid.n / 2);
-    let holds = |task: &u64| grid.tile(TaskIdx(*task)).cols.contains(&col);
+    let holds = |task: &TaskIdx| grid.tile(*task).cols.contains(&col);
     let task = grid.tasks_of_row(row).find(holds).unwrap();
-    (HEADER_LEN + 8 * (row * grid.n + col), task, grid)
+    (HEADER_LEN + 8 * (row * grid.n + col), task.0, grid)
 }
 
 #[test]

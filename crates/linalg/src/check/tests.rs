@@ -1,8 +1,10 @@
 //! The check against results that are right, and against results that were changed.
 
 use super::*;
+use crate::matvec::{WeightedMut, add_matvec};
 use std::path::Path;
 use std::sync::Arc;
+use tilework_kernel::MatRef;
 use tilework_store::fake_disk::FakeDisk;
 use tilework_store::matrix::MatrixSource;
 use tilework_store::npy::header::format_header;
@@ -48,21 +50,35 @@ impl Checked {
                 false,
             )
         };
-        ErrorModel::new::<f64>(&operand(M, K, &self.a), &operand(K, N, &self.b), N, 256, 1)
+        ErrorModel::new::<f64>(&operand(M, K, &self.a), &operand(K, N, &self.b), N, 1)
     }
 
     /// The verdict on `c`, with the check's x from `seed`.
     fn verdict(&self, c: &[f64], seed: u8) -> (Verdict, u32) {
-        let mut check = TileCheck::new(M, N, 256);
-        check.start_tile(self.model(), [seed; 32]);
-        check.start_slab();
-        check.add_b(MatRef::row_major(&self.b, K, N), 0, 0);
-        let (y, sums) = check.bands(0, M, 7, K);
-        sums.enumerate().for_each(|(i, sums)| {
+        let mut check = TileCheck::new(M, N, K);
+        check.start_columns(self.model(), [seed; 32]);
+        check.start_tile();
+        self.stream(check.split(M, 7, K));
+        check.finish_tile(&mut c.to_vec(), N, 5)
+    }
+
+    /// What the pipeline does with the check: B·x, then A·(B·x) by bands.
+    fn stream<'a>(
+        &self,
+        parts: CheckParts<'a, impl Iterator<Item = WeightedMut<'a>>, impl Iterator<Item = WeightedMut<'a>>>,
+    ) {
+        let CheckParts { x, mut y, rows, .. } = parts;
+        let mut y = y.next().unwrap();
+        y.magnitude.fill(parts.y_magnitude_start);
+        add_matvec(MatRef::row_major(&self.b, K, N), x, y.part(0..K));
+        let y = Weighted {
+            value: y.value,
+            magnitude: y.magnitude,
+        };
+        for (i, sums) in rows.enumerate() {
             let rows = i * 7..(i * 7 + 7).min(M);
             add_matvec(MatRef::row_major(&self.a, M, K).sub(rows, 0..K), y, sums);
-        });
-        check.finish_tile(&mut c.to_vec(), N, 5)
+        }
     }
 
     /// For each row, the largest change of one element that may go unseen: twice the bound, by the smallest |x|.

@@ -185,11 +185,11 @@ fn certify_with_stored_inputs(
 
 /// A bad row names its tiles, unless the checksums already tell which one it is.
 fn bad_tiles_of_row(grid: &Grid, row: u64, known: &BTreeSet<u64>) -> Vec<u64> {
-    let tasks = grid.tasks_of_row(row);
-    if tasks.clone().any(|task| known.contains(&task)) {
+    let tasks: Vec<u64> = grid.tasks_of_row(row).map(|task| task.0).collect();
+    if tasks.iter().any(|task| known.contains(task)) {
         Vec::new()
     } else {
-        tasks.collect()
+        tasks
     }
 }
 
