@@ -11,7 +11,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use tilework_kernel::{AlignedBuffer, Element, Kernel, MatRef, Simd};
+use tilework_kernel::{AlignedBuffer, Element, Kernel, MatMut, MatRef, Simd};
 
 const ROUNDS: usize = 15;
 /// About 4 ms.
@@ -83,8 +83,8 @@ fn measure<T: Element>(simd: Simd, shape: &Shape) {
         let packed_b = packed_b.as_slice();
         let multiply = |[a, c, scratch]: &mut [AlignedBuffer; 3]| {
             let a = MatRef::row_major(a.as_slice::<T>(), rows, depth);
-            let (c, scratch) = (c.as_mut_slice::<T>(), scratch.as_mut_slice::<T>());
-            kernel.multiply_band(a, packed_b, cols, c, ldc, false, scratch);
+            let c = MatMut::new(c.as_mut_slice::<T>(), rows, cols, ldc);
+            kernel.multiply_band(a, packed_b, c, false, scratch.as_mut_slice());
         };
         let band_s = seconds(|| on_threads(&mut bands, multiply));
         let mut lanes = vec![0; threads];

@@ -6,33 +6,64 @@
 
 use crate::micro::{MAX_TILE_LEN, MicroKernel, Store};
 use crate::pack::pack_panels;
-use crate::{Element, MatRef};
+use crate::{Element, MatMut, MatRef};
 
-/// Rows packed at a time: 128 x KC `f64` are 512 KiB, half of the L2 cache of most processors that have AVX-512.
-/// A multiple of every `mr`. No part of the numerics: rows do not touch each other.
-const MC: usize = 128;
+/// Most rows packed at a time: 192 x KC `f64` are 768 KiB, and more did not help where the L2 cache has 2 MiB.
+const ROW_BLOCK_MAX: usize = 192;
 
-/// The operands of one band that do not change over its loops.
+/// What packed row blocks come in multiples of: every `mr`, so that only the last has a ragged end.
+const ROW_BLOCK_STEP: usize = 8;
+
+/// Rows of `A` packed at a time (the paper's mc): three eighths of this processor's L2 cache, where panels of `B` and `C` pass
+/// too. No part of the numerics: rows do not touch each other.
+pub(crate) fn row_block<T: Element>() -> usize {
+    let l2_bytes = l2_bytes().unwrap_or(usize::MAX);
+    let rows = l2_bytes / 8 * 3 / (T::KC * size_of::<T>());
+    (rows / ROW_BLOCK_STEP * ROW_BLOCK_STEP).clamp(ROW_BLOCK_STEP, ROW_BLOCK_MAX)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn l2_bytes() -> Option<usize> {
+    raw_cpuid::CpuId::new()
+        .get_cache_parameters()?
+        .find(|cache| cache.level() == 2)
+        .map(|cache| {
+            cache.associativity()
+                * cache.physical_line_partitions()
+                * cache.coherency_line_size()
+                * cache.sets()
+        })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn l2_bytes() -> Option<usize> {
+    None
+}
+
+/// The operands of one band.
 pub(crate) struct Band<'a, T> {
     pub(crate) micro: &'a MicroKernel<T>,
+    pub(crate) row_block: usize,
     pub(crate) a: MatRef<'a, T>,
     pub(crate) packed_b: &'a [T],
-    pub(crate) cols: usize,
-    pub(crate) ldc: usize,
+    pub(crate) c: MatMut<'a, T>,
 }
 
 /// Elements of a packed row block of a band of `rows x depth`.
-pub(crate) fn packed_a_len<T: Element>(micro: &MicroKernel<T>, rows: usize, depth: usize) -> usize {
-    rows.min(MC).next_multiple_of(micro.mr()) * depth.min(T::KC)
+pub(crate) fn packed_a_len<T: Element>(
+    micro: &MicroKernel<T>,
+    row_block: usize,
+    rows: usize,
+    depth: usize,
+) -> usize {
+    rows.min(row_block).next_multiple_of(micro.mr()) * depth.min(T::KC)
 }
 
 impl<T: Element> Band<'_, T> {
     /// Runs the band; the caller has checked the lengths.
-    pub(crate) fn multiply(&self, c: &mut [T], accumulate: bool, scratch: &mut [T]) {
+    pub(crate) fn multiply(mut self, accumulate: bool, scratch: &mut [T]) {
         if self.a.cols() == 0 && !accumulate {
-            for row in c.chunks_mut(self.ldc).take(self.a.rows()) {
-                row[..self.cols].fill(T::ZERO);
-            }
+            (0..self.c.rows()).for_each(|i| self.c.row(i).fill(T::ZERO));
         }
         for pc in (0..self.a.cols()).step_by(T::KC) {
             let store = if pc == 0 && !accumulate {
@@ -40,76 +71,77 @@ impl<T: Element> Band<'_, T> {
             } else {
                 Store::Add
             };
-            self.depth_block(pc, c, store, scratch);
+            self.depth_block(pc, store, scratch);
         }
     }
 
     /// One depth block over all rows of the band: the ic loop.
-    fn depth_block(&self, pc: usize, c: &mut [T], store: Store, scratch: &mut [T]) {
+    fn depth_block(&mut self, pc: usize, store: Store, scratch: &mut [T]) {
+        let cols = self.c.cols();
         let depth = T::KC.min(self.a.cols() - pc);
-        let cols_padded = self.cols.next_multiple_of(self.micro.nr());
+        let cols_padded = cols.next_multiple_of(self.micro.nr());
         let packed_b = &self.packed_b[pc * cols_padded..][..depth * cols_padded];
-        for ic in (0..self.a.rows()).step_by(MC) {
-            let rows = MC.min(self.a.rows() - ic);
-            let packed_a = &mut scratch[..packed_a_len(self.micro, rows, depth)];
+        for ic in (0..self.a.rows()).step_by(self.row_block) {
+            let rows = self.row_block.min(self.a.rows() - ic);
+            let packed_a = &mut scratch[..packed_a_len(self.micro, self.row_block, rows, depth)];
             pack_panels(
                 self.micro,
                 self.a.sub(ic..ic + rows, pc..pc + depth),
                 self.micro.mr(),
                 packed_a,
             );
-            self.row_block(rows, depth, packed_a, packed_b, &mut c[ic * self.ldc..], store);
+            let c = self.c.block(ic, 0, rows, cols);
+            multiply_row_block(self.micro, depth, packed_a, packed_b, c, store);
         }
     }
+}
 
-    /// One packed row block times one packed depth block: the jr and ir loops (the paper's macro-kernel).
-    fn row_block(
-        &self,
-        rows: usize,
-        depth: usize,
-        packed_a: &[T],
-        packed_b: &[T],
-        c: &mut [T],
-        store: Store,
-    ) {
-        let (mr, nr) = (self.micro.mr(), self.micro.nr());
-        let n_tiles = rows.div_ceil(mr);
-        for (jr, b_panel) in packed_b.chunks_exact(depth * nr).enumerate() {
-            let tile_cols = nr.min(self.cols - jr * nr);
-            let next_panel = b_panel.as_ptr_range().end;
-            for (ir, a_panel) in packed_a.chunks_exact(depth * mr).enumerate() {
-                let tile_rows = mr.min(rows - ir * mr);
-                // The next panel of `B` comes from far away, a share of it during each tile of this one.
-                let ahead = next_panel.wrapping_add(b_panel.len() / n_tiles * ir);
-                let c_tile = &mut c[ir * mr * self.ldc + jr * nr..];
-                if (tile_rows, tile_cols) == (mr, nr) {
-                    self.micro.run(a_panel, b_panel, c_tile, self.ldc, store, ahead);
-                } else {
-                    self.edge_tile(tile_rows, tile_cols, a_panel, b_panel, c_tile, store);
-                }
+/// One packed row block times one packed depth block: the jr and ir loops (the paper's macro-kernel).
+fn multiply_row_block<T: Element>(
+    micro: &MicroKernel<T>,
+    depth: usize,
+    packed_a: &[T],
+    packed_b: &[T],
+    mut c: MatMut<'_, T>,
+    store: Store,
+) {
+    let (mr, nr) = (micro.mr(), micro.nr());
+    let n_tiles = c.rows().div_ceil(mr);
+    for (jr, b_panel) in packed_b.chunks_exact(depth * nr).enumerate() {
+        let tile_cols = nr.min(c.cols() - jr * nr);
+        let next_panel = b_panel.as_ptr_range().end;
+        for (ir, a_panel) in packed_a.chunks_exact(depth * mr).enumerate() {
+            let tile_rows = mr.min(c.rows() - ir * mr);
+            // The next panel of `B` comes from far away, a share of it during each tile of this one.
+            let ahead = next_panel.wrapping_add(b_panel.len() / n_tiles * ir);
+            let c_tile = c.block(ir * mr, jr * nr, tile_rows, tile_cols);
+            if (tile_rows, tile_cols) == (mr, nr) {
+                micro.run(a_panel, b_panel, c_tile, store, ahead);
+            } else {
+                edge_tile(micro, a_panel, b_panel, c_tile, store);
             }
         }
     }
+}
 
-    /// A tile that reaches past the last row or column: computed whole in a temporary, from which only the part inside is taken.
-    fn edge_tile(&self, rows: usize, cols: usize, a_panel: &[T], b_panel: &[T], c: &mut [T], store: Store) {
-        let nr = self.micro.nr();
-        let mut tile = [T::ZERO; MAX_TILE_LEN];
-        self.micro.run(
-            a_panel,
-            b_panel,
-            &mut tile,
-            nr,
-            Store::Overwrite,
-            b_panel.as_ptr(),
-        );
-        for (c_row, tile_row) in c.chunks_mut(self.ldc).zip(tile.chunks_exact(nr)).take(rows) {
-            for (element, &acc) in c_row[..cols].iter_mut().zip(tile_row) {
-                *element = match store {
-                    Store::Overwrite => acc,
-                    Store::Add => *element + acc,
-                };
-            }
+/// A tile that reaches past the last row or column: computed whole in a temporary, from which only the part inside is taken.
+fn edge_tile<T: Element>(
+    micro: &MicroKernel<T>,
+    a_panel: &[T],
+    b_panel: &[T],
+    mut c: MatMut<'_, T>,
+    store: Store,
+) {
+    let (mr, nr) = (micro.mr(), micro.nr());
+    let mut tile = [T::ZERO; MAX_TILE_LEN];
+    let whole = MatMut::new(&mut tile, mr, nr, nr);
+    micro.run(a_panel, b_panel, whole, Store::Overwrite, b_panel.as_ptr());
+    for (i, tile_row) in tile.chunks_exact(nr).enumerate().take(c.rows()) {
+        for (element, &acc) in c.row(i).iter_mut().zip(tile_row) {
+            *element = match store {
+                Store::Overwrite => acc,
+                Store::Add => *element + acc,
+            };
         }
     }
 }

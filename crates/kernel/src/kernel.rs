@@ -3,7 +3,7 @@
 use crate::band::{self, Band};
 use crate::micro::MicroKernel;
 use crate::pack::pack_panel;
-use crate::{Element, MatRef, Simd};
+use crate::{Element, MatMut, MatRef, Simd};
 
 /// Multiplies with one instruction set.
 ///
@@ -13,6 +13,7 @@ use crate::{Element, MatRef, Simd};
 pub struct Kernel<T> {
     simd: Simd,
     micro: MicroKernel<T>,
+    row_block: usize,
 }
 
 impl<T: Element> Kernel<T> {
@@ -24,6 +25,7 @@ impl<T: Element> Kernel<T> {
         Kernel {
             simd,
             micro: MicroKernel::new(simd),
+            row_block: band::row_block::<T>(),
         }
     }
 
@@ -35,6 +37,11 @@ impl<T: Element> Kernel<T> {
     /// Columns of a micro-tile: the width of a packed panel of `B`.
     pub fn nr(&self) -> usize {
         self.micro.nr()
+    }
+
+    /// Rows of a band that are packed and multiplied at a time: bands of as many rows, or a multiple, waste nothing.
+    pub fn row_block(&self) -> usize {
+        self.row_block
     }
 
     /// The instruction set in use.
@@ -58,7 +65,7 @@ impl<T: Element> Kernel<T> {
 
     /// Elements of scratch that [`multiply_band`](Kernel::multiply_band) needs for a band of `rows x depth`.
     pub fn scratch_len(&self, rows: usize, depth: usize) -> usize {
-        band::packed_a_len(&self.micro, rows, depth)
+        band::packed_a_len(&self.micro, self.row_block, rows, depth)
     }
 
     /// `C = A·B`, or `C += A·B` where `accumulate`, for one band of rows.
@@ -66,8 +73,7 @@ impl<T: Element> Kernel<T> {
     /// - `a`: `rows x depth`, any strides, any depth.
     /// - `packed_b`: consecutive blocks of at most [`Element::KC`] rows in depth order, each packed as described at
     ///   [`Kernel`]: `packed_b_len(depth, cols)` elements in all.
-    /// - `c`: row-major, `rows x cols`, with `ldc >= cols` elements from one row to the next. Nothing between the rows is
-    ///   written.
+    /// - `c`: `rows x cols`.
     /// - `scratch`: at least `scratch_len(rows, depth)` elements of any content.
     ///
     /// Per element and depth block: `acc = 0`, then `acc = fma(a[i][p], b[p][j], acc)` for ascending `p`, then
@@ -75,35 +81,20 @@ impl<T: Element> Kernel<T> {
     /// on the instruction set or on where the band begins.
     ///
     /// # Panics
-    /// If a slice is too short for its shape, or `ldc < cols`.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the operands of a matrix multiplication, as BLAS passes them"
-    )]
+    /// If a slice is too short for its shape, or `a` and `c` differ in rows.
     pub fn multiply_band(
         &self,
         a: MatRef<'_, T>,
         packed_b: &[T],
-        cols: usize,
-        c: &mut [T],
-        ldc: usize,
+        c: MatMut<'_, T>,
         accumulate: bool,
         scratch: &mut [T],
     ) {
-        let (rows, depth) = (a.rows(), a.cols());
+        let (rows, depth, cols) = (a.rows(), a.cols(), c.cols());
+        assert_eq!(rows, c.rows(), "rows of A and C");
         if rows == 0 || cols == 0 {
             return;
         }
-        assert!(
-            ldc >= cols,
-            "rows of {cols} columns do not fit a leading dimension of {ldc}"
-        );
-        let c_len = (rows - 1).checked_mul(ldc).and_then(|len| len.checked_add(cols));
-        assert!(
-            c_len.is_some_and(|len| len <= c.len()),
-            "C: {rows} rows of {ldc} in {} elements",
-            c.len()
-        );
         assert!(
             self.packed_b_len(depth, cols) <= packed_b.len(),
             "packed B: {} elements",
@@ -116,11 +107,11 @@ impl<T: Element> Kernel<T> {
         );
         Band {
             micro: &self.micro,
+            row_block: self.row_block,
             a,
             packed_b,
-            cols,
-            ldc,
+            c,
         }
-        .multiply(c, accumulate, scratch);
+        .multiply(accumulate, scratch);
     }
 }

@@ -7,13 +7,13 @@
 //! - [`AlignedBuffer`]: large fallible allocations.
 //! - [`Element`]: the two number types and their constants.
 //! - [`Simd`]: the instruction sets and which of them this machine has.
-//! - [`MatRef`]: a checked strided view.
+//! - [`MatRef`] and [`MatMut`]: checked strided views.
 //! - [`Kernel`]: packing and the loops around the micro-kernel, after Goto and van de Geijn, "Anatomy of High-Performance
 //!   Matrix Multiplication" (ACM TOMS 34(3), 2008) and Van Zee and van de Geijn, "BLIS: A Framework for Rapidly
 //!   Instantiating BLAS Functionality" (ACM TOMS 41(3), 2015).
 //!
 //! ```
-//! use tilework_kernel::{Kernel, MatRef, Simd};
+//! use tilework_kernel::{Kernel, MatMut, MatRef, Simd};
 //!
 //! let kernel = Kernel::<f64>::new(Simd::detect());
 //! let a = MatRef::row_major(&[1.0, 2.0, 3.0, 4.0], 2, 2);
@@ -23,7 +23,7 @@
 //! kernel.pack_b_panel(b, &mut packed_b);
 //! let mut scratch = vec![0.0; kernel.scratch_len(2, 2)];
 //! let mut c = [0.0; 4];
-//! kernel.multiply_band(a, &packed_b, 2, &mut c, 2, false, &mut scratch);
+//! kernel.multiply_band(a, &packed_b, MatMut::new(&mut c, 2, 2, 2), false, &mut scratch);
 //! assert_eq!(c, [19.0, 22.0, 43.0, 50.0]);
 //! ```
 
@@ -31,6 +31,7 @@ mod aligned;
 mod element;
 mod simd;
 mod view;
+mod view_mut;
 
 mod band;
 mod kernel;
@@ -42,3 +43,4 @@ pub use element::Element;
 pub use kernel::Kernel;
 pub use simd::{Simd, UnknownSimd};
 pub use view::MatRef;
+pub use view_mut::MatMut;

@@ -13,7 +13,7 @@ mod tile;
 #[cfg(target_arch = "x86_64")]
 mod transpose;
 
-use crate::{Element, MatRef, Simd};
+use crate::{Element, MatMut, MatRef, Simd};
 
 /// Elements of the largest tile of any instruction set: 8 x 48 `f32`.
 pub(crate) const MAX_TILE_LEN: usize = 8 * 48;
@@ -90,8 +90,7 @@ impl<T: Element> MicroKernel<T> {
         &self,
         a_panel: &[T],
         b_panel: &[T],
-        c: &mut [T],
-        ldc: usize,
+        mut c: MatMut<'_, T>,
         store: Store,
         ahead: *const T,
     ) {
@@ -101,20 +100,16 @@ impl<T: Element> MicroKernel<T> {
             (depth * self.mr, depth * self.nr),
             "panel lengths"
         );
-        assert!(
-            c.len() >= self.nr && (c.len() - self.nr) / (self.mr - 1) >= ldc && ldc >= self.nr,
-            "tile of C"
-        );
-        // SAFETY: `new` checked the instruction set. The panels hold `depth` steps by the first assertion; the last of the `mr`
-        // rows ends at `(mr - 1) * ldc + nr <= c.len()` by the second. `c` is a unique borrow, so it overlaps neither panel.
-        // Nothing is asked of `ahead`.
+        assert_eq!((c.rows(), c.cols()), (self.mr, self.nr), "tile of C");
+        // SAFETY: `new` checked the instruction set. The panels hold `depth` steps by the first assertion; `c` is a view of `mr`
+        // rows of `nr` elements by the second, and a unique borrow, so it overlaps neither panel. Nothing is asked of `ahead`.
         unsafe {
             (self.tile)(
                 depth,
                 a_panel.as_ptr(),
                 b_panel.as_ptr(),
                 c.as_mut_ptr(),
-                ldc,
+                c.row_stride(),
                 store,
                 ahead,
             )

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Matrix, Problem};
 use proptest::prelude::*;
-use tilework_kernel::{Element, Kernel, MatRef, Simd};
+use tilework_kernel::{Element, Kernel, MatMut, MatRef, Simd};
 
 fn assert_integers_are_exact<T: Element>(rows: usize, depth: usize, cols: usize, seed: i64) {
     let entry = |i: usize, j: usize| (i as i64 * 7 + j as i64 * 13 + seed).rem_euclid(9) - 4;
@@ -112,9 +112,9 @@ fn a_depth_of_zero_is_a_sum_of_nothing() {
         let kernel = Kernel::<f64>::new(simd);
         let a = MatRef::row_major(&[], 2, 0);
         let mut c = [5.0; 7];
-        kernel.multiply_band(a, &[], 3, &mut c, 4, true, &mut []);
+        kernel.multiply_band(a, &[], MatMut::new(&mut c, 2, 3, 4), true, &mut []);
         assert_eq!(c, [5.0; 7]);
-        kernel.multiply_band(a, &[], 3, &mut c, 4, false, &mut []);
+        kernel.multiply_band(a, &[], MatMut::new(&mut c, 2, 3, 4), false, &mut []);
         assert_eq!(c, [0.0, 0.0, 0.0, 5.0, 0.0, 0.0, 0.0]);
     }
 }
@@ -122,13 +122,12 @@ fn a_depth_of_zero_is_a_sum_of_nothing() {
 #[test]
 fn no_rows_or_no_columns_write_nothing() {
     let kernel = Kernel::<f32>::new(Simd::detect());
-    kernel.multiply_band(MatRef::row_major(&[], 0, 9), &[], 0, &mut [], 0, false, &mut []);
+    let none = MatRef::row_major(&[], 0, 9);
+    kernel.multiply_band(none, &[], MatMut::new(&mut [], 0, 0, 0), false, &mut []);
     kernel.multiply_band(
         MatRef::row_major(&[1.0; 9], 1, 9),
         &[],
-        0,
-        &mut [],
-        0,
+        MatMut::new(&mut [], 1, 0, 0),
         false,
         &mut [],
     );
@@ -142,9 +141,7 @@ fn short_scratch_panics() {
     kernel.multiply_band(
         MatRef::row_major(&[1.0], 1, 1),
         &packed_b,
-        1,
-        &mut [0.0],
-        1,
+        MatMut::new(&mut [0.0], 1, 1, 1),
         false,
         &mut [],
     );

@@ -8,8 +8,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 /// Something that a piece of work changes or reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// A band of the tile's rows.
-    Band(usize),
+    /// A piece of the tile.
+    Piece(usize),
     /// A depth block of packed B.
     Block(usize),
 }
@@ -153,10 +153,10 @@ mod tests {
 
     #[test]
     fn parallel_work_sees_what_it_would_see_in_order() {
-        // Blocks count their packings; a band notes the count of the block that it reads.
+        // Blocks count their packings; a piece notes the count of the block that it reads.
         let crew = Crew::new();
         let blocks = [(); 2].map(|()| Mutex::new(0));
-        let bands = [(); 3].map(|()| Mutex::new(Vec::new()));
+        let pieces = [(); 3].map(|()| Mutex::new(Vec::new()));
         let (mut packings, mut expected) = ([0; 2], [(); 3].map(|()| Vec::new()));
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -168,15 +168,15 @@ mod tests {
                             std::thread::yield_now();
                             *packings += 1;
                         }
-                        Part::Band(band) => {
+                        Part::Piece(piece) => {
                             let Some(Part::Block(block)) = touches.reads else {
-                                panic!("a band reads a block")
+                                panic!("a piece reads a block")
                             };
                             let seen = *blocks[block].lock().unwrap();
                             std::thread::yield_now();
-                            bands[band]
+                            pieces[piece]
                                 .try_lock()
-                                .expect("nobody else is at this band")
+                                .expect("nobody else is at this piece")
                                 .push((block, seen));
                         }
                     });
@@ -192,11 +192,11 @@ mod tests {
                     },
                     (),
                 );
-                for (band, expected) in expected.iter_mut().enumerate() {
+                for (piece, expected) in expected.iter_mut().enumerate() {
                     expected.push((block, packings[block]));
                     crew.push(
                         Touches {
-                            changes: Part::Band(band),
+                            changes: Part::Piece(piece),
                             reads: Some(Part::Block(block)),
                         },
                         (),
@@ -205,19 +205,19 @@ mod tests {
             }
             crew.close();
         });
-        assert_eq!(bands.map(|band| band.into_inner().unwrap()), expected);
+        assert_eq!(pieces.map(|piece| piece.into_inner().unwrap()), expected);
     }
 
     #[test]
     fn a_panic_ends_the_crew_and_drops_what_waits() {
         let crew = Crew::new();
         let token = Arc::new(());
-        let touches = |band| Touches {
-            changes: Part::Band(band),
+        let touches = |piece| Touches {
+            changes: Part::Piece(piece),
             reads: None,
         };
-        for band in [0, 0, 1, 1] {
-            crew.push(touches(band), Arc::clone(&token));
+        for piece in [0, 0, 1, 1] {
+            crew.push(touches(piece), Arc::clone(&token));
         }
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             crew.work(|_, _| panic!("as the test wants"));

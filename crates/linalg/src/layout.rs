@@ -16,8 +16,6 @@ const TASK_BYTES: u64 = 512;
 pub const READ_BACK_BYTES: u64 = 1 << 20;
 /// Elements read at a time where a tile has to be certified.
 pub const CERTIFY_LEN: usize = 64 * 1024;
-/// Most rows that one thread multiplies at a time: one packed block of A, and enough bands to even out disturbed threads.
-const BAND_ROWS_MAX: usize = 128;
 /// Preferred sizes of one read, best first.
 const CHUNK_BYTES: [usize; 6] = [8 << 20, 4 << 20, 2 << 20, 1 << 20, 512 << 10, 256 << 10];
 /// Reads in flight or waiting to be multiplied, best first.
@@ -160,7 +158,7 @@ impl Layout {
         let band_rows = rows_per_chunk
             .div_ceil(n_threads)
             .next_multiple_of(kernel.mr())
-            .clamp(kernel.mr(), BAND_ROWS_MAX);
+            .clamp(kernel.mr(), kernel.row_block().max(kernel.mr()));
         let n_buffers_useful = n_tile_buffers.min(request.grid.n_tiles().max(1) as usize);
         Some(Layout {
             itemsize,

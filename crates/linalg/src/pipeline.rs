@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tilework_core::failure::{Cause, Failure};
-use tilework_kernel::{AlignedBuffer, Kernel};
+use tilework_kernel::{AlignedBuffer, Kernel, MatMut};
 use tilework_runtime::TaskContext;
 
 /// Off only in the benchmark that measures what the check costs.
@@ -85,11 +85,15 @@ struct Block<'a, T> {
     y: WeightedMut<'a>,
 }
 
-/// A band of the tile's rows, and the check's sums over them.
-struct Band<'a, T> {
-    c: &'a mut [T],
-    sums: WeightedMut<'a>,
+/// A band of the tile's rows, over some of its columns.
+struct Piece<'a, T> {
+    c: MatMut<'a, T>,
+    /// The check's sums over the rows, with the first columns.
+    sums: Option<WeightedMut<'a>>,
 }
+
+/// Columns of a piece: enough to make packing its rows of A cheap, few enough that threads end a tile together.
+const PIECE_COLS: usize = 4096;
 
 /// What the threads of a tile share. The crew sees to it that no lock is ever waited for.
 struct Shared<'a, T> {
@@ -101,13 +105,14 @@ struct Shared<'a, T> {
     x: Weighted<'a>,
     y_magnitude_start: f64,
     blocks: Vec<RwLock<Block<'a, T>>>,
-    bands: Vec<Mutex<Band<'a, T>>>,
+    /// Band by band, from the first columns to the last.
+    pieces: Vec<Mutex<Piece<'a, T>>>,
     band_rows: usize,
-    leading_dimension: usize,
-    n_cols: usize,
+    piece_cols: usize,
+    pieces_per_band: usize,
 }
 
-/// One depth block of a panel of B, to be packed, or of a band's rows of a panel of A, to be multiplied.
+/// One depth block of a panel of B, to be packed, or of a piece's rows of a panel of A, to be multiplied.
 struct Work {
     read: Arc<ReadPanel>,
     depth: Range<u64>,
@@ -136,6 +141,9 @@ fn stream<T: Number>(
     let (leading_dimension, band_rows) = (layout.leading_dimension, layout.band_rows);
     let n_cols = schedule.tile.n_cols();
     let sums = check.split(schedule.tile.n_rows(), band_rows, T::KC);
+    let piece_cols = n_cols
+        .div_ceil(n_cols.div_ceil(PIECE_COLS))
+        .next_multiple_of(kernel.nr());
     let block_len = kernel.packed_b_len(T::KC, n_cols);
     let packed_b = &mut packed_b.as_mut_slice::<T>()[..kernel.packed_b_len(layout.packed_depth, n_cols)];
     let shared = Shared {
@@ -149,14 +157,22 @@ fn stream<T: Number>(
             .zip(sums.y)
             .map(|(packed, y)| RwLock::new(Block { packed, y }))
             .collect(),
-        bands: c
+        pieces: c
             .chunks_mut(band_rows * leading_dimension)
             .zip(sums.rows)
-            .map(|(c, sums)| Mutex::new(Band { c, sums }))
+            .flat_map(|(c, sums)| {
+                let n_rows = c.len() / leading_dimension;
+                pieces(
+                    MatMut::new(c, n_rows, n_cols, leading_dimension),
+                    sums,
+                    piece_cols,
+                )
+            })
+            .map(Mutex::new)
             .collect(),
         band_rows,
-        leading_dimension,
-        n_cols,
+        piece_cols,
+        pieces_per_band: n_cols.div_ceil(piece_cols),
     };
     let (home, free) = channel();
     for chunk in chunks.drain(..) {
@@ -188,8 +204,21 @@ fn stream<T: Number>(
     })
 }
 
+/// Cuts a band by columns.
+fn pieces<'a, T>(c: MatMut<'a, T>, sums: WeightedMut<'a>, piece_cols: usize) -> Vec<Piece<'a, T>> {
+    let (mut rest, mut sums) = (c, Some(sums));
+    let mut pieces = Vec::new();
+    while rest.cols() > 0 {
+        let width = piece_cols.min(rest.cols());
+        let (c, right) = rest.split_at_col(width);
+        pieces.push(Piece { c, sums: sums.take() });
+        rest = right;
+    }
+    pieces
+}
+
 impl<T: Number> Shared<'_, T> {
-    /// Cuts a panel into work: its depth blocks one after another, and of A each block for all bands before the next one.
+    /// Cuts a panel into work: its depth blocks one after another, and of A each block for all pieces before the next one.
     fn feed(&self, crew: &Crew<Work>, read: ReadPanel) {
         let read = Arc::new(read);
         let (Panel::A { depth, .. } | Panel::B { depth, .. }) = read.panel.clone();
@@ -210,9 +239,10 @@ impl<T: Number> Shared<'_, T> {
                 }),
                 Panel::A { rows, .. } => {
                     let rows = self.schedule.rows_in_tile(rows);
-                    for band in rows.start / self.band_rows..rows.end.div_ceil(self.band_rows) {
+                    let bands = rows.start / self.band_rows..rows.end.div_ceil(self.band_rows);
+                    for piece in bands.start * self.pieces_per_band..bands.end * self.pieces_per_band {
                         push(Touches {
-                            changes: Part::Band(band),
+                            changes: Part::Piece(piece),
                             reads: Some(block),
                         });
                     }
@@ -224,8 +254,8 @@ impl<T: Number> Shared<'_, T> {
     fn execute(&self, touches: Touches, work: &Work, context: &TaskContext<'_>) {
         match (touches.changes, &work.read.panel) {
             (Part::Block(_), Panel::B { depth, cols }) => self.pack(work, depth, cols),
-            (Part::Band(band), Panel::A { rows, depth }) => {
-                let flops = self.multiply(work, band, rows, depth);
+            (Part::Piece(piece), Panel::A { rows, depth }) => {
+                let flops = self.multiply(work, piece, rows, depth);
                 context.add_work(flops);
             }
             _ => unreachable!("a panel of B is packed, one of A is multiplied"),
@@ -256,41 +286,36 @@ impl<T: Number> Shared<'_, T> {
         }
     }
 
-    /// Multiplies a depth block of a band's rows of A with packed B, and takes it into A·(B·x). Returns the flops.
-    fn multiply(&self, work: &Work, band_idx: usize, rows: &Range<u64>, depth: &Range<u64>) -> u64 {
+    /// Multiplies a depth block of a piece's rows of A with packed B, and takes it into A·(B·x). Returns the flops.
+    fn multiply(&self, work: &Work, piece_idx: usize, rows: &Range<u64>, depth: &Range<u64>) -> u64 {
         let thread = rayon::current_thread_index().expect("runs in the pool");
         let mut scratch = self.scratch[thread]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let mut band = self.bands[band_idx]
+        let mut piece = self.pieces[piece_idx]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let block = &self.blocks[self.schedule.block_of(work.depth.start)];
         let block = block.read().unwrap_or_else(PoisonError::into_inner);
-        let Band { c, sums } = &mut *band;
-        let n_rows = c.len() / self.leading_dimension;
-        let row = band_idx * self.band_rows - self.schedule.rows_in_tile(rows).start;
+        let Piece { c, sums } = &mut *piece;
+        let (band, nth) = (piece_idx / self.pieces_per_band, piece_idx % self.pieces_per_band);
+        let row = band * self.band_rows - self.schedule.rows_in_tile(rows).start;
         let a = work
             .read
             .view::<T>(rows, depth)
-            .sub(row..row + n_rows, offsets(&work.depth, depth.start));
-        if CHECKED {
+            .sub(row..row + c.rows(), offsets(&work.depth, depth.start));
+        if let Some(sums) = sums.as_mut().filter(|_| CHECKED) {
             let y = Weighted {
                 value: &block.y.value[..a.cols()],
                 magnitude: &block.y.magnitude[..a.cols()],
             };
-            add_matvec(a, y, sums.part(0..n_rows));
+            add_matvec(a, y, sums.part(0..a.rows()));
         }
-        self.kernel.multiply_band(
-            a,
-            block.packed,
-            self.n_cols,
-            c,
-            self.leading_dimension,
-            work.depth.start > 0,
-            scratch.as_mut_slice(),
-        );
-        2 * (n_rows * a.cols() * self.n_cols) as u64
+        let packed_b = &block.packed[nth * self.piece_cols * a.cols()..];
+        let accumulate = work.depth.start > 0;
+        self.kernel
+            .multiply_band(a, packed_b, c.reborrow(), accumulate, scratch.as_mut_slice());
+        2 * (a.rows() * a.cols() * c.cols()) as u64
     }
 }
 

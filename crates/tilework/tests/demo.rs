@@ -24,14 +24,14 @@ fn is_empty(folder: &Path) -> bool {
 #[test]
 fn it_kills_resumes_verifies_and_cleans_up() {
     let temporary = tempfile::tempdir().unwrap();
-    let output = start("demo --size 1024 --json", temporary.path()).end();
+    let output = start("demo --size 3000 --json", temporary.path()).end();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
     let json: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
         (json["status"].as_str(), json["size"].as_u64()),
-        (Some("done"), Some(1024))
+        (Some("done"), Some(3000))
     );
     let (multiply, verify) = (&json["multiply"], &json["verify"]);
     let n_tasks = multiply["tasks"].as_u64().unwrap();
@@ -55,11 +55,11 @@ fn it_kills_resumes_verifies_and_cleans_up() {
 #[test]
 fn people_see_every_step() {
     let temporary = tempfile::tempdir().unwrap();
-    let output = start("demo --size 1024", temporary.path()).end();
+    let output = start("demo --size 3000", temporary.path()).end();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{text}");
     let steps = [
-        "1. two 1024 x 1024",
+        "1. two 3000 x 3000",
         "2. tilework plan",
         "3. tilework multiply",
         "killed (SIGKILL) after",

@@ -322,7 +322,7 @@ fn r2_a_partial_file_that_is_not_ours_is_left_alone() {
 fn a_disk_that_is_too_small_is_said_before() {
     let stage = Stage::empty();
     stage.write("tall.npy", &npy("'<f8'", "(1000000, 0)", &[]));
-    stage.write("wide.npy", &npy("'<f8'", "(0, 9000000)", &[]));
+    stage.write("wide.npy", &npy("'<f8'", "(0, 90000000)", &[]));
     stage.refuse(
         3,
         "multiply tall.npy wide.npy -o C.npy",

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use tilework_kernel::{Element, Kernel, MatRef};
+use tilework_kernel::{Element, Kernel, MatMut, MatRef};
 
 /// How a matrix lies in memory.
 #[derive(Debug, Clone, Copy)]
@@ -152,9 +152,7 @@ impl<T: Element> Problem<T> {
         kernel.multiply_band(
             self.a.view(),
             &packed_b,
-            cols,
-            &mut c,
-            ldc,
+            MatMut::new(&mut c, rows, cols, ldc),
             self.accumulate,
             &mut scratch,
         );
