@@ -91,57 +91,67 @@ impl<T: Element> Band<'_, T> {
                 packed_a,
             );
             let c = self.c.block(ic, 0, rows, cols);
-            multiply_row_block(self.micro, depth, packed_a, packed_b, c, store);
+            multiply_row_block(self.micro, depth, packed_a, packed_b, [(c, store)]);
         }
     }
 }
 
 /// One packed row block times one packed depth block: the jr and ir loops (the paper's macro-kernel).
-fn multiply_row_block<T: Element>(
+///
+/// The product goes to every target; one that has fewer rows or columns takes the part that it has.
+pub(crate) fn multiply_row_block<T: Element, const N: usize>(
     micro: &MicroKernel<T>,
     depth: usize,
     packed_a: &[T],
     packed_b: &[T],
-    mut c: MatMut<'_, T>,
-    store: Store,
+    mut targets: [(MatMut<'_, T>, Store); N],
 ) {
     let (mr, nr) = (micro.mr(), micro.nr());
-    let n_tiles = c.rows().div_ceil(mr);
+    let n_tiles = packed_a.len() / (depth * mr);
     for (jr, b_panel) in packed_b.chunks_exact(depth * nr).enumerate() {
-        let tile_cols = nr.min(c.cols() - jr * nr);
         let next_panel = b_panel.as_ptr_range().end;
         for (ir, a_panel) in packed_a.chunks_exact(depth * mr).enumerate() {
-            let tile_rows = mr.min(c.rows() - ir * mr);
             // The next panel of `B` comes from far away, a share of it during each tile of this one.
             let ahead = next_panel.wrapping_add(b_panel.len() / n_tiles * ir);
-            let c_tile = c.block(ir * mr, jr * nr, tile_rows, tile_cols);
-            if (tile_rows, tile_cols) == (mr, nr) {
-                micro.run(a_panel, b_panel, c_tile, store, ahead);
+            let tiles = targets
+                .each_mut()
+                .map(|(c, store)| (tile_of(c, ir * mr, jr * nr, mr, nr), *store));
+            if tiles
+                .iter()
+                .all(|(tile, _)| tile.rows() == mr && tile.cols() == nr)
+            {
+                micro.run(a_panel, b_panel, tiles, ahead);
             } else {
-                edge_tile(micro, a_panel, b_panel, c_tile, store);
+                edge_tile(micro, a_panel, b_panel, tiles);
             }
         }
     }
 }
 
+/// What `c` has of the tile at `(row, col)`.
+#[inline]
+fn tile_of<'a, T>(c: &'a mut MatMut<'_, T>, row: usize, col: usize, mr: usize, nr: usize) -> MatMut<'a, T> {
+    let (row, col) = (row.min(c.rows()), col.min(c.cols()));
+    let (rows, cols) = (mr.min(c.rows() - row), nr.min(c.cols() - col));
+    c.block(row, col, rows, cols)
+}
+
 /// A tile that reaches past the last row or column: computed whole in a temporary, from which only the part inside is taken.
-fn edge_tile<T: Element>(
+fn edge_tile<T: Element, const N: usize>(
     micro: &MicroKernel<T>,
     a_panel: &[T],
     b_panel: &[T],
-    mut c: MatMut<'_, T>,
-    store: Store,
+    targets: [(MatMut<'_, T>, Store); N],
 ) {
     let (mr, nr) = (micro.mr(), micro.nr());
     let mut tile = [T::ZERO; MAX_TILE_LEN];
     let whole = MatMut::new(&mut tile, mr, nr, nr);
-    micro.run(a_panel, b_panel, whole, Store::Overwrite, b_panel.as_ptr());
-    for (i, tile_row) in tile.chunks_exact(nr).enumerate().take(c.rows()) {
-        for (element, &acc) in c.row(i).iter_mut().zip(tile_row) {
-            *element = match store {
-                Store::Overwrite => acc,
-                Store::Add => *element + acc,
-            };
+    micro.run(a_panel, b_panel, [(whole, Store::Overwrite)], b_panel.as_ptr());
+    for (mut c, store) in targets {
+        for (i, tile_row) in tile.chunks_exact(nr).enumerate().take(c.rows()) {
+            for (element, &acc) in c.row(i).iter_mut().zip(tile_row) {
+                *element = store.apply(*element, acc);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The number types that can be multiplied, and the constants that fix their bits.
 
 use std::fmt::Debug;
-use std::ops::Add;
+use std::ops::{Add, Sub};
 
 use crate::micro::Instances;
 
@@ -11,6 +11,7 @@ pub trait Element:
     + PartialEq
     + PartialOrd
     + Add<Output = Self>
+    + Sub<Output = Self>
     + Debug
     + Default
     + Send

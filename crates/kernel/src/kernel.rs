@@ -29,6 +29,10 @@ impl<T: Element> Kernel<T> {
         }
     }
 
+    pub(crate) fn micro(&self) -> &MicroKernel<T> {
+        &self.micro
+    }
+
     /// Rows of a micro-tile.
     pub fn mr(&self) -> usize {
         self.micro.mr()

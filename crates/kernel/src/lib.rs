@@ -37,10 +37,12 @@ mod band;
 mod kernel;
 mod micro;
 mod pack;
+mod strassen;
 
 pub use aligned::{AlignedBuffer, OutOfMemory};
 pub use element::Element;
 pub use kernel::Kernel;
 pub use simd::{Simd, UnknownSimd};
+pub use strassen::SumsPlace;
 pub use view::MatRef;
 pub use view_mut::MatMut;

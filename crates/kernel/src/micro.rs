@@ -18,23 +18,45 @@ use crate::{Element, MatMut, MatRef, Simd};
 /// Elements of the largest tile of any instruction set: 8 x 48 `f32`.
 pub(crate) const MAX_TILE_LEN: usize = 8 * 48;
 
-/// What happens to the tile of `C`.
+/// What happens to a tile of `C`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Store {
     /// `C = acc`
     Overwrite,
     /// `C = C + acc`
     Add,
+    /// `C = C - acc`
+    Subtract,
 }
 
-/// Computes `acc[i][j] = fma(a[p * mr + i], b[p * nr + j], acc[i][j])` from zero for `p` in `0..depth`, and stores it at
-/// `c[i * ldc + j]`. Meanwhile it may fetch what lies at `ahead` into the L2 cache.
+impl Store {
+    /// The new element.
+    #[inline(always)]
+    pub(crate) fn apply<T: Element>(self, c: T, acc: T) -> T {
+        match self {
+            Store::Overwrite => acc,
+            Store::Add => c + acc,
+            Store::Subtract => c - acc,
+        }
+    }
+}
+
+/// A tile of `C` to be changed: `mr` rows of `nr` elements, `ldc` apart.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<T> {
+    c: *mut T,
+    ldc: usize,
+    store: Store,
+}
+
+/// Computes `acc[i][j] = fma(a[p * mr + i], b[p * nr + j], acc[i][j])` from zero for `p` in `0..depth`, and stores it to each
+/// target in turn. Meanwhile it may fetch what lies at `ahead` into the L2 cache.
 ///
 /// # Safety
 /// The machine supports the function's instruction set; `a` has `depth * mr` readable elements, `b` `depth * nr`; the
-/// `mr` rows of `nr` elements at `c`, `ldc` apart, are readable and writable and overlap neither `a` nor `b`.
+/// `mr` rows of `nr` elements of every target are readable and writable and overlap neither `a` nor `b` nor each other.
 pub(crate) type TileFn<T> =
-    unsafe fn(depth: usize, a: *const T, b: *const T, c: *mut T, ldc: usize, store: Store, ahead: *const T);
+    unsafe fn(depth: usize, a: *const T, b: *const T, targets: &[Target<T>], ahead: *const T);
 
 /// Copies element `p` of lane `i` from `lanes[i * lane_stride + p]` to `out[p * width + i]`, for
 /// [`TRANSPOSED_LANES`] lanes and `p` in `0..n_steps`.
@@ -83,15 +105,14 @@ impl<T: Element> MicroKernel<T> {
         self.nr
     }
 
-    /// Computes one whole tile from a packed panel of `A` and one of `B`; `ahead` is what later tiles will read, a hint that
-    /// may point anywhere.
+    /// Computes one whole tile from a packed panel of `A` and one of `B`, for one or two targets; `ahead` is what later tiles
+    /// will read, a hint that may point anywhere.
     #[inline]
-    pub(crate) fn run(
+    pub(crate) fn run<const N: usize>(
         &self,
         a_panel: &[T],
         b_panel: &[T],
-        mut c: MatMut<'_, T>,
-        store: Store,
+        targets: [(MatMut<'_, T>, Store); N],
         ahead: *const T,
     ) {
         let depth = a_panel.len() / self.mr;
@@ -100,20 +121,18 @@ impl<T: Element> MicroKernel<T> {
             (depth * self.mr, depth * self.nr),
             "panel lengths"
         );
-        assert_eq!((c.rows(), c.cols()), (self.mr, self.nr), "tile of C");
-        // SAFETY: `new` checked the instruction set. The panels hold `depth` steps by the first assertion; `c` is a view of `mr`
-        // rows of `nr` elements by the second, and a unique borrow, so it overlaps neither panel. Nothing is asked of `ahead`.
-        unsafe {
-            (self.tile)(
-                depth,
-                a_panel.as_ptr(),
-                b_panel.as_ptr(),
-                c.as_mut_ptr(),
-                c.row_stride(),
+        let targets = targets.map(|(mut c, store)| {
+            assert_eq!((c.rows(), c.cols()), (self.mr, self.nr), "tile of C");
+            Target {
+                c: c.as_mut_ptr(),
+                ldc: c.row_stride(),
                 store,
-                ahead,
-            )
-        }
+            }
+        });
+        // SAFETY: `new` checked the instruction set. The panels hold `depth` steps by the first assertion; every target is a view
+        // of `mr` rows of `nr` elements by the second, and a unique borrow that lasts until here, so it overlaps neither a panel
+        // nor another target. Nothing is asked of `ahead`.
+        unsafe { (self.tile)(depth, a_panel.as_ptr(), b_panel.as_ptr(), &targets, ahead) }
     }
 
     /// Whether [`transpose_lanes`](MicroKernel::transpose_lanes) may be called.

@@ -18,10 +18,12 @@ pub(super) const F32: MicroKernel<f32> = MicroKernel {
 
 tile_fn!(
     tile_f64, f64, "avx2,fma", rows 4, vectors 3 x 4,
-    _mm256_setzero_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd, _mm256_fmadd_pd, _mm256_add_pd
+    _mm256_setzero_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd, _mm256_fmadd_pd, _mm256_add_pd,
+    _mm256_sub_pd
 );
 
 tile_fn!(
     tile_f32, f32, "avx2,fma", rows 4, vectors 3 x 8,
-    _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps
+    _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps,
+    _mm256_sub_ps
 );

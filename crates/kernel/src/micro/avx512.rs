@@ -19,10 +19,12 @@ pub(super) const F32: MicroKernel<f32> = MicroKernel {
 
 tile_fn!(
     tile_f64, f64, "avx512f", rows 8, vectors 3 x 8,
-    _mm512_setzero_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd, _mm512_fmadd_pd, _mm512_add_pd
+    _mm512_setzero_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd, _mm512_fmadd_pd, _mm512_add_pd,
+    _mm512_sub_pd
 );
 
 tile_fn!(
     tile_f32, f32, "avx512f", rows 8, vectors 3 x 16,
-    _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps
+    _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps,
+    _mm512_sub_ps
 );

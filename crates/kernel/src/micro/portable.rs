@@ -1,7 +1,7 @@
 //! The micro-kernel in plain Rust: correct everywhere, and a plain loop nest that the compiler vectorises where the target
 //! has fused multiply-adds.
 
-use super::{MicroKernel, Store};
+use super::{MicroKernel, Target};
 use crate::Element;
 
 const MR: usize = 4;
@@ -27,12 +27,9 @@ unsafe fn tile<T: Element, const NR: usize>(
     depth: usize,
     a: *const T,
     b: *const T,
-    c: *mut T,
-    ldc: usize,
-    store: Store,
+    targets: &[Target<T>],
     _ahead: *const T,
 ) {
-    debug_assert!(ldc >= NR);
     // SAFETY: the caller vouches for `depth` steps of `MR` and of `NR` elements, which arrays of them lie over exactly.
     let (a, b) = unsafe {
         (
@@ -48,14 +45,14 @@ unsafe fn tile<T: Element, const NR: usize>(
             }
         }
     }
-    for (i, acc_row) in acc.iter().enumerate() {
-        // SAFETY: row `i < MR` of the tile is `NR` elements that the caller lends for reading and writing.
-        let c_row = unsafe { &mut *c.add(i * ldc).cast::<[T; NR]>() };
-        for (c_ij, &acc_ij) in c_row.iter_mut().zip(acc_row) {
-            *c_ij = match store {
-                Store::Overwrite => acc_ij,
-                Store::Add => *c_ij + acc_ij,
-            };
+    for target in targets {
+        debug_assert!(target.ldc >= NR);
+        for (i, acc_row) in acc.iter().enumerate() {
+            // SAFETY: row `i < MR` of the tile is `NR` elements that the caller lends for reading and writing.
+            let c_row = unsafe { &mut *target.c.add(i * target.ldc).cast::<[T; NR]>() };
+            for (c_ij, &acc_ij) in c_row.iter_mut().zip(acc_row) {
+                *c_ij = target.store.apply(*c_ij, acc_ij);
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) const LINE_BYTES: usize = 64;
 macro_rules! tile_fn {
     (
         $name:ident, $element:ty, $features:literal, rows $mr:literal, vectors $vecs:literal x $lanes:literal,
-        $zero:ident, $load:ident, $store:ident, $broadcast:ident, $fma:ident, $add:ident
+        $zero:ident, $load:ident, $store:ident, $broadcast:ident, $fma:ident, $add:ident, $sub:ident
     ) => {
         /// See [`TileFn`](super::TileFn).
         ///
@@ -28,19 +28,19 @@ macro_rules! tile_fn {
             depth: usize,
             mut a: *const $element,
             mut b: *const $element,
-            c: *mut $element,
-            ldc: usize,
-            store: $crate::micro::Store,
+            targets: &[$crate::micro::Target<$element>],
             mut ahead: *const $element,
         ) {
             use std::arch::x86_64::*;
             use $crate::micro::tile::{A_AHEAD, LINE_BYTES, UNROLL};
             const NR: usize = $vecs * $lanes;
-            debug_assert!(ldc >= NR);
-
-            for i in 0..$mr {
-                for j in 0..$vecs {
-                    _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(i * ldc + j * $lanes).cast());
+            for target in targets {
+                debug_assert!(target.ldc >= NR);
+                for i in 0..$mr {
+                    for j in 0..$vecs {
+                        let at = target.c.wrapping_add(i * target.ldc + j * $lanes);
+                        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+                    }
                 }
             }
 
@@ -80,17 +80,25 @@ macro_rules! tile_fn {
                 (a, b) = unsafe { (a.add($mr), b.add(NR)) };
             }
 
-            for i in 0..$mr {
-                for j in 0..$vecs {
-                    // SAFETY: vector `j` of row `i` is within the tile that the caller lends for reading and writing.
-                    unsafe {
-                        let at = c.add(i * ldc + j * $lanes);
-                        let value = match store {
-                            $crate::micro::Store::Overwrite => acc[i][j],
-                            $crate::micro::Store::Add => $add($load(at), acc[i][j]),
-                        };
-                        $store(at, value);
-                    }
+            for target in targets {
+                macro_rules! store_each {
+                    ($at:ident, $acc:ident => $value:expr) => {
+                        for i in 0..$mr {
+                            for j in 0..$vecs {
+                                // SAFETY: vector `j` of row `i` is within the tile that the caller lends for reading and writing.
+                                unsafe {
+                                    let $at = target.c.add(i * target.ldc + j * $lanes);
+                                    let $acc = acc[i][j];
+                                    $store($at, $value);
+                                }
+                            }
+                        }
+                    };
+                }
+                match target.store {
+                    $crate::micro::Store::Overwrite => store_each!(at, acc => acc),
+                    $crate::micro::Store::Add => store_each!(at, acc => $add($load(at), acc)),
+                    $crate::micro::Store::Subtract => store_each!(at, acc => $sub($load(at), acc)),
                 }
             }
         }
