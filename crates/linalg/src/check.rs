@@ -7,6 +7,7 @@
 
 use crate::matvec::{Weighted, WeightedMut, chain_len, dot};
 use crate::operand::{Number, Operand};
+use crate::plan::Algorithm;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
@@ -14,6 +15,22 @@ use tilework_kernel::Element;
 
 /// Second-order terms of the error analysis, generously.
 const SECOND_ORDER: f64 = 1.05;
+
+/// What rounding adds to an element of C at most: in parts of the element of |A|·|B| for the classical algorithm, and in parts of
+/// k·max|A|·max|B| for Strassen's. docs/numerics.md derives both.
+pub fn element_error_bound<T: Number>(algorithm: Algorithm, k: usize) -> f64 {
+    let roundings = match algorithm {
+        Algorithm::Classical => (T::KC.min(k) + k.div_ceil(T::KC) + 1) as f64,
+        Algorithm::Strassen => 16.0 * strassen_roundings::<T>(k) as f64,
+    };
+    SECOND_ORDER * roundings * T::UNIT_ROUNDOFF
+}
+
+/// Roundings of a term on its way through one of Strassen's products to C.
+fn strassen_roundings<T: Number>(k: usize) -> usize {
+    let n_pairs = k.div_ceil(2 * T::KC);
+    T::KC.min(k) + 3 + 4 * n_pairs
+}
 
 /// What decides the roundings on the way from inputs to residual.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +41,8 @@ pub struct ErrorModel {
     pub k: usize,
     /// Columns of the tile.
     pub n_cols: usize,
+    /// Distance of the two rows that Strassen's algorithm adds to each other; their errors mix.
+    pub twin_distance: Option<usize>,
     /// Spacing of the dtype's smallest numbers: what one underflow loses.
     underflow: f64,
 }
@@ -48,7 +67,24 @@ impl ErrorModel {
             coefficient: SECOND_ORDER * roundings,
             k,
             n_cols,
+            twin_distance: None,
             underflow: T::SMALLEST,
+        }
+    }
+
+    /// The same tile computed with one level of Strassen's algorithm on rows `twin_distance` apart. The magnitudes of B·x are then
+    /// those of [`share_between_halves`], and the bound of a row counts both rows.
+    ///
+    /// Each product is a chain of at most KC fused multiply-adds on sums that were rounded once; at most four products for each two
+    /// depth blocks go to an element of C; and no pair of elements of A and B occurs in more than two of them. docs/numerics.md has
+    /// the derivation.
+    pub fn strassen<T: Number>(self, twin_distance: usize) -> ErrorModel {
+        let roundings = 6 * strassen_roundings::<T>(self.k);
+        ErrorModel {
+            coefficient: self.coefficient + SECOND_ORDER * roundings as f64 * T::UNIT_ROUNDOFF,
+            twin_distance: Some(twin_distance),
+            underflow: 4.0 * self.underflow,
+            ..self
         }
     }
 
@@ -104,28 +140,17 @@ pub struct TileCheck {
     model: ErrorModel,
 }
 
-/// The vectors of a tile's check, split so that each thread changes its own part.
+/// The vectors of a tile's check while it is computed: each thread changes its own part.
 #[derive(Debug)]
-pub struct CheckParts<'a, Y, R> {
+pub struct CheckParts<'a> {
     /// The random vector, over the tile's columns.
     pub x: Weighted<'a>,
     /// What |B|·|x| starts from, where B·x starts from zero.
     pub y_magnitude_start: f64,
-    /// B·x, by depth blocks of packed B.
-    pub y: Y,
-    /// A·(B·x), by bands of the tile's rows.
-    pub rows: R,
-}
-
-fn chunks<'a>(
-    value: &'a mut [f64],
-    magnitude: &'a mut [f64],
-    len: usize,
-) -> impl Iterator<Item = WeightedMut<'a>> + use<'a> {
-    value
-        .chunks_mut(len)
-        .zip(magnitude.chunks_mut(len))
-        .map(|(value, magnitude)| WeightedMut { value, magnitude })
+    /// B·x, over the depth of packed B.
+    pub y: WeightedMut<'a>,
+    /// A·(B·x), over the tile's rows.
+    pub rows: WeightedMut<'a>,
 }
 
 impl TileCheck {
@@ -142,6 +167,7 @@ impl TileCheck {
                 coefficient: 0.0,
                 k: 0,
                 n_cols: 0,
+                twin_distance: None,
                 underflow: 0.0,
             },
         }
@@ -157,35 +183,29 @@ impl TileCheck {
             .for_each(|(magnitude, x)| *magnitude = x.abs());
     }
 
-    /// Starts a tile of the columns that were started last.
-    pub fn start_tile(&mut self) {
+    /// Starts a tile of the columns that were started last; the model may differ in what concerns the tile's rows.
+    pub fn start_tile(&mut self, model: ErrorModel) {
+        self.model = model;
         self.a_b_x.fill(0.0);
         self.a_b_x_magnitude.fill(self.model.magnitude_start_a());
     }
 
     /// Splits the vectors for the threads that work on a tile of `n_rows` rows.
-    pub fn split(
-        &mut self,
-        n_rows: usize,
-        band_rows: usize,
-        block_depth: usize,
-    ) -> CheckParts<
-        '_,
-        impl Iterator<Item = WeightedMut<'_>> + use<'_>,
-        impl Iterator<Item = WeightedMut<'_>> + use<'_>,
-    > {
+    pub fn split(&mut self, n_rows: usize) -> CheckParts<'_> {
         CheckParts {
             x: Weighted {
                 value: &self.x[..self.model.n_cols],
                 magnitude: &self.x_magnitude[..self.model.n_cols],
             },
             y_magnitude_start: self.model.magnitude_start_b(),
-            y: chunks(&mut self.b_x, &mut self.b_x_magnitude, block_depth),
-            rows: chunks(
-                &mut self.a_b_x[..n_rows],
-                &mut self.a_b_x_magnitude[..n_rows],
-                band_rows,
-            ),
+            y: WeightedMut {
+                value: &mut self.b_x,
+                magnitude: &mut self.b_x_magnitude,
+            },
+            rows: WeightedMut {
+                value: &mut self.a_b_x[..n_rows],
+                magnitude: &mut self.a_b_x_magnitude[..n_rows],
+            },
         }
     }
 
@@ -231,8 +251,24 @@ impl TileCheck {
         )
     }
 
+    /// |A|·|B|·|x| of a row, and of its twin.
+    fn magnitude_of(&self, row: usize) -> f64 {
+        let own = self.a_b_x_magnitude[row];
+        let twin = self.model.twin_distance.map(|distance| {
+            if row < distance {
+                row + distance
+            } else {
+                row - distance
+            }
+        });
+        own + twin
+            .and_then(|twin| self.a_b_x_magnitude.get(twin))
+            .copied()
+            .unwrap_or(0.0)
+    }
+
     fn compare_row(&self, row: usize, c_x: f64) -> Verdict {
-        let magnitude = self.a_b_x_magnitude[row];
+        let magnitude = self.magnitude_of(row);
         let difference = (c_x - self.a_b_x[row]).abs();
         if !(magnitude.is_finite() && difference.is_finite()) {
             Verdict::NotFinite
@@ -267,6 +303,16 @@ impl Verdict {
                 }
             }
         }
+    }
+}
+
+/// Gives both halves of a pair of depth blocks the sum of their magnitudes: Strassen's algorithm adds elements of one to elements of
+/// the other. The second half may be shorter.
+pub fn share_between_halves(magnitudes: &mut [f64], half: usize) {
+    let (first, second) = magnitudes.split_at_mut(half.min(magnitudes.len()));
+    for (one, two) in first.iter_mut().zip(second) {
+        let sum = *one + *two;
+        (*one, *two) = (sum, sum);
     }
 }
 

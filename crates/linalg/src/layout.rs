@@ -1,7 +1,9 @@
 //! What one worker keeps in memory while it computes tiles: every buffer, summed in one place.
 
 use crate::operand::Operand;
+use crate::plan::Algorithm;
 use crate::recompute::ROWS_PER_PASS;
+use crate::strassen::left_cols;
 use crate::tiles::Grid;
 use tilework_kernel::{Element, Kernel};
 
@@ -24,6 +26,8 @@ const N_CHUNKS: [usize; 3] = [6, 4, 3];
 /// Shape of a worker's buffers. It does not influence the result's bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
+    /// How tiles are computed.
+    pub algorithm: Algorithm,
     /// Bytes of one element.
     pub itemsize: usize,
     /// Inner dimension.
@@ -52,6 +56,8 @@ pub struct Layout {
     pub n_threads: usize,
     /// Elements of one thread's packed block of A.
     pub scratch_len: usize,
+    /// Elements of packed B.
+    pub packed_b_len: usize,
 }
 
 /// What a layout is for.
@@ -69,6 +75,8 @@ pub struct LayoutRequest<'a> {
     pub n_threads: usize,
     /// Workers in the process.
     pub n_workers: usize,
+    /// How tiles are computed.
+    pub algorithm: Algorithm,
 }
 
 /// How much of B stays packed in memory.
@@ -124,15 +132,19 @@ impl Layout {
     }
 
     /// The layout that needs least.
-    pub fn smallest<T: Element>(request: &LayoutRequest<'_>, kernel: &Kernel<T>) -> Layout {
-        let choice = Choice {
-            packed_b: PackedB::Slab,
-            n_tile_buffers: 1,
-            chunk_bytes: CHUNK_BYTES[CHUNK_BYTES.len() - 1],
-            slab_depth: T::KC,
-            n_chunks: N_CHUNKS[N_CHUNKS.len() - 1],
-        };
-        Layout::new(request, kernel, &choice).expect("one panel of each operand fits the smallest chunk")
+    pub fn smallest<T: Element>(request: &LayoutRequest<'_>, kernel: &Kernel<T>) -> Option<Layout> {
+        let smallest_first = CHUNK_BYTES.iter().rev();
+        let mut layouts = smallest_first.filter_map(|&chunk_bytes| {
+            let choice = Choice {
+                packed_b: PackedB::Slab,
+                n_tile_buffers: 1,
+                chunk_bytes,
+                slab_depth: depth_step(request.algorithm, T::KC),
+                n_chunks: N_CHUNKS[N_CHUNKS.len() - 1],
+            };
+            Layout::new(request, kernel, &choice)
+        });
+        layouts.next()
     }
 
     /// `None` if a chunk can't hold one micro-panel of each operand at this depth.
@@ -147,37 +159,62 @@ impl Layout {
         let itemsize = size_of::<T>();
         let chunk_len = chunk_bytes / itemsize;
         let panel = kernel.mr().max(kernel.nr());
-        if chunk_len < panel * slab_depth {
-            return None;
-        }
         let tile_cols = request.grid.tile_cols_max() as usize;
         let tile_rows = request.grid.tile_rows_max() as usize;
+        // Strassen's algorithm reads a row of each half together.
+        let n_halves = match request.algorithm {
+            Algorithm::Classical => 1,
+            Algorithm::Strassen => 2,
+        };
+        let half_len = chunk_len / n_halves;
+        if half_len < panel * slab_depth || (n_halves == 2 && half_len < tile_cols) {
+            return None;
+        }
         let n_threads = request.n_threads;
-        let rows_per_chunk =
-            (chunk_len / slab_depth / kernel.mr() * kernel.mr()).min(tile_rows.next_multiple_of(kernel.mr()));
+        let rows_per_chunk = (half_len / slab_depth / kernel.mr() * kernel.mr())
+            .min(tile_rows.div_ceil(n_halves).next_multiple_of(kernel.mr()));
         let band_rows = rows_per_chunk
             .div_ceil(n_threads)
             .next_multiple_of(kernel.mr())
             .clamp(kernel.mr(), kernel.row_block().max(kernel.mr()));
         let n_buffers_useful = n_tile_buffers.min(request.grid.n_tiles().max(1) as usize);
+        let packed_cols = tile_cols.next_multiple_of(kernel.nr());
+        let packed_depth = match packed_b {
+            PackedB::Slab => slab_depth,
+            PackedB::Columns => request.k as usize,
+        };
+        let (packed_b_len, scratch_len) = match request.algorithm {
+            Algorithm::Classical => (
+                packed_depth.saturating_mul(packed_cols),
+                kernel.scratch_len(band_rows, T::KC),
+            ),
+            Algorithm::Strassen => {
+                let pair_len = kernel.packed_sums_len(T::KC, left_cols(tile_cols));
+                let n_pairs = packed_depth.div_ceil(2 * T::KC);
+                let to_multiply = kernel.strassen_scratch_len(band_rows, T::KC);
+                (
+                    n_pairs.saturating_mul(pair_len),
+                    to_multiply.max(kernel.pack_sums_scratch_len()),
+                )
+            }
+        };
         Some(Layout {
+            algorithm: request.algorithm,
             itemsize,
             k: request.k as usize,
             tile_rows,
             leading_dimension: padded(tile_cols, itemsize),
             n_tile_buffers: n_buffers_useful,
             slab_depth,
-            packed_depth: match packed_b {
-                PackedB::Slab => slab_depth,
-                PackedB::Columns => request.k as usize,
-            },
-            packed_cols: tile_cols.next_multiple_of(kernel.nr()),
+            packed_depth,
+            packed_cols,
             panel_cols: kernel.nr(),
             chunk_bytes,
             n_chunks,
             band_rows,
             n_threads,
-            scratch_len: kernel.scratch_len(band_rows, T::KC),
+            scratch_len,
+            packed_b_len,
         })
     }
 
@@ -195,9 +232,7 @@ impl Layout {
 
     /// Bytes of packed B.
     pub fn packed_b_bytes(&self) -> usize {
-        self.packed_depth
-            .saturating_mul(self.packed_cols)
-            .saturating_mul(self.itemsize)
+        self.packed_b_len.saturating_mul(self.itemsize)
     }
 
     /// Bytes of one thread's packed block of A.
@@ -255,14 +290,22 @@ fn text_bytes(operand: &Operand) -> u64 {
     }
 }
 
+/// What slab depths are multiples of.
+fn depth_step(algorithm: Algorithm, kc: usize) -> usize {
+    match algorithm {
+        Algorithm::Classical => kc,
+        Algorithm::Strassen => 2 * kc,
+    }
+}
+
 /// Depths to try, best first. Runs along k are long enough where the file has its rows (of A) or columns (of B) there;
 /// otherwise the runs go the other way and a shallow slab makes them longer.
 fn slab_depths(request: &LayoutRequest<'_>, kc: usize) -> Vec<usize> {
     let runs_along_k = request.a.is_row_contiguous() || !request.b.is_row_contiguous();
-    let k = (request.k.max(1) as usize).next_multiple_of(kc);
+    let k = (request.k.max(1) as usize).next_multiple_of(depth_step(request.algorithm, kc));
     let mut depths = Vec::new();
     let mut depth = if runs_along_k { 8 * kc } else { 4 * kc };
-    while depth >= kc {
+    while depth >= depth_step(request.algorithm, kc) {
         depths.push(depth.min(k));
         depth /= 2;
     }

@@ -18,8 +18,10 @@
 pub mod bound;
 pub mod certify;
 pub mod check;
+mod classical;
 mod crew;
 pub mod input_guard;
+mod largest;
 pub mod layout;
 pub mod matvec;
 pub mod multiply;
@@ -30,9 +32,10 @@ mod schedule;
 
 pub mod plan;
 pub mod recompute;
+mod strassen;
 pub mod tiles;
 pub mod workspace;
 
 pub use multiply::{Multiply, MultiplySpec};
 pub use operand::{Number, Operand};
-pub use plan::{Plan, PlanError, PlanRequest};
+pub use plan::{Algorithm, AlgorithmChoice, Plan, PlanError, PlanRequest};

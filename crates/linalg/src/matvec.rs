@@ -40,7 +40,29 @@ pub struct WeightedMut<'a> {
     pub magnitude: &'a mut [f64],
 }
 
-impl WeightedMut<'_> {
+impl<'a> WeightedMut<'a> {
+    /// The vector in parts of `len`, the last one shorter.
+    pub fn chunks(self, len: usize) -> impl Iterator<Item = WeightedMut<'a>> {
+        let value = self.value.chunks_mut(len);
+        let magnitude = self.magnitude.chunks_mut(len);
+        value
+            .zip(magnitude)
+            .map(|(value, magnitude)| WeightedMut { value, magnitude })
+    }
+
+    /// The parts before `at` and from it on.
+    pub fn split_at(self, at: usize) -> (WeightedMut<'a>, WeightedMut<'a>) {
+        let (value, other_value) = self.value.split_at_mut(at);
+        let (magnitude, other_magnitude) = self.magnitude.split_at_mut(at);
+        (
+            WeightedMut { value, magnitude },
+            WeightedMut {
+                value: other_value,
+                magnitude: other_magnitude,
+            },
+        )
+    }
+
     /// A part of the vector.
     pub fn part(&mut self, range: Range<usize>) -> WeightedMut<'_> {
         WeightedMut {

@@ -154,7 +154,7 @@ impl<T: Number> Multiply<T> {
             crc32c: computed.crc32c,
             residual,
             residual_bound,
-            output: Vec::new(),
+            output: computed.algorithm.to_string().into_bytes(),
         })
     }
 }

@@ -13,16 +13,20 @@ pub trait Number: Element + Scalar {
     const UNIT_ROUNDOFF: f64;
     /// The smallest positive number: what one underflow can lose.
     const SMALLEST: f64;
+    /// Exponent of the largest number.
+    const EXPONENT_MAX: i32;
 }
 
 impl Number for f64 {
     const UNIT_ROUNDOFF: f64 = f64::EPSILON / 2.0;
     const SMALLEST: f64 = f64::from_bits(1);
+    const EXPONENT_MAX: i32 = f64::MAX_EXP;
 }
 
 impl Number for f32 {
     const UNIT_ROUNDOFF: f64 = f32::EPSILON as f64 / 2.0;
     const SMALLEST: f64 = f32::from_bits(1) as f64;
+    const EXPONENT_MAX: i32 = f32::MAX_EXP;
 }
 
 /// `op(X)` for a stored matrix X.

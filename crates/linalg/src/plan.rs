@@ -9,6 +9,7 @@ use crate::layout::{Layout, LayoutRequest, PackedB};
 use crate::operand::{Number, Operand};
 use crate::tiles::Grid;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use tilework_core::limits::TASKS_MAX;
 use tilework_kernel::{Kernel, Simd};
 
@@ -28,8 +29,53 @@ const COPY_BYTES_PER_S: f64 = 4e9;
 const SYNC_BYTES_PER_S: f64 = 1e9;
 /// Seconds for each task beside its arithmetic: threads that end before others, sync, commit, hand-over.
 const TASK_OVERHEAD_S: f64 = 8e-3;
+/// Measured time of Strassen's algorithm on large tiles, in parts of the classical one's; 7/8 would be ideal.
+const STRASSEN_TIME: f64 = 0.92;
 /// Slowdown for each step from the best layout.
 const LAYOUT_STEP_COST: f64 = 2e-3;
+
+/// How a tile is computed. Part of the plan, because the bits of the result depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// Every element is one sum of products.
+    Classical,
+    /// One level of Strassen's algorithm: an eighth of the multiplications less, larger rounding errors.
+    Strassen,
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Algorithm::Classical => "classical",
+            Algorithm::Strassen => "strassen",
+        })
+    }
+}
+
+/// Which algorithms a plan may choose from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlgorithmChoice {
+    /// This one.
+    Only(Algorithm),
+    /// The one that is estimated to be faster.
+    Auto,
+}
+
+impl AlgorithmChoice {
+    /// Whether a stored plan's algorithm will do.
+    pub fn accepts(self, algorithm: Algorithm) -> bool {
+        self.candidates().contains(&algorithm)
+    }
+
+    fn candidates(self) -> &'static [Algorithm] {
+        match self {
+            AlgorithmChoice::Only(Algorithm::Classical) => &[Algorithm::Classical],
+            AlgorithmChoice::Only(Algorithm::Strassen) => &[Algorithm::Strassen],
+            AlgorithmChoice::Auto => &[Algorithm::Classical, Algorithm::Strassen],
+        }
+    }
+}
 
 /// What is to be planned.
 #[derive(Debug, Clone)]
@@ -46,9 +92,21 @@ pub struct PlanRequest<'a> {
     pub n_workers: usize,
     /// Instruction set.
     pub simd: Simd,
+    /// How tiles may be computed.
+    pub algorithm: AlgorithmChoice,
 }
 
-/// A plan: the grid is what a resume keeps; the rest follows from it and the resources at hand.
+impl Plan {
+    /// What a resume keeps.
+    pub fn stored(&self) -> StoredPlan {
+        StoredPlan {
+            grid: self.grid,
+            algorithm: self.layout.algorithm,
+        }
+    }
+}
+
+/// A plan: the grid and the algorithm are what a resume keeps; the rest follows from them and the resources at hand.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// The tiles.
@@ -74,6 +132,8 @@ pub struct Plan {
 pub struct StoredPlan {
     /// The tiles.
     pub grid: Grid,
+    /// How they are computed.
+    pub algorithm: Algorithm,
 }
 
 /// Why there is no plan.
@@ -129,12 +189,17 @@ impl PlanRequest<'_> {
             .ok_or_else(|| self.too_little_memory(grids, &kernel))
     }
 
-    /// Plans a grid that is given, by an earlier run.
-    pub fn plan_grid<T: Number>(&self, grid: Grid) -> Result<Plan, PlanError> {
+    /// Plans what an earlier run decided.
+    pub fn plan_stored<T: Number>(&self, stored: StoredPlan) -> Result<Plan, PlanError> {
         let kernel = Kernel::<T>::new(self.simd);
-        self.layouts(grid, &kernel)
+        let StoredPlan { grid, algorithm } = stored;
+        let this = PlanRequest {
+            algorithm: AlgorithmChoice::Only(algorithm),
+            ..*self
+        };
+        this.layouts(grid, &kernel)
             .min_by(|x, y| x.seconds.total_cmp(&y.seconds))
-            .ok_or_else(|| self.too_little_memory([grid], &kernel))
+            .ok_or_else(|| this.too_little_memory([grid], &kernel))
     }
 
     /// The grids to choose from.
@@ -162,9 +227,12 @@ impl PlanRequest<'_> {
         grids: impl IntoIterator<Item = Grid>,
         kernel: &Kernel<T>,
     ) -> PlanError {
-        let least = grids.into_iter().map(|grid| {
-            let request = self.layout_request(&grid);
-            Layout::smallest(&request, kernel).process_bytes(&request)
+        let algorithms = self.algorithm.candidates();
+        let least = grids.into_iter().flat_map(|grid| {
+            algorithms.iter().filter_map(move |algorithm| {
+                let request = self.layout_request(&grid, *algorithm);
+                Layout::smallest(&request, kernel).map(|layout| layout.process_bytes(&request))
+            })
         });
         PlanError::TooLittleMemory {
             memory_bytes: self.memory_bytes,
@@ -172,7 +240,7 @@ impl PlanRequest<'_> {
         }
     }
 
-    fn layout_request<'b>(&'b self, grid: &'b Grid) -> LayoutRequest<'b> {
+    fn layout_request<'b>(&'b self, grid: &'b Grid, algorithm: Algorithm) -> LayoutRequest<'b> {
         let n_threads = (self.n_threads / self.n_workers).max(1);
         LayoutRequest {
             grid,
@@ -181,19 +249,28 @@ impl PlanRequest<'_> {
             b: self.b,
             n_threads,
             n_workers: self.n_workers,
+            algorithm,
         }
     }
 
-    /// The plans of a grid: with B's columns kept packed, and slab by slab.
+    /// The plans of a grid: by each algorithm, with B's columns kept packed, and slab by slab.
     fn layouts<T: Number>(&self, grid: Grid, kernel: &Kernel<T>) -> impl Iterator<Item = Plan> + use<'_, T> {
         let kernel = *kernel;
-        [PackedB::Columns, PackedB::Slab]
-            .into_iter()
-            .filter_map(move |packed_b| self.layout_grid(grid, packed_b, &kernel))
+        let choices =
+            self.algorithm.candidates().iter().flat_map(|algorithm| {
+                [PackedB::Columns, PackedB::Slab].map(|packed_b| (*algorithm, packed_b))
+            });
+        choices.filter_map(move |(algorithm, packed_b)| self.layout_grid(grid, algorithm, packed_b, &kernel))
     }
 
-    fn layout_grid<T: Number>(&self, grid: Grid, packed_b: PackedB, kernel: &Kernel<T>) -> Option<Plan> {
-        let request = self.layout_request(&grid);
+    fn layout_grid<T: Number>(
+        &self,
+        grid: Grid,
+        algorithm: Algorithm,
+        packed_b: PackedB,
+        kernel: &Kernel<T>,
+    ) -> Option<Plan> {
+        let request = self.layout_request(&grid, algorithm);
         let (layout, rank) = Layout::fit(&request, kernel, packed_b, self.memory_bytes)?;
         let (k, itemsize) = (self.a.cols(), size_of::<T>() as u64);
         let times_b_packed = match packed_b {
@@ -205,7 +282,9 @@ impl PlanRequest<'_> {
         let bytes_written = grid.m * grid.n * itemsize;
         let memory_planned_bytes = layout.process_bytes(&request);
         let flops = 2.0 * grid.m as f64 * grid.n as f64 * k as f64;
-        let compute_s = flops / self.rate_flops::<T>() * (1.0 + LAYOUT_STEP_COST * rank as f64);
+        let compute_s = flops / self.rate_flops::<T>()
+            * relative_time(algorithm, &layout, T::KC)
+            * (1.0 + LAYOUT_STEP_COST * rank as f64);
         let copy_s = (bytes_read as f64 / INTAKE_BYTES_PER_S + bytes_written as f64 / COPY_BYTES_PER_S)
             / self.n_threads as f64;
         let touch_s = memory_planned_bytes as f64 / (1u64 << 30) as f64 * FIRST_TOUCH_S_PER_GIB;
@@ -232,6 +311,17 @@ impl PlanRequest<'_> {
             Simd::Portable => 4e9,
         };
         per_core_f64 * (8.0 / size_of::<T>() as f64) * self.n_threads as f64
+    }
+}
+
+/// Time of an algorithm's multiplications in parts of the classical one's.
+fn relative_time(algorithm: Algorithm, layout: &Layout, kc: usize) -> f64 {
+    let sides = [layout.tile_rows, layout.packed_cols, layout.k];
+    match algorithm {
+        Algorithm::Classical => 1.0,
+        // Small halves gain nothing: packing sums and storing products twice cost as much as an eighth of the multiplications.
+        Algorithm::Strassen if sides.iter().any(|side| *side < 2 * kc) => 1.1,
+        Algorithm::Strassen => STRASSEN_TIME,
     }
 }
 

@@ -1,32 +1,54 @@
 //! The thread that reads panels ahead of their use, as far as there are buffers.
 
 use crate::operand::{Number, Operand};
-use crate::schedule::Panel;
+use crate::schedule::{Panel, Request};
 use crate::workspace::Lent;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender};
 use tilework_core::failure::Failure;
 use tilework_kernel::{AlignedBuffer, MatRef};
 
-/// A read panel: the buffer, which goes back when this is dropped, and where its elements are.
+/// What was read for a request: the buffer, which goes back when this is dropped, and where the elements are.
 #[derive(Debug)]
 pub(crate) struct ReadPanel {
-    pub(crate) panel: Panel,
+    pub(crate) request: Request,
     buffer: Lent,
+    panel: Place,
+    twin: Option<Place>,
+}
+
+/// A block within a buffer.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    start: usize,
+    rows: usize,
+    cols: usize,
     row_stride: usize,
     col_stride: usize,
 }
 
 impl ReadPanel {
-    /// The elements of a panel of the given rows and columns.
-    pub(crate) fn view<T: Number>(&self, rows: &Range<u64>, cols: &Range<u64>) -> MatRef<'_, T> {
-        let (n_rows, n_cols) = ((rows.end - rows.start) as usize, (cols.end - cols.start) as usize);
+    /// The elements of the panel.
+    pub(crate) fn view<T: Number>(&self) -> MatRef<'_, T> {
+        self.block(&self.panel)
+    }
+
+    /// The elements of its twin; none if there is no twin.
+    pub(crate) fn twin_view<T: Number>(&self) -> MatRef<'_, T> {
+        match &self.twin {
+            Some(twin) => self.block(twin),
+            None => MatRef::row_major(&[], 0, 0),
+        }
+    }
+
+    fn block<T: Number>(&self, place: &Place) -> MatRef<'_, T> {
+        let elements = &self.buffer.as_slice()[place.start..][..place.rows * place.cols];
         MatRef::new(
-            &self.buffer.as_slice()[..n_rows * n_cols],
-            n_rows,
-            n_cols,
-            self.row_stride,
-            self.col_stride,
+            elements,
+            place.rows,
+            place.cols,
+            place.row_stride,
+            place.col_stride,
         )
     }
 }
@@ -37,18 +59,19 @@ pub(crate) struct Buffers {
     pub(crate) home: Sender<AlignedBuffer>,
 }
 
-/// Fills buffers with `panels` in their order until they end or nobody wants more; returns the buffers when all are back.
+/// Fills buffers with what is requested, in that order, until the requests end or nobody wants more; returns the buffers when all
+/// are back.
 pub(crate) fn read_panels<T: Number>(
     a: &Operand,
     b: &Operand,
-    panels: impl Iterator<Item = Panel>,
+    requests: impl Iterator<Item = Request>,
     buffers: Buffers,
     filled: Sender<Result<ReadPanel, Failure>>,
 ) -> Vec<AlignedBuffer> {
     let Buffers { free, home } = buffers;
-    for panel in panels {
+    for request in requests {
         let Ok(buffer) = free.recv() else { break };
-        let read = read_panel::<T>(a, b, panel, Lent::new(buffer, home.clone()));
+        let read = read_request::<T>(a, b, request, Lent::new(buffer, home.clone()));
         let failed = read.is_err();
         if filled.send(read).is_err() || failed {
             break;
@@ -58,22 +81,36 @@ pub(crate) fn read_panels<T: Number>(
     free.iter().collect()
 }
 
-fn read_panel<T: Number>(
+fn read_request<T: Number>(
     a: &Operand,
     b: &Operand,
-    panel: Panel,
+    request: Request,
     mut buffer: Lent,
 ) -> Result<ReadPanel, Failure> {
     let out = buffer.as_mut_slice::<T>();
-    let view = match &panel {
-        Panel::B { depth, cols } => b.read(depth.clone(), cols.clone(), out),
-        Panel::A { rows, depth } => a.read(rows.clone(), depth.clone(), out),
-    }?;
-    let (row_stride, col_stride) = (view.row_stride(), view.col_stride());
+    let mut filled = 0;
+    let mut read = |panel: &Panel| {
+        let (operand, rows, cols): (_, &Range<u64>, &Range<u64>) = match panel {
+            Panel::B { depth, cols } => (b, depth, cols),
+            Panel::A { rows, depth } => (a, rows, depth),
+        };
+        let view = operand.read(rows.clone(), cols.clone(), &mut out[filled..])?;
+        let place = Place {
+            start: filled,
+            rows: view.rows(),
+            cols: view.cols(),
+            row_stride: view.row_stride(),
+            col_stride: view.col_stride(),
+        };
+        filled += place.rows * place.cols;
+        Ok::<_, Failure>(place)
+    };
+    let panel = read(&request.panel)?;
+    let twin = request.twin.as_ref().map(read).transpose()?;
     Ok(ReadPanel {
-        panel,
+        request,
         buffer,
-        row_stride,
-        col_stride,
+        panel,
+        twin,
     })
 }

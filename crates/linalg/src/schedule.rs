@@ -14,6 +14,19 @@ pub(crate) enum Panel {
     A { rows: Range<u64>, depth: Range<u64> },
 }
 
+/// What is read into one buffer: a panel, and maybe another that is used together with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) panel: Panel,
+    pub(crate) twin: Option<Panel>,
+}
+
+impl From<Panel> for Request {
+    fn from(panel: Panel) -> Request {
+        Request { panel, twin: None }
+    }
+}
+
 /// The reads of one tile.
 #[derive(Debug, Clone)]
 pub(crate) struct Schedule {
@@ -70,10 +83,11 @@ impl Schedule {
     }
 
     /// The reads in order: slab by slab, B's (unless its columns are packed already) before A's.
-    pub(crate) fn panels(&self, is_packed: bool) -> impl Iterator<Item = Panel> {
+    pub(crate) fn requests(&self, is_packed: bool) -> impl Iterator<Item = Request> {
         pieces(0..self.k, self.slab_depth).flat_map(move |slab| {
             let b = (!is_packed).then(|| self.panels_of_b(slab.clone()));
-            b.into_iter().flatten().chain(self.panels_of_a(slab))
+            let panels = b.into_iter().flatten().chain(self.panels_of_a(slab));
+            panels.map(Request::from)
         })
     }
 
@@ -118,7 +132,7 @@ impl Schedule {
 }
 
 /// `range` in pieces of `len`, the last one shorter.
-fn pieces(range: Range<u64>, len: u64) -> impl Iterator<Item = Range<u64>> {
+pub(crate) fn pieces(range: Range<u64>, len: u64) -> impl Iterator<Item = Range<u64>> {
     let end = range.end;
     range
         .step_by(len as usize)

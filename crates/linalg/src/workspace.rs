@@ -1,14 +1,18 @@
 //! The buffers and threads of one worker, made once and used for every tile.
 
+use crate::check::CheckParts;
 use crate::check::TileCheck;
+use crate::largest::Largest;
 use crate::layout::Layout;
 use crate::operand::Number;
+use crate::plan::Algorithm;
+use crate::tiles::Tile;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use tilework_core::failure::{Cause, Failure};
-use tilework_kernel::{AlignedBuffer, Kernel, OutOfMemory, Simd};
+use tilework_kernel::{AlignedBuffer, Kernel, MatMut, OutOfMemory, Simd};
 
 /// What a worker computes tiles with.
 #[derive(Debug)]
@@ -17,8 +21,11 @@ pub struct Workspace<T> {
     pub(crate) kernel: Kernel<T>,
     pub(crate) threads: ThreadPool,
     pub(crate) packed_b: AlignedBuffer,
-    /// The columns of op(B) that are packed over all depth, where the layout keeps them.
-    pub(crate) packed_cols: Option<Range<u64>>,
+    /// The columns of op(B) that are packed over all depth, where the layout keeps them, and for which algorithm.
+    pub(crate) packed_cols: Option<(Algorithm, Range<u64>)>,
+    /// The largest |element| of the tile's rows of op(A), and of the packed columns of op(B).
+    pub(crate) largest_a: Largest,
+    pub(crate) largest_b: Largest,
     pub(crate) scratch: Vec<Mutex<AlignedBuffer>>,
     pub(crate) chunks: Vec<AlignedBuffer>,
     pub(crate) check: TileCheck,
@@ -49,11 +56,27 @@ impl<T: Number> Workspace<T> {
             threads,
             packed_b: AlignedBuffer::new(layout.packed_b_bytes()).map_err(out_of_memory)?,
             packed_cols: None,
+            largest_a: Largest::default(),
+            largest_b: Largest::default(),
             scratch,
             chunks: allocate(layout.n_chunks, layout.chunk_bytes)?,
             check: TileCheck::new(layout.tile_rows, layout.packed_cols, layout.packed_depth),
             tiles: TilePool::new(allocate(layout.n_tile_buffers, layout.tile_bytes())?),
         })
+    }
+
+    /// Whether a sum of Strassen's algorithm over this tile, or the check's sum over it, could overflow: decided by the largest inputs
+    /// alone.
+    pub(crate) fn is_near_overflow(&self, tile: &Tile) -> bool {
+        // The power of two just above a magnitude or a count.
+        let above = |value: f64| value.log2().floor() as i32 + 1;
+        let (a, b) = (self.largest_a.get(), self.largest_b.get());
+        if a == 0.0 || b == 0.0 {
+            return false;
+        }
+        // At most 8 products of sums of two elements each in an element of C, and a weighted sum of a row in the check.
+        let terms = above(32.0 * self.layout.k as f64) + above(tile.n_cols() as f64);
+        above(a) + above(b) + terms >= T::EXPONENT_MAX
     }
 
     /// A free tile buffer; waits while all of them are being written.
@@ -79,6 +102,20 @@ fn allocate(count: usize, bytes: usize) -> Result<Vec<AlignedBuffer>, Failure> {
 
 fn out_of_memory(error: OutOfMemory) -> Failure {
     Failure::fatal(Cause::OutOfMemory, error.to_string())
+}
+
+/// What is needed to compute one tile, borrowed part by part.
+pub(crate) struct TileParts<'a, T> {
+    pub(crate) layout: &'a Layout,
+    pub(crate) kernel: &'a Kernel<T>,
+    /// Of each thread: the packed block of A.
+    pub(crate) scratch: &'a [Mutex<AlignedBuffer>],
+    pub(crate) packed_b: &'a mut [T],
+    pub(crate) check: CheckParts<'a>,
+    pub(crate) largest_a: &'a Largest,
+    pub(crate) largest_b: &'a Largest,
+    /// The tile.
+    pub(crate) c: MatMut<'a, T>,
 }
 
 /// A buffer on loan: it goes back to where it came from when dropped.

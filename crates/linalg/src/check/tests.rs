@@ -1,7 +1,7 @@
 //! The check against results that are right, and against results that were changed.
 
 use super::*;
-use crate::matvec::{WeightedMut, add_matvec};
+use crate::matvec::add_matvec;
 use std::path::Path;
 use std::sync::Arc;
 use tilework_kernel::MatRef;
@@ -57,25 +57,20 @@ impl Checked {
     fn verdict(&self, c: &[f64], seed: u8) -> (Verdict, u32) {
         let mut check = TileCheck::new(M, N, K);
         check.start_columns(self.model(), [seed; 32]);
-        check.start_tile();
-        self.stream(check.split(M, 7, K));
+        check.start_tile(self.model());
+        self.stream(check.split(M));
         check.finish_tile(&mut c.to_vec(), N, 5)
     }
 
     /// What the pipeline does with the check: B·x, then A·(B·x) by bands.
-    fn stream<'a>(
-        &self,
-        parts: CheckParts<'a, impl Iterator<Item = WeightedMut<'a>>, impl Iterator<Item = WeightedMut<'a>>>,
-    ) {
-        let CheckParts { x, mut y, rows, .. } = parts;
-        let mut y = y.next().unwrap();
-        y.magnitude.fill(parts.y_magnitude_start);
-        add_matvec(MatRef::row_major(&self.b, K, N), x, y.part(0..K));
+    fn stream(&self, mut parts: CheckParts<'_>) {
+        parts.y.magnitude.fill(parts.y_magnitude_start);
+        add_matvec(MatRef::row_major(&self.b, K, N), parts.x, parts.y.part(0..K));
         let y = Weighted {
-            value: y.value,
-            magnitude: y.magnitude,
+            value: parts.y.value,
+            magnitude: parts.y.magnitude,
         };
-        for (i, sums) in rows.enumerate() {
+        for (i, sums) in parts.rows.chunks(7).enumerate() {
             let rows = i * 7..(i * 7 + 7).min(M);
             add_matvec(MatRef::row_major(&self.a, M, K).sub(rows, 0..K), y, sums);
         }

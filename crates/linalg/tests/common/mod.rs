@@ -10,7 +10,7 @@ use tilework_linalg::input_guard::InputGuard;
 use tilework_linalg::multiply::{KIND, MultiplySettings, NUMERICS_VERSION, VERSION};
 use tilework_linalg::plan::StoredPlan;
 use tilework_linalg::tiles::Grid;
-use tilework_linalg::{Multiply, MultiplySpec, Number, Operand, PlanRequest};
+use tilework_linalg::{Algorithm, AlgorithmChoice, Multiply, MultiplySpec, Number, Operand, PlanRequest};
 use tilework_runtime::description::FORMAT_VERSION;
 use tilework_runtime::{
     FolderState, JobDescription, JobFolder, Observer, RunOptions, RunReport, StopSwitch, run,
@@ -31,6 +31,7 @@ pub struct Setup {
     pub n_threads: usize,
     pub n_workers: usize,
     pub simd: Simd,
+    pub algorithm: Algorithm,
     /// Strips of rows and columns; the planner's choice if `None`.
     pub strips: Option<(u64, u64)>,
     pub stop: StopSwitch,
@@ -44,6 +45,7 @@ impl Default for Setup {
             n_threads: 2,
             n_workers: 1,
             simd: Simd::detect(),
+            algorithm: Algorithm::Classical,
             strips: None,
             stop: StopSwitch::default(),
         }
@@ -86,6 +88,7 @@ pub fn multiply<T: Number>(
         n_threads: setup.n_threads,
         n_workers: setup.n_workers,
         simd: setup.simd,
+        algorithm: AlgorithmChoice::Only(setup.algorithm),
     };
     let stored: Option<Description> = match folder.state() {
         FolderState::Unfinished(recovered) => {
@@ -105,8 +108,12 @@ pub fn multiply<T: Number>(
         n_row_strips: p.min(m),
         n_col_strips: q.min(n),
     });
-    let plan = match stored.as_ref().map(|stored| stored.plan.grid).or(given) {
-        Some(grid) => request.plan_grid::<T>(grid),
+    let given = given.map(|grid| StoredPlan {
+        grid,
+        algorithm: setup.algorithm,
+    });
+    let plan = match stored.as_ref().map(|stored| stored.plan).or(given) {
+        Some(stored) => request.plan_stored::<T>(stored),
         None => request.plan::<T>(),
     };
     let plan = plan.map_err(|error| error.to_string())?;
@@ -121,7 +128,7 @@ pub fn multiply<T: Number>(
             transpose_b: setup.transpose.1,
             dtype: T::DTYPE,
         },
-        plan: StoredPlan { grid: plan.grid },
+        plan: plan.stored(),
         inputs: vec![identity(&a)?, identity(&b)?],
     });
     let settings = MultiplySettings {
@@ -182,14 +189,14 @@ pub fn reference<T: Number>(a: &[T], b: &[T], m: usize, k: usize, n: usize) -> V
     c
 }
 
-/// Small pseudo-random numbers.
+/// Small pseudo-random numbers that use the whole significand, so that the order of additions shows.
 pub fn numbers<T: Number>(len: usize, seed: u64) -> Vec<T> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (state >> 40) as f64 / f64::from(1 << 24) - 0.5
+        (state >> 11) as f64 / (1_u64 << 53) as f64 - 0.5
     };
     (0..len).map(|_| <T as Scalar>::from_f64(next())).collect()
 }

@@ -1,10 +1,11 @@
 //! `multiply`, `plan` and `resume`: they share operands and resources.
 
-use super::values::{dtypes, parse_duration, parse_size};
+use super::values::{algorithms, dtypes, parse_duration, parse_size};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
+use tilework_linalg::AlgorithmChoice;
 use tilework_store::element_type::Dtype;
 
 const MULTIPLY_HELP: &str = "\
@@ -12,6 +13,7 @@ Examples:
   tilework multiply A.npy B.npy -o C.npy
   tilework multiply X.npy X.npy --transpose-b -o similarity.npy
   tilework multiply A.npy B.npy -o C.npy --memory 2GiB --threads 8
+  tilework multiply A.npy B.npy -o C.npy --algorithm auto    # faster if both are large
   tilework multiply A.npy B.npy -o C.npy --time-limit 55m    # then exit 75; run it again to go on
   tilework multiply a.csv b.csv -o -                         # small matrices, printed
 
@@ -54,6 +56,10 @@ pub struct ProductArgs {
     /// Compute in this type and convert inputs to it [default: the inputs' type, if both are f64 or both f32]
     #[arg(long, env = "TILEWORK_DTYPE", value_name = "TYPE", value_parser = dtypes())]
     pub dtype: Option<Dtype>,
+    /// How to multiply: classical, strassen (faster on large matrices, larger rounding errors), or auto, which is whichever is estimated
+    /// to be faster
+    #[arg(long, env = "TILEWORK_ALGORITHM", value_name = "NAME", default_value = "classical", value_parser = algorithms())]
+    pub algorithm: AlgorithmChoice,
 }
 
 /// How an earlier or unfinished output is treated, and when to stop.

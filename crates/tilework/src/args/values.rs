@@ -3,6 +3,7 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::fmt;
 use std::time::Duration;
+use tilework_linalg::{Algorithm, AlgorithmChoice};
 use tilework_store::element_type::Dtype;
 
 /// Rows and columns of a matrix.
@@ -44,6 +45,15 @@ pub enum ValueError {
     /// Not a tolerance.
     #[error("not a tolerance: write a number from 0 on, for example 1e-12")]
     NotATolerance,
+}
+
+/// Accepts the names of the algorithms.
+pub fn algorithms() -> impl TypedValueParser<Value = AlgorithmChoice> {
+    PossibleValuesParser::new(["classical", "strassen", "auto"]).map(|name| match name.as_str() {
+        "strassen" => AlgorithmChoice::Only(Algorithm::Strassen),
+        "auto" => AlgorithmChoice::Auto,
+        _ => AlgorithmChoice::Only(Algorithm::Classical),
+    })
 }
 
 /// Parses a size in bytes. `KiB`, `MiB`, ... and `K`, `M`, ... are powers of 1024; `KB`, `MB`, ... are powers of 1000.

@@ -59,6 +59,7 @@ fn request(args: &MultiplyArgs, destination: PathBuf, output: &Output) -> Result
         resources: resources(&settings)?,
         overwrite: args.run.overwrite,
         restart: args.run.restart,
+        algorithm: args.product.algorithm,
     })
 }
 

@@ -24,8 +24,8 @@ fn plan_multiply(args: &PlanMultiplyArgs, output: &Output) -> Result<(), CliErro
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let inputs = input_request(&args.product).open(&disk)?;
     let plan = match inputs.spec.dtype {
-        Dtype::F64 => resources.plan::<f64>(&inputs, None),
-        Dtype::F32 => resources.plan::<f32>(&inputs, None),
+        Dtype::F64 => resources.plan::<f64>(&inputs, args.product.algorithm, None),
+        Dtype::F32 => resources.plan::<f32>(&inputs, args.product.algorithm, None),
     }?;
     if let Some(destination) = &args.output {
         let request = ProductRequest {
@@ -34,6 +34,7 @@ fn plan_multiply(args: &PlanMultiplyArgs, output: &Output) -> Result<(), CliErro
             resources,
             overwrite: args.run.overwrite,
             restart: args.run.restart,
+            algorithm: args.product.algorithm,
         };
         request.check_output(&RealDisk, &inputs)?;
         request.check_disk(&RealDisk, &plan, &inputs)?;

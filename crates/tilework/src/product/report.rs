@@ -3,7 +3,8 @@
 use super::inputs::Inputs;
 use serde_json::{Value, json};
 use std::io::{self, Write};
-use tilework_linalg::Plan;
+use tilework_linalg::check::element_error_bound;
+use tilework_linalg::{Algorithm, Plan};
 use tilework_store::element_type::Dtype;
 use tilework_store::npy::header::npy_len;
 
@@ -144,6 +145,8 @@ pub fn plan_json(plan: &Plan, inputs: &Inputs) -> Value {
         "bytes_bound": plan.bytes_bound,
         "bytes_ratio": moved / plan.bytes_bound,
         "memory_planned_bytes": plan.memory_planned_bytes,
+        "algorithm": plan.layout.algorithm.to_string(),
+        "error_bound": error_bound(plan, inputs),
         "disk_bytes": npy_len(plan.grid.m, plan.grid.n, inputs.spec.dtype),
     })
 }
@@ -181,7 +184,25 @@ pub fn write_plan(out: &mut dyn Write, plan: &Plan, inputs: &Inputs) -> io::Resu
         "  disk     {} for the output",
         mib(npy_len(grid.m, grid.n, inputs.spec.dtype))
     )?;
+    let (algorithm, scale) = match plan.layout.algorithm {
+        Algorithm::Classical => ("classical", "|A|·|B|"),
+        Algorithm::Strassen => ("Strassen's, one level", "k·max|A|·max|B|"),
+    };
+    writeln!(
+        out,
+        "  method   {algorithm}; an element's error is at most {:.1e} · {scale}",
+        error_bound(plan, inputs)
+    )?;
     writeln!(out, "  time     about {}", crate::human::seconds(plan.seconds))
+}
+
+/// The promised error of an element, see [`element_error_bound`].
+fn error_bound(plan: &Plan, inputs: &Inputs) -> f64 {
+    let (algorithm, k) = (plan.layout.algorithm, plan.k as usize);
+    match inputs.spec.dtype {
+        Dtype::F64 => element_error_bound::<f64>(algorithm, k),
+        Dtype::F32 => element_error_bound::<f32>(algorithm, k),
+    }
 }
 
 /// Bytes in the unit that fits.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tilework_kernel::Simd;
 use tilework_linalg::multiply::{KIND, NUMERICS_VERSION, VERSION};
 use tilework_linalg::plan::StoredPlan;
-use tilework_linalg::{MultiplySpec, Number, Operand, Plan, PlanError, PlanRequest};
+use tilework_linalg::{AlgorithmChoice, MultiplySpec, Number, Operand, Plan, PlanError, PlanRequest};
 use tilework_runtime::description::{FORMAT_VERSION, InputsDifference};
 use tilework_runtime::{FolderState, JobDescription};
 use tilework_store::disk::{Disk, FileStat, parent_dir};
@@ -43,6 +43,8 @@ pub struct ProductRequest {
     pub overwrite: bool,
     /// An unfinished C is discarded.
     pub restart: bool,
+    /// How tiles may be computed.
+    pub algorithm: AlgorithmChoice,
 }
 
 /// What to do, decided from the journal.
@@ -55,8 +57,13 @@ pub enum Course {
 }
 
 impl Resources {
-    /// Plans the product of `inputs`, on a given grid or a new one.
-    pub fn plan<T: Number>(&self, inputs: &Inputs, stored: Option<&Description>) -> Result<Plan, CliError> {
+    /// Plans the product of `inputs`, as an earlier run did or anew.
+    pub fn plan<T: Number>(
+        &self,
+        inputs: &Inputs,
+        algorithm: AlgorithmChoice,
+        stored: Option<&Description>,
+    ) -> Result<Plan, CliError> {
         let (rows, cols, dtype) = (inputs.a.rows(), inputs.b.cols(), T::DTYPE);
         if npy_len(rows, cols, dtype) > i64::MAX as u64 {
             return Err(OutputError::TooLarge { rows, cols, dtype }.into());
@@ -68,9 +75,10 @@ impl Resources {
             n_threads: self.n_threads,
             n_workers: self.n_workers,
             simd: self.simd,
+            algorithm,
         };
         let plan = match stored {
-            Some(description) => request.plan_grid::<T>(description.plan.grid),
+            Some(description) => request.plan_stored::<T>(description.plan),
             None => request.plan::<T>(),
         };
         let mib = |bytes: u64| format!("{}MiB", bytes.div_ceil(1 << 20));
@@ -262,6 +270,9 @@ impl ProductRequest {
             stored.spec.transpose_b.to_string(),
             inputs.spec.transpose_b.to_string(),
         );
+        if !self.algorithm.accepts(stored.plan.algorithm) {
+            differences.push(format!("--algorithm was {}, now another", stored.plan.algorithm));
+        }
         match stored.compare_inputs(&inputs.identities()?) {
             InputsDifference::Same => {}
             InputsDifference::Touched(paths) => {
@@ -318,7 +329,7 @@ pub fn describe(inputs: &Inputs, plan: &Plan) -> Result<Description, CliError> {
         version: VERSION,
         numerics_version: NUMERICS_VERSION,
         spec: inputs.spec,
-        plan: StoredPlan { grid: plan.grid },
+        plan: plan.stored(),
         inputs: inputs.identities()?,
     })
 }
@@ -374,6 +385,7 @@ pub fn resume_request(
         resources,
         overwrite: false,
         restart: false,
+        algorithm: AlgorithmChoice::Auto,
     })
 }
 

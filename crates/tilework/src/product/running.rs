@@ -99,7 +99,7 @@ fn plan_of<T: Number>(request: &ProductRequest, inputs: &Inputs, course: &Course
         Course::Fresh => None,
         Course::Resume(description) => Some(&**description),
     };
-    request.resources.plan::<T>(inputs, stored)
+    request.resources.plan::<T>(inputs, request.algorithm, stored)
 }
 
 /// Largest residual relative to its bound over all commits of a job.

@@ -1,0 +1,163 @@
+//! Strassen's algorithm: within its promised error, the same bits whatever a run may use, and classical where it must be.
+
+mod common;
+
+use common::*;
+use proptest::prelude::*;
+use tilework_kernel::Simd;
+use tilework_linalg::check::element_error_bound;
+use tilework_linalg::{Algorithm, Number};
+use tilework_store::element_type::Scalar;
+use tilework_store::fake_disk::FakeDisk;
+
+type Shape = (usize, usize, usize);
+
+fn strassen() -> Setup {
+    Setup {
+        algorithm: Algorithm::Strassen,
+        ..Setup::default()
+    }
+}
+
+fn product<T: Number>(a: &[T], b: &[T], (m, k, n): Shape, setup: &Setup) -> Vec<T> {
+    let disk = FakeDisk::new(1);
+    if setup.transpose.0 {
+        install(&disk, A, k, m, &transposed(a, m, k));
+    } else {
+        install(&disk, A, m, k, a);
+    }
+    if setup.transpose.1 {
+        install(&disk, B, n, k, &transposed(b, k, n));
+    } else {
+        install(&disk, B, k, n, b);
+    }
+    multiply_done::<T>(&disk, setup);
+    output(&disk)
+}
+
+/// Row-major, other way round.
+fn transposed<T: Number>(values: &[T], rows: usize, cols: usize) -> Vec<T> {
+    (0..rows * cols)
+        .map(|at| values[at % rows * cols + at / rows])
+        .collect()
+}
+
+/// The largest error against sums in f64, whose own roundings are far smaller for f32 and allowed for with f64.
+fn largest_error<T: Number>(a: &[T], b: &[T], c: &[T], (m, k, n): Shape) -> f64 {
+    let at = |values: &[T], i: usize| Scalar::to_f64(values[i]);
+    let mut largest = 0.0_f64;
+    for i in 0..m {
+        for j in 0..n {
+            let exact: f64 = (0..k).map(|p| at(a, i * k + p) * at(b, p * n + j)).sum();
+            largest = largest.max((at(c, i * n + j) - exact).abs());
+        }
+    }
+    largest
+}
+
+fn promised<T: Number>(a: &[T], b: &[T], k: usize) -> f64 {
+    let largest = |values: &[T]| {
+        values
+            .iter()
+            .map(|value| Scalar::to_f64(*value).abs())
+            .fold(0.0, f64::max)
+    };
+    element_error_bound::<T>(Algorithm::Strassen, k) * k as f64 * largest(a) * largest(b)
+}
+
+fn check<T: Number>(shape: Shape, setup: &Setup, seed: u64) {
+    let (m, k, n) = shape;
+    let (a, b) = (numbers::<T>(m * k, seed), numbers::<T>(k * n, seed + 1));
+    let c = product(&a, &b, shape, setup);
+    let (error, promised) = (largest_error(&a, &b, &c, shape), promised(&a, &b, k));
+    assert!(error <= promised, "{shape:?}: {error:e} > {promised:e}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_shape_and_order_is_within_the_promise(
+        m in 1usize..200, k in 1usize..2300, n in 1usize..150, p in 1u64..4, q in 1u64..4,
+        transpose in any::<(bool, bool)>(), seed in 1u64..99,
+    ) {
+        let setup = Setup { strips: Some((p, q)), transpose, ..strassen() };
+        check::<f64>((m, k, n), &setup, seed);
+        check::<f32>((m, k, n), &setup, seed);
+    }
+}
+
+#[test]
+fn integers_are_exact() {
+    let (m, k, n) = (267, 1123, 171);
+    let integers =
+        |len: usize, step: i64| -> Vec<f64> { (0..len as i64).map(|i| (i * step % 19 - 9) as f64).collect() };
+    let (a, b) = (integers(m * k, 7), integers(k * n, 11));
+    assert!(product(&a, &b, (m, k, n), &strassen()) == reference(&a, &b, m, k, n));
+}
+
+#[test]
+fn bits_depend_on_the_grid_only() {
+    let shape = (601, 2311, 457);
+    let (m, k, n) = shape;
+    let (a, b) = (numbers::<f64>(m * k, 5), numbers::<f64>(k * n, 6));
+    let base = Setup {
+        strips: Some((2, 2)),
+        ..strassen()
+    };
+    let expected = bits(&product(&a, &b, shape, &base));
+    let classical = Setup {
+        algorithm: Algorithm::Classical,
+        ..base.clone()
+    };
+    assert!(expected != bits(&product(&a, &b, shape, &classical)));
+    let mut setups = Vec::new();
+    for simd in Simd::available() {
+        setups.push(Setup { simd, ..base.clone() });
+    }
+    for n_threads in [1, 3] {
+        for memory_bytes in [32 << 20, 1 << 30] {
+            setups.push(Setup {
+                n_threads,
+                memory_bytes,
+                ..base.clone()
+            });
+        }
+    }
+    for transpose in [(true, false), (false, true), (true, true)] {
+        setups.push(Setup {
+            transpose,
+            ..base.clone()
+        });
+    }
+    for (i, setup) in setups.iter().enumerate() {
+        assert!(bits(&product(&a, &b, shape, setup)) == expected, "setup {i}");
+    }
+}
+
+#[test]
+fn tiles_with_infinities_nans_or_near_overflow_are_classical() {
+    let shape = (220, 700, 180);
+    let (m, k, n) = shape;
+    for (place, value) in [
+        (3 * k + 7, f64::NAN),
+        (90 * k + 699, f64::INFINITY),
+        (50 * k, 1e300),
+    ] {
+        let (mut a, mut b) = (numbers::<f64>(m * k, 8), numbers::<f64>(k * n, 9));
+        a[place] = value;
+        b[11 * n + 4] = 1e10;
+        let found = bits(&product(&a, &b, shape, &strassen()));
+        assert!(found == bits(&reference(&a, &b, m, k, n)), "{value}");
+        // In another tile's rows it changes nothing there.
+        let halves = Setup {
+            strips: Some((2, 1)),
+            ..strassen()
+        };
+        let plain = product(&numbers::<f64>(m * k, 8), &b, shape, &halves);
+        let found = product(&a, &b, shape, &halves);
+        // Strips begin at multiples of 32 rows: 3 of these, and the rest.
+        let lower = 96 * n;
+        assert!(bits(&found[lower..]) == bits(&plain[lower..]), "{value}");
+    }
+}
