@@ -34,15 +34,7 @@ macro_rules! tile_fn {
             use std::arch::x86_64::*;
             use $crate::micro::tile::{A_AHEAD, LINE_BYTES, UNROLL};
             const NR: usize = $vecs * $lanes;
-            for target in targets {
-                debug_assert!(target.ldc >= NR);
-                for i in 0..$mr {
-                    for j in 0..$vecs {
-                        let at = target.c.wrapping_add(i * target.ldc + j * $lanes);
-                        _mm_prefetch::<_MM_HINT_T0>(at.cast());
-                    }
-                }
-            }
+            debug_assert!(targets.iter().all(|target| target.ldc >= NR));
 
             let mut acc = [[$zero(); $vecs]; $mr];
             macro_rules! step {
@@ -64,16 +56,32 @@ macro_rules! tile_fn {
                                     }
                                 };
                             }
-            for _ in 0..depth / UNROLL {
-                step!(0);
-                step!(1);
-                step!(2);
-                step!(3);
-                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                ahead = ahead.wrapping_add(LINE_BYTES / size_of::<$element>());
-                // SAFETY: all four steps were below `depth`, so the pointers end at most one past the panels.
-                (a, b) = unsafe { (a.add(UNROLL * $mr), b.add(UNROLL * NR)) };
+            macro_rules! unrolled_steps {
+                ($n:expr) => {
+                    for _ in 0..$n {
+                        step!(0);
+                        step!(1);
+                        step!(2);
+                        step!(3);
+                        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                        ahead = ahead.wrapping_add(LINE_BYTES / size_of::<$element>());
+                        // SAFETY: all four steps were below `depth`, so the pointers end at most one past the panels.
+                        (a, b) = unsafe { (a.add(UNROLL * $mr), b.add(UNROLL * NR)) };
+                    }
+                };
             }
+            // The rows of C are fetched one after another: all at once would keep the panels waiting.
+            let n_unrolled = depth / UNROLL;
+            for i in 0..$mr {
+                for target in targets {
+                    for j in 0..$vecs {
+                        let at = target.c.wrapping_add(i * target.ldc + j * $lanes);
+                        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+                    }
+                }
+                unrolled_steps!(n_unrolled / (2 * $mr));
+            }
+            unrolled_steps!(n_unrolled - n_unrolled / (2 * $mr) * $mr);
             for _ in 0..depth % UNROLL {
                 step!(0);
                 // SAFETY: as above, for one step.
