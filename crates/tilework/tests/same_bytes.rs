@@ -150,6 +150,39 @@ fn a_resume_with_other_resources_does_not_change_them() {
 }
 
 #[test]
+fn a_strassen_product_is_resumed_on_its_grid_with_its_algorithm() {
+    let stage = stage("1900x1203", "1203x2100", "f64");
+    let begin = "--memory 24MiB --threads 2 --algorithm strassen";
+    let (whole, _) = stage.product(begin);
+    let (classical, _) = stage.product("--memory 24MiB --threads 2");
+    assert!(whole != classical, "the two algorithms round differently");
+    let resumes = [
+        "multiply A.npy B.npy -o R0.npy --memory 60MiB --threads 1 --algorithm strassen",
+        "multiply A.npy B.npy -o R1.npy --memory 30MiB --algorithm auto",
+        "resume R2.npy --memory 100MiB --threads 3",
+    ];
+    for (at, resume) in resumes.into_iter().enumerate() {
+        let output = format!("R{at}.npy");
+        stage.begin(&output, begin);
+        if at == 0 {
+            let line = "multiply A.npy B.npy -o R0.npy --algorithm classical";
+            let text = String::from_utf8(stage.run(line).stderr).unwrap();
+            assert!(text.contains("--algorithm was strassen"), "{text}");
+        }
+        let report = stage.succeed(resume);
+        assert!(report["tasks_resumed"].as_u64() >= Some(1), "{resume}: {report}");
+        assert!(
+            report["tasks_run"].as_u64() >= Some(1),
+            "{resume}: nothing was left: {report}"
+        );
+        assert!(
+            fs::read(stage.path(&output)).unwrap() == whole,
+            "other bytes after `{resume}`"
+        );
+    }
+}
+
+#[test]
 fn a_resume_may_change_the_instruction_set() {
     let stage = stage("1000x260", "260x1200", "f64");
     let (whole, _) = stage.product("--threads 2");
