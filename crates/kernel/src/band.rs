@@ -116,10 +116,10 @@ pub(crate) fn multiply_row_block<T: Element, const N: usize>(
             let tiles = targets
                 .each_mut()
                 .map(|(c, store)| (tile_of(c, ir * mr, jr * nr, mr, nr), *store));
-            if tiles
-                .iter()
-                .all(|(tile, _)| tile.rows() == mr && tile.cols() == nr)
-            {
+            let cols = tiles[0].0.cols();
+            let fits = cols == nr || (cols > 0 && cols.is_multiple_of(micro.col_step()));
+            let is_whole = |tile: &MatMut<'_, T>| tile.rows() == mr && tile.cols() == cols;
+            if fits && tiles.iter().all(|(tile, _)| is_whole(tile)) {
                 micro.run(a_panel, b_panel, tiles, ahead);
             } else {
                 edge_tile(micro, a_panel, b_panel, tiles);
@@ -136,19 +136,23 @@ fn tile_of<'a, T>(c: &'a mut MatMut<'_, T>, row: usize, col: usize, mr: usize, n
     c.block(row, col, rows, cols)
 }
 
-/// A tile that reaches past the last row or column: computed whole in a temporary, from which only the part inside is taken.
+/// A tile that reaches past the last row or column: computed in a temporary, from which only the part inside is taken.
 fn edge_tile<T: Element, const N: usize>(
     micro: &MicroKernel<T>,
     a_panel: &[T],
     b_panel: &[T],
     targets: [(MatMut<'_, T>, Store); N],
 ) {
-    let (mr, nr) = (micro.mr(), micro.nr());
+    let cols = targets.iter().map(|(c, _)| c.cols()).max().unwrap_or(0);
+    if cols == 0 {
+        return;
+    }
+    let (mr, cols) = (micro.mr(), cols.next_multiple_of(micro.col_step()));
     let mut tile = [T::ZERO; MAX_TILE_LEN];
-    let whole = MatMut::new(&mut tile, mr, nr, nr);
+    let whole = MatMut::new(&mut tile, mr, cols, cols);
     micro.run(a_panel, b_panel, [(whole, Store::Overwrite)], b_panel.as_ptr());
     for (mut c, store) in targets {
-        for (i, tile_row) in tile.chunks_exact(nr).enumerate().take(c.rows()) {
+        for (i, tile_row) in tile.chunks_exact(cols).enumerate().take(c.rows()) {
             for (element, &acc) in c.row(i).iter_mut().zip(tile_row) {
                 *element = store.apply(*element, acc);
             }

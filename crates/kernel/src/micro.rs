@@ -41,7 +41,7 @@ impl Store {
     }
 }
 
-/// A tile of `C` to be changed: `mr` rows of `nr` elements, `ldc` apart.
+/// A tile of `C` to be changed: `mr` rows of `nr` elements or fewer, `ldc` apart.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target<T> {
     c: *mut T,
@@ -50,11 +50,12 @@ pub(crate) struct Target<T> {
 }
 
 /// Computes `acc[i][j] = fma(a[p * mr + i], b[p * nr + j], acc[i][j])` from zero for `p` in `0..depth`, and stores it to each
-/// target in turn. Meanwhile it may fetch what lies at `ahead` into the L2 cache.
+/// target in turn; `j` goes over the function's columns, which are `nr` or fewer. Meanwhile it may fetch what lies at `ahead` into
+/// the L2 cache.
 ///
 /// # Safety
-/// The machine supports the function's instruction set; `a` has `depth * mr` readable elements, `b` `depth * nr`; the
-/// `mr` rows of `nr` elements of every target are readable and writable and overlap neither `a` nor `b` nor each other.
+/// The machine supports the function's instruction set; `a` has `depth * mr` readable elements, `b` `depth * nr`; in every target
+/// the function's columns of `mr` rows are readable and writable and overlap neither `a` nor `b` nor each other.
 pub(crate) type TileFn<T> =
     unsafe fn(depth: usize, a: *const T, b: *const T, targets: &[Target<T>], ahead: *const T);
 
@@ -70,12 +71,14 @@ type TransposeFn<T> =
 /// Lanes that a [`TransposeFn`] takes, and what its number of steps is a multiple of.
 pub(crate) const TRANSPOSED_LANES: usize = 8;
 
-/// A tile function with its shape, and what packs its panels.
+/// Tile functions with their shape, and what packs their panels.
 #[derive(Debug, Clone, Copy)]
 pub struct MicroKernel<T> {
     mr: usize,
     nr: usize,
     tile: TileFn<T>,
+    /// For a third and for two thirds of `nr` columns, where rows of `C` end.
+    narrow: Option<[TileFn<T>; 2]>,
     transpose: Option<TransposeFn<T>>,
 }
 
@@ -94,6 +97,7 @@ impl<T: Element> MicroKernel<T> {
         assert!(simd.is_supported(), "this machine does not support `{simd}`");
         let micro = T::instance(simd);
         debug_assert!(micro.mr * micro.nr <= MAX_TILE_LEN);
+        debug_assert!(micro.nr.is_multiple_of(micro.col_step()));
         micro
     }
 
@@ -105,8 +109,19 @@ impl<T: Element> MicroKernel<T> {
         self.nr
     }
 
-    /// Computes one whole tile from a packed panel of `A` and one of `B`, for one or two targets; `ahead` is what later tiles
-    /// will read, a hint that may point anywhere.
+    /// What the columns of a tile are a multiple of.
+    #[inline]
+    pub(crate) fn col_step(&self) -> usize {
+        if self.narrow.is_some() {
+            self.nr / 3
+        } else {
+            self.nr
+        }
+    }
+
+    /// Computes one tile of `mr` rows, and of `nr` columns or a smaller multiple of [`col_step`](MicroKernel::col_step), from a
+    /// packed panel of `A` and one of `B`, for one or two targets; `ahead` is what later tiles will read, a hint that may point
+    /// anywhere.
     #[inline]
     pub(crate) fn run<const N: usize>(
         &self,
@@ -121,8 +136,17 @@ impl<T: Element> MicroKernel<T> {
             (depth * self.mr, depth * self.nr),
             "panel lengths"
         );
+        let cols = targets[0].0.cols();
+        let tile = match self.narrow {
+            Some([third, _]) if cols == self.nr / 3 => third,
+            Some([_, two_thirds]) if cols == self.nr / 3 * 2 => two_thirds,
+            _ => {
+                assert_eq!(cols, self.nr, "columns of a tile");
+                self.tile
+            }
+        };
         let targets = targets.map(|(mut c, store)| {
-            assert_eq!((c.rows(), c.cols()), (self.mr, self.nr), "tile of C");
+            assert_eq!((c.rows(), c.cols()), (self.mr, cols), "tile of C");
             Target {
                 c: c.as_mut_ptr(),
                 ldc: c.row_stride(),
@@ -130,9 +154,9 @@ impl<T: Element> MicroKernel<T> {
             }
         });
         // SAFETY: `new` checked the instruction set. The panels hold `depth` steps by the first assertion; every target is a view
-        // of `mr` rows of `nr` elements by the second, and a unique borrow that lasts until here, so it overlaps neither a panel
-        // nor another target. Nothing is asked of `ahead`.
-        unsafe { (self.tile)(depth, a_panel.as_ptr(), b_panel.as_ptr(), &targets, ahead) }
+        // of `mr` rows of the function's `cols` elements by the second, and a unique borrow that lasts until here, so it overlaps
+        // neither a panel nor another target. Nothing is asked of `ahead`.
+        unsafe { tile(depth, a_panel.as_ptr(), b_panel.as_ptr(), &targets, ahead) }
     }
 
     /// Whether [`transpose_lanes`](MicroKernel::transpose_lanes) may be called.

@@ -6,13 +6,15 @@ use super::tile::tile_fn;
 pub(super) const F64: MicroKernel<f64> = MicroKernel {
     mr: 4,
     nr: 12,
-    tile: tile_f64,
+    tile: tile_f64::<3>,
+    narrow: Some([tile_f64::<1>, tile_f64::<2>]),
     transpose: None,
 };
 pub(super) const F32: MicroKernel<f32> = MicroKernel {
     mr: 4,
     nr: 24,
-    tile: tile_f32,
+    tile: tile_f32::<3>,
+    narrow: Some([tile_f32::<1>, tile_f32::<2>]),
     transpose: None,
 };
 

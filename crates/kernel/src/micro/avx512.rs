@@ -7,13 +7,15 @@ use super::transpose;
 pub(super) const F64: MicroKernel<f64> = MicroKernel {
     mr: 8,
     nr: 24,
-    tile: tile_f64,
+    tile: tile_f64::<3>,
+    narrow: Some([tile_f64::<1>, tile_f64::<2>]),
     transpose: Some(transpose::eight_f64),
 };
 pub(super) const F32: MicroKernel<f32> = MicroKernel {
     mr: 8,
     nr: 48,
-    tile: tile_f32,
+    tile: tile_f32::<3>,
+    narrow: Some([tile_f32::<1>, tile_f32::<2>]),
     transpose: Some(transpose::eight_f32),
 };
 

@@ -10,12 +10,14 @@ pub(super) const F64: MicroKernel<f64> = MicroKernel {
     mr: MR,
     nr: 8,
     tile: tile::<f64, 8>,
+    narrow: None,
     transpose: None,
 };
 pub(super) const F32: MicroKernel<f32> = MicroKernel {
     mr: MR,
     nr: 16,
     tile: tile::<f32, 16>,
+    narrow: None,
     transpose: None,
 };
 

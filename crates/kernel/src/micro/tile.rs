@@ -13,7 +13,7 @@ pub(super) const A_AHEAD: usize = 16;
 /// Bytes that one prefetch brings.
 pub(super) const LINE_BYTES: usize = 64;
 
-/// Defines `$name`, a [`TileFn`](super::TileFn) of `$mr` rows and `$vecs` vectors of `$lanes` columns.
+/// Defines `$name`, a [`TileFn`](super::TileFn) of `$mr` rows and `VECS` vectors of `$lanes` columns, for panels of `$vecs` vectors.
 macro_rules! tile_fn {
     (
         $name:ident, $element:ty, $features:literal, rows $mr:literal, vectors $vecs:literal x $lanes:literal,
@@ -24,7 +24,7 @@ macro_rules! tile_fn {
         /// # Safety
         /// As [`TileFn`](super::TileFn) says.
         #[target_feature(enable = $features)]
-        unsafe fn $name(
+        unsafe fn $name<const VECS: usize>(
             depth: usize,
             mut a: *const $element,
             mut b: *const $element,
@@ -34,23 +34,24 @@ macro_rules! tile_fn {
             use std::arch::x86_64::*;
             use $crate::micro::tile::{A_AHEAD, LINE_BYTES, UNROLL};
             const NR: usize = $vecs * $lanes;
-            debug_assert!(targets.iter().all(|target| target.ldc >= NR));
+            const { assert!(VECS <= $vecs) };
+            debug_assert!(targets.iter().all(|target| target.ldc >= VECS * $lanes));
 
-            let mut acc = [[$zero(); $vecs]; $mr];
+            let mut acc = [[$zero(); VECS]; $mr];
             macro_rules! step {
                                 ($p:expr) => {
                                     // SAFETY: step `$p` from here is below `depth`, so its `$mr` elements of `a` and `NR` of `b` are readable.
                                     let (a_step, b_step) = unsafe { (a.add($p * $mr), b.add($p * NR)) };
                                     _mm_prefetch::<_MM_HINT_T0>(a_step.wrapping_add(A_AHEAD * $mr).cast());
-                                    let mut b_p = [$zero(); $vecs];
-                                    for j in 0..$vecs {
+                                    let mut b_p = [$zero(); VECS];
+                                    for j in 0..VECS {
                                         // SAFETY: vector `j` is within the `NR` elements of this step.
                                         b_p[j] = unsafe { $load(b_step.add(j * $lanes)) };
                                     }
                                     for i in 0..$mr {
                                         // SAFETY: row `i` is within the `$mr` elements of this step.
                                         let a_ip = $broadcast(unsafe { *a_step.add(i) });
-                                        for j in 0..$vecs {
+                                        for j in 0..VECS {
                                             acc[i][j] = $fma(a_ip, b_p[j], acc[i][j]);
                                         }
                                     }
@@ -74,7 +75,7 @@ macro_rules! tile_fn {
             let n_unrolled = depth / UNROLL;
             for i in 0..$mr {
                 for target in targets {
-                    for j in 0..$vecs {
+                    for j in 0..VECS {
                         let at = target.c.wrapping_add(i * target.ldc + j * $lanes);
                         _mm_prefetch::<_MM_HINT_T0>(at.cast());
                     }
@@ -92,7 +93,7 @@ macro_rules! tile_fn {
                 macro_rules! store_each {
                     ($at:ident, $acc:ident => $value:expr) => {
                         for i in 0..$mr {
-                            for j in 0..$vecs {
+                            for j in 0..VECS {
                                 // SAFETY: vector `j` of row `i` is within the tile that the caller lends for reading and writing.
                                 unsafe {
                                     let $at = target.c.add(i * target.ldc + j * $lanes);
