@@ -1,8 +1,8 @@
-//! Development commands: `cargo xtask test [--no-lints]`, `tidy`, `soak` and `picture`.
+//! Development commands: `cargo xtask test [--no-lints]`, `tidy`, `soak`, `memcheck` and `picture`.
 //!
 //! `test` is the whole check of a commit, the same here and in CI. `tidy` is its part that reads the sources and
 //! holds them to the rules that no compiler knows. `soak` runs what takes
-//! minutes; `picture` draws a terminal for the README.
+//! minutes, `memcheck` the kernel under valgrind; `picture` draws a terminal for the README.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -13,6 +13,7 @@
 mod deny;
 mod junit;
 mod libtest;
+mod memcheck;
 mod picture;
 mod report;
 mod soak;
@@ -23,7 +24,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask soak | cargo xtask picture < text > svg";
+const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask soak | cargo xtask memcheck | cargo xtask picture < text > svg";
 
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -34,6 +35,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ["test", "--no-lints"] => test::run(&root, test::Lints::Skip)?,
         ["tidy"] => tidy::run(&root)?,
         ["soak"] => soak::run(&root)?,
+        ["memcheck"] => memcheck::run(&root)?,
         ["picture"] => picture::run().map(|()| true)?,
         _ => anyhow::bail!(USAGE),
     };

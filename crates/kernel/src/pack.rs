@@ -121,6 +121,11 @@ mod tests {
 
     #[test]
     fn every_source_order_packs_the_same_panel() {
+        assert_every_source_order_packs_the_same::<f64>();
+        assert_every_source_order_packs_the_same::<f32>();
+    }
+
+    fn assert_every_source_order_packs_the_same<T: Element>() {
         for (lanes, depth, width) in [
             (1, 1, 4),
             (3, 5, 4),
@@ -129,14 +134,17 @@ mod tests {
             (8, 33, 8),
             (23, 6, 24),
             (24, 17, 24),
+            (15, 31, 48),
+            (47, 8, 48),
+            (48, 23, 48),
         ] {
-            let value = |lane: usize, p: usize| (1 + lane * depth + p) as f64;
-            let expected: Vec<f64> = (0..depth * width)
+            let value = |lane: usize, p: usize| T::from_f64((1 + lane * depth + p) as f64);
+            let expected: Vec<T> = (0..depth * width)
                 .map(|at| {
                     if at % width < lanes {
                         value(at % width, at / width)
                     } else {
-                        0.0
+                        T::ZERO
                     }
                 })
                 .collect();
@@ -147,14 +155,15 @@ mod tests {
                 (1, lanes + 2),
                 (2, 2 * lanes + 1),
             ] {
-                let mut data = vec![-1.0; lanes * row_stride + depth * col_stride];
+                let len = (lanes - 1) * row_stride + (depth - 1) * col_stride + 1;
+                let mut data = vec![T::from_f64(-1.0); len];
                 for lane in 0..lanes {
                     for p in 0..depth {
                         data[lane * row_stride + p * col_stride] = value(lane, p);
                     }
                 }
                 for simd in Simd::available() {
-                    let mut out = vec![f64::NAN; depth * width];
+                    let mut out = vec![T::from_f64(f64::NAN); depth * width];
                     pack_panel(
                         &MicroKernel::new(simd),
                         MatRef::new(&data, lanes, depth, row_stride, col_stride),

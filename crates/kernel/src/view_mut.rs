@@ -152,6 +152,7 @@ impl<'a, T> MatMut<'a, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn parts_cover_every_element_once_and_no_gap() {
@@ -173,6 +174,44 @@ mod tests {
             (row, col) => 1 + 2 * usize::from(row > 0) + usize::from(col >= 2),
         };
         assert_eq!(data, std::array::from_fn(expected));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// However a view is cut, again and again, its parts are its elements, each once; the data ends with the last one.
+        #[test]
+        fn any_cuts_cover_every_element_once_and_no_gap(
+            rows in 1..20usize,
+            cols in 1..20usize,
+            gap in 0..4usize,
+            cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>(), any::<prop::sample::Index>()), 0..12),
+        ) {
+            let row_stride = cols + gap;
+            let mut data = vec![0; (rows - 1) * row_stride + cols];
+            let mut parts = vec![MatMut::new(&mut data, rows, cols, row_stride)];
+            for (which, by_rows, at) in cuts {
+                let part = parts.swap_remove(which.index(parts.len()));
+                let (one, other) = if by_rows {
+                    let at = at.index(part.rows() + 1);
+                    part.split_at_row(at)
+                } else {
+                    let at = at.index(part.cols() + 1);
+                    part.split_at_col(at)
+                };
+                parts.extend([one, other]);
+            }
+            for mut part in parts {
+                let (rows, cols) = (part.rows(), part.cols());
+                let mut block = part.block(0, 0, rows, cols);
+                for i in 0..rows {
+                    block.row(i).iter_mut().for_each(|element| *element += 1);
+                }
+            }
+            for (at, &touched) in data.iter().enumerate() {
+                prop_assert_eq!(touched, usize::from(at % row_stride < cols), "element {}", at);
+            }
+        }
     }
 
     #[test]

@@ -103,3 +103,42 @@ pub(super) unsafe fn eight_f32(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::TransposeFn;
+    use super::*;
+
+    /// Every source has exactly the elements that may be read, and `out` those that may be written, so that valgrind sees one more.
+    fn assert_transposes<T: crate::Element>(transpose: TransposeFn<T>) {
+        for (n_steps, gap, width) in [(8, 0, 8), (16, 3, 9), (24, 8, 24), (40, 1, 48), (64, 0, 50)] {
+            let value = |lane: usize, step: usize| T::from_f64((1 + lane * n_steps + step) as f64);
+            let (lane_stride, untouched) = (n_steps + gap, T::from_f64(-1.0));
+            let mut lanes = vec![untouched; (SIDE - 1) * lane_stride + n_steps];
+            for at in 0..SIDE * n_steps {
+                lanes[at / n_steps * lane_stride + at % n_steps] = value(at / n_steps, at % n_steps);
+            }
+            let mut out = vec![untouched; (n_steps - 1) * width + SIDE];
+            // SAFETY: the caller asked for the instruction set; the lengths above are those that the function asks for.
+            unsafe { transpose(lanes.as_ptr(), lane_stride, n_steps, out.as_mut_ptr(), width) };
+            for (at, &found) in out.iter().enumerate() {
+                let (step, lane) = (at / width, at % width);
+                let expected = if lane < SIDE { value(lane, step) } else { untouched };
+                assert_eq!(
+                    found, expected,
+                    "lane {lane}, step {step} of {n_steps}, width {width}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn lanes_become_steps_and_nothing_else_is_touched() {
+        if is_x86_feature_detected!("avx2") {
+            assert_transposes::<f32>(eight_f32);
+        }
+        if is_x86_feature_detected!("avx512f") {
+            assert_transposes::<f64>(eight_f64);
+        }
+    }
+}
