@@ -12,6 +12,7 @@
 //! - [`matvec`], [`check`]: Freivalds' check, computed apart from the kernel
 //! - [`certify`], [`recompute`]: the same check for any C, non-finite values included
 //! - [`multiply`]: the job
+//! - [`in_memory`]: products without a job, of matrices that are in memory already
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,8 @@ pub mod certify;
 pub mod check;
 mod classical;
 mod crew;
+mod fork_join;
+pub mod in_memory;
 pub mod input_guard;
 mod largest;
 pub mod layout;
@@ -36,6 +39,7 @@ mod strassen;
 pub mod tiles;
 pub mod workspace;
 
+pub use in_memory::InMemory;
 pub use multiply::{Multiply, MultiplySpec};
 pub use operand::{Number, Operand};
 pub use plan::{Algorithm, AlgorithmChoice, Plan, PlanError, PlanRequest};
