@@ -1,11 +1,12 @@
-//! The certificate C·x = A·(B·x) for any block of any C, whatever its elements are.
+//! The certificate C·x = alpha·A·(B·x) + beta·D·x for any block of any C, whatever its elements are.
 //!
 //! Used by `verify`, and for tiles whose panels hold infinities or NaNs, or whose sums overflow. Non-finite inputs are taken
 //! out first: a NaN in a row of A or a column of B makes all of that row or column of C NaN; rows and columns with
-//! infinities, and rows of C that overflow, are computed plainly and compared by kind. All else goes through Freivalds'
-//! check, with A, B and C scaled by powers of two so that no sum can overflow.
+//! infinities, those with a non-finite element of D, and rows of C that overflow, are computed plainly and compared by kind.
+//! All else goes through Freivalds' check, with A, B, D and C scaled by powers of two so that no sum can overflow.
 
 use crate::check::random_vector;
+use crate::formula::{Addend, Formula};
 use crate::operand::{Number, Operand};
 use crate::recompute::{ROWS_PER_PASS, agrees, plain_rows};
 use std::ops::Range;
@@ -21,13 +22,15 @@ pub trait Product<T> {
 /// Fails when the work should stop; called every few milliseconds to seconds.
 pub type KeepOn<'a> = &'a dyn Fn() -> Result<(), Failure>;
 
-/// What is certified: rows and columns of op(A)·op(B), both in indices of the whole product.
+/// What is certified: rows and columns of what a formula makes of op(A)·op(B), both in indices of the whole product.
 #[derive(Debug, Clone)]
 pub struct Claim<'a> {
     /// op(A).
     pub a: &'a Operand,
     /// op(B).
     pub b: &'a Operand,
+    /// alpha, beta and D.
+    pub formula: &'a Formula,
     /// Rows of the block.
     pub rows: Range<u64>,
     /// Columns of the block.
@@ -39,7 +42,7 @@ pub struct Claim<'a> {
 /// The outcome.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Certificate {
-    /// Largest residual of a row, as a share of |A|·|B|·|x|.
+    /// Largest residual of a row, as a share of |alpha|·|A|·|B|·|x| + |beta|·|D|·|x|.
     pub residual_max: f64,
     /// What it was held against.
     pub residual_bound: f64,
@@ -60,14 +63,22 @@ impl Certificate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     Finite,
-    Infinite,
+    /// Holds an infinity, or meets a non-finite element of D: computed plainly.
+    Plain,
     NotANumber,
 }
 
-/// Rows of an operand by class, and the power of two above all finite elements.
+/// Rows of an operand by class, and the power of two above all finite elements; `None` if all of those are 0.
 struct Classes {
     lines: Vec<Class>,
-    exponent: i32,
+    exponent: Option<i32>,
+}
+
+impl Classes {
+    /// What the operand is scaled by.
+    fn scale(&self) -> f64 {
+        exp2(-self.exponent.unwrap_or(0))
+    }
 }
 
 /// Certifies a block. `buffer` holds what is read at a time: at least 1024 elements; more is faster.
@@ -77,27 +88,34 @@ pub fn certify<T: Number>(
     buffer: &mut [T],
     keep_on: KeepOn<'_>,
 ) -> Result<Certificate, Failure> {
-    let a_classes = classify(claim.a, claim.rows.clone(), buffer)?;
-    let b_classes = classify(&claim.b.transpose(), claim.cols.clone(), buffer)?;
+    let mut a_classes = classify(claim.a, claim.rows.clone(), buffer)?;
+    let mut b_classes = classify(&claim.b.transpose(), claim.cols.clone(), buffer)?;
     keep_on()?;
-    let weights = Weights::new(claim, &a_classes, &b_classes, buffer)?;
+    let d_exponent = match claim.formula.addend() {
+        Some(addend) => classify_d(claim, addend, &mut a_classes, &mut b_classes, buffer)?,
+        None => None,
+    };
+    keep_on()?;
+    let weights = Weights::new(claim, &a_classes, &b_classes, d_exponent, buffer)?;
     keep_on()?;
     let mut bad = vec![false; a_classes.lines.len()];
     let mut outcome = compare(claim, c, &a_classes, &b_classes, &weights, &mut bad, buffer)?;
-    let infinite_rows = a_classes
+    let rows_to_compute = a_classes
         .lines
         .iter()
         .enumerate()
-        .filter(|(_, class)| **class == Class::Infinite);
+        .filter(|(_, class)| **class == Class::Plain);
     outcome
         .plain_rows
-        .extend(infinite_rows.map(|(i, _)| claim.rows.start + i as u64));
-    let infinite_cols = b_classes
+        .extend(rows_to_compute.map(|(i, _)| claim.rows.start + i as u64));
+    let cols_to_compute = b_classes
         .lines
         .iter()
         .enumerate()
-        .filter(|(_, class)| **class == Class::Infinite);
-    let plain_cols: Vec<u64> = infinite_cols.map(|(j, _)| claim.cols.start + j as u64).collect();
+        .filter(|(_, class)| **class == Class::Plain);
+    let plain_cols: Vec<u64> = cols_to_compute
+        .map(|(j, _)| claim.cols.start + j as u64)
+        .collect();
     for rows in outcome.plain_rows.chunks(ROWS_PER_PASS) {
         keep_on()?;
         compare_plain_rows(claim, c, rows, &mut bad, buffer)?;
@@ -154,30 +172,94 @@ fn classify<T: Number>(operand: &Operand, rows: Range<u64>, buffer: &mut [T]) ->
                 if element.is_nan() {
                     *line = Class::NotANumber;
                 } else if element.is_infinite() {
-                    *line = (*line).max(Class::Infinite);
+                    *line = (*line).max(Class::Plain);
                 } else {
                     largest = largest.max(element.abs());
                 }
             }
         }
     }
-    let exponent = if largest == 0.0 {
-        0
-    } else {
-        largest.log2().ceil() as i32
-    };
     Ok(Classes {
         lines,
-        exponent: exponent.clamp(-1000, 1000),
+        exponent: exponent_above(largest),
     })
 }
 
-/// x, and A·(B·x) with its magnitudes, in units of 2^(exponent of A + exponent of B).
+/// The power of two above a magnitude, as far as scaling by it stays within the numbers; `None` for 0.
+fn exponent_above(magnitude: f64) -> Option<i32> {
+    (magnitude != 0.0).then(|| (magnitude.log2().ceil() as i32).clamp(-1000, 1000))
+}
+
+/// Finds the power of two above D's finite elements, and has those rows or columns computed plainly that meet the others,
+/// whichever is less work. What A or B decide already is left alone.
+fn classify_d<T: Number>(
+    claim: &Claim<'_>,
+    addend: &Addend,
+    a: &mut Classes,
+    b: &mut Classes,
+    buffer: &mut [T],
+) -> Result<Option<i32>, Failure> {
+    let mut rows_met = vec![false; a.lines.len()];
+    let mut cols_met = vec![false; b.lines.len()];
+    let mut largest = 0.0f64;
+    for_each_of_d(claim, addend, a, b, buffer, |row, col, element| {
+        if element.is_finite() {
+            largest = largest.max(element.abs());
+        } else {
+            rows_met[row] = true;
+            cols_met[col] = true;
+        }
+    })?;
+    let count = |met: &[bool]| met.iter().filter(|met| **met).count();
+    let by_rows = count(&rows_met) * cols_met.len() <= count(&cols_met) * rows_met.len();
+    let (met, lines) = if by_rows {
+        (rows_met, &mut a.lines)
+    } else {
+        (cols_met, &mut b.lines)
+    };
+    for (line, _) in lines.iter_mut().zip(met).filter(|(_, met)| *met) {
+        *line = (*line).max(Class::Plain);
+    }
+    Ok(exponent_above(largest))
+}
+
+/// Calls `each` with the elements of D whose row and column are finite, and where they are in the block.
+fn for_each_of_d<T: Number>(
+    claim: &Claim<'_>,
+    addend: &Addend,
+    a: &Classes,
+    b: &Classes,
+    buffer: &mut [T],
+    mut each: impl FnMut(usize, usize, f64),
+) -> Result<(), Failure> {
+    let (n_rows, n_cols) = (a.lines.len() as u64, b.lines.len() as u64);
+    let (from_row, from_col) = (claim.rows.start, claim.cols.start);
+    for (rows, cols) in blocks(n_rows, n_cols, buffer.len(), addend.d.is_row_contiguous()) {
+        let view = addend.d.read(
+            from_row + rows.start..from_row + rows.end,
+            from_col + cols.start..from_col + cols.end,
+            buffer,
+        )?;
+        for i in 0..view.rows() {
+            let row = rows.start as usize + i;
+            for j in 0..view.cols() {
+                let col = cols.start as usize + j;
+                if a.lines[row].max(b.lines[col]) == Class::Finite {
+                    each(row, col, Scalar::to_f64(view.get(i, j)));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// x, and alpha·A·(B·x) + beta·D·x with its magnitudes, in units of 2^exponent.
 struct Weights {
     x: Vec<f64>,
-    a_b_x: Vec<f64>,
+    expected: Vec<f64>,
     magnitude: Vec<f64>,
     coefficient: f64,
+    exponent: i32,
 }
 
 impl Weights {
@@ -185,6 +267,7 @@ impl Weights {
         claim: &Claim<'_>,
         a: &Classes,
         b: &Classes,
+        d_exponent: Option<i32>,
         buffer: &mut [T],
     ) -> Result<Weights, Failure> {
         let (k, n_cols) = (claim.a.cols() as usize, b.lines.len());
@@ -195,7 +278,7 @@ impl Weights {
             .zip(&finite_cols)
             .filter(|(_, finite)| !**finite)
             .for_each(|(x, _)| *x = 0.0);
-        let coefficient = coefficient::<T>(k, n_cols);
+        let coefficient = coefficient::<T>(claim, n_cols);
         // What underflow can lose, in the scaled units: it must not count as an error.
         let tiny = f64::MIN_POSITIVE * (n_cols + k + 1) as f64;
         let (b_x, b_x_magnitude) = {
@@ -205,18 +288,15 @@ impl Weights {
                 &b_transposed,
                 claim.cols.clone(),
                 k,
-                b.exponent,
+                b.scale(),
                 &weight,
                 tiny / coefficient,
                 buffer,
             )?
         };
         let mut a_b_x = vec![0.0; a.lines.len()];
-        // Underflow in C itself, which is in its own units, and what it is compared with is not.
-        let (half, rest) = halves(-a.exponent - b.exponent);
-        let underflow = 2.0 * (n_cols * (k + 1)) as f64 * T::SMALLEST * exp2(half) * exp2(rest);
-        let mut magnitude = vec![(tiny * 4.0 + underflow) / coefficient; a.lines.len()];
-        let scale = exp2(-a.exponent);
+        let mut magnitude = vec![tiny * 4.0 / coefficient; a.lines.len()];
+        let scale = a.scale();
         for (rows, depth) in blocks(
             a.lines.len() as u64,
             k as u64,
@@ -236,19 +316,101 @@ impl Weights {
                 }
             }
         }
-        Ok(Weights {
+        let mut weights = Weights {
             x,
-            a_b_x,
+            expected: a_b_x,
             magnitude,
             coefficient,
-        })
+            exponent: 0,
+        };
+        weights.apply_formula(claim, a, b, d_exponent, tiny, buffer)?;
+        Ok(weights)
+    }
+
+    /// Turns A·(B·x), in units of 2^(exponent of A + exponent of B), into what C·x is held against, in units of the larger of
+    /// its two terms.
+    fn apply_formula<T: Number>(
+        &mut self,
+        claim: &Claim<'_>,
+        a: &Classes,
+        b: &Classes,
+        d_exponent: Option<i32>,
+        tiny: f64,
+        buffer: &mut [T],
+    ) -> Result<(), Failure> {
+        // A clamped exponent keeps what underflow loses within the numbers when it is scaled.
+        const EXPONENT_MIN: i32 = -2000;
+        let (alpha, alpha_exponent) = parts(claim.formula.alpha());
+        let product_exponent = a.exponent.zip(b.exponent).filter(|_| alpha != 0.0);
+        let product_exponent = product_exponent.map(|(a, b)| a + b + alpha_exponent);
+        let addend = claim
+            .formula
+            .addend()
+            .zip(d_exponent)
+            .map(|(addend, d_exponent)| {
+                let (beta, beta_exponent) = parts(addend.beta);
+                (addend, beta, d_exponent, d_exponent + beta_exponent)
+            });
+        let addend = addend.filter(|(_, beta, _, _)| *beta != 0.0);
+        let larger = product_exponent.max(addend.map(|(_, _, _, exponent)| exponent));
+        self.exponent = larger.unwrap_or(0).max(EXPONENT_MIN);
+        // Underflow in C itself, which is in its own units, and what it is compared with is not.
+        let (n_cols, k) = (self.x.len(), claim.a.cols() as usize);
+        let lost = |count: usize, exponent: i32| {
+            Scaling::new(exponent).apply(2.0 * (n_cols * count) as f64 * T::SMALLEST)
+        };
+        let mut underflow = 0.0;
+        if !claim.formula.is_plain() {
+            underflow = lost(FORMULA_ROUNDINGS, -self.exponent) + 4.0 * tiny;
+        }
+        match product_exponent {
+            Some(exponent) => {
+                underflow += lost(k + 1, alpha_exponent - self.exponent) * alpha.abs();
+                let scaling = Scaling::new(exponent - self.exponent);
+                for (value, magnitude) in self.expected.iter_mut().zip(&mut self.magnitude) {
+                    *value = scaling.apply(*value * alpha);
+                    *magnitude = scaling.apply(*magnitude * alpha.abs()) + underflow / self.coefficient;
+                }
+            }
+            None => {
+                self.expected.fill(0.0);
+                self.magnitude.fill(underflow / self.coefficient);
+            }
+        }
+        if let Some((addend, beta, d_exponent, exponent)) = addend {
+            let scale = exp2(-d_exponent);
+            let scaling = Scaling::new(exponent - self.exponent);
+            let (x, expected, magnitude) = (&self.x, &mut self.expected, &mut self.magnitude);
+            for_each_of_d(claim, addend, a, b, buffer, |row, col, element| {
+                let term = scaling.apply(element * scale * beta) * x[col];
+                expected[row] += term;
+                magnitude[row] += term.abs();
+            })?;
+        }
+        Ok(())
     }
 }
 
+/// Roundings that alpha, beta and the sum may cost, by whoever computed C: both factors rounded to C's dtype, two products, a sum.
+const FORMULA_ROUNDINGS: usize = 4;
+
+/// The longest chain of roundings in an element of C.
+fn chain_len(claim: &Claim<'_>) -> u64 {
+    let formula = if claim.formula.is_plain() {
+        0
+    } else {
+        FORMULA_ROUNDINGS as u64
+    };
+    claim.a.cols() + formula
+}
+
 /// Relative bound of a row's residual: the longest chains of additions on both sides, whoever computed C in whatever order.
-fn coefficient<T: Number>(k: usize, n_cols: usize) -> f64 {
-    let check = (2 * n_cols + k + 8) as f64 * f64::UNIT_ROUNDOFF;
-    1.05 * ((k + 1) as f64 * T::UNIT_ROUNDOFF + check)
+fn coefficient<T: Number>(claim: &Claim<'_>, n_cols: usize) -> f64 {
+    let chain_len = chain_len(claim) as usize;
+    // C·x, B·x and D·x.
+    let n_sums = if claim.formula.d().is_some() { 3 } else { 2 };
+    let check = (n_sums * n_cols + chain_len + 8) as f64 * f64::UNIT_ROUNDOFF;
+    1.05 * ((chain_len + 1) as f64 * T::UNIT_ROUNDOFF + check)
 }
 
 /// Sums of weighted columns: B·x and |B|·|x| for B given transposed, skipping columns without a weight.
@@ -256,13 +418,12 @@ fn weigh_transposed<T: Number>(
     b_transposed: &Operand,
     cols: Range<u64>,
     k: usize,
-    exponent: i32,
+    scale: f64,
     weight: &dyn Fn(usize) -> Option<f64>,
     magnitude_start: f64,
     buffer: &mut [T],
 ) -> Result<(Vec<f64>, Vec<f64>), Failure> {
     let (mut sums, mut magnitudes) = (vec![0.0; k], vec![magnitude_start; k]);
-    let scale = exp2(-exponent);
     let n_cols = cols.end - cols.start;
     for (block_cols, depth) in blocks(n_cols, k as u64, buffer.len(), b_transposed.is_row_contiguous()) {
         let shifted = cols.start + block_cols.start..cols.start + block_cols.end;
@@ -303,7 +464,7 @@ fn compare<T: Number>(
     };
     let mut sums = vec![0.0; a.lines.len()];
     let mut overflowed = vec![false; a.lines.len()];
-    let (half, rest) = halves(-a.exponent - b.exponent);
+    let scaling = Scaling::new(-weights.exponent);
     for (rows, cols) in blocks(a.lines.len() as u64, n_cols as u64, buffer.len(), true) {
         let (block_rows, block_cols) = ((rows.end - rows.start) as usize, (cols.end - cols.start) as usize);
         let in_product = |range: &Range<u64>, start: u64| start + range.start..start + range.end;
@@ -319,9 +480,9 @@ fn compare<T: Number>(
                 let element = Scalar::to_f64(buffer[i * block_cols + j]);
                 match a.lines[row].max(b.lines[col]) {
                     Class::NotANumber => bad[row] |= !element.is_nan(),
-                    Class::Infinite => {}
+                    Class::Plain => {}
                     Class::Finite if element.is_finite() => {
-                        sums[row] += element * exp2(half) * exp2(rest) * weights.x[col];
+                        sums[row] += scaling.apply(element) * weights.x[col];
                     }
                     Class::Finite => overflowed[row] = true,
                 }
@@ -336,7 +497,7 @@ fn compare<T: Number>(
             compared.plain_rows.push(claim.rows.start + row as u64);
             continue;
         }
-        let difference = (sums[row] - weights.a_b_x[row]).abs();
+        let difference = (sums[row] - weights.expected[row]).abs();
         let residual = if difference == 0.0 {
             0.0
         } else {
@@ -356,7 +517,7 @@ fn compare_plain_rows<T: Number>(
     buffer: &mut [T],
 ) -> Result<(), Failure> {
     let n_cols = (claim.cols.end - claim.cols.start) as usize;
-    let plain = plain_rows(claim.a, claim.b, rows, claim.cols.clone(), buffer)?;
+    let plain = plain_rows(claim.a, claim.b, claim.formula, rows, claim.cols.clone(), buffer)?;
     let mut computed = vec![T::ZERO; n_cols];
     for (i, row) in rows.iter().enumerate() {
         c.read(*row..row + 1, claim.cols.clone(), &mut computed)?;
@@ -366,7 +527,7 @@ fn compare_plain_rows<T: Number>(
             .zip(&plain.values[range.clone()])
             .zip(&plain.magnitudes[range]);
         let agree = triples
-            .all(|((computed, plain), magnitude)| agrees(*computed, *plain, *magnitude, claim.a.cols()));
+            .all(|((computed, plain), magnitude)| agrees(*computed, *plain, *magnitude, chain_len(claim)));
         bad[(row - claim.rows.start) as usize] |= !agree;
     }
     Ok(())
@@ -384,6 +545,7 @@ fn compare_plain_cols<T: Number>(
     let plain = plain_rows(
         &claim.b.transpose(),
         &claim.a.transpose(),
+        &claim.formula.transpose(),
         cols,
         claim.rows.clone(),
         buffer,
@@ -393,15 +555,41 @@ fn compare_plain_cols<T: Number>(
         c.read(claim.rows.clone(), *col..col + 1, &mut computed)?;
         for (row, computed) in computed.iter().enumerate() {
             let at = i * n_rows + row;
-            bad[row] |= !agrees(*computed, plain.values[at], plain.magnitudes[at], claim.a.cols());
+            bad[row] |= !agrees(
+                *computed,
+                plain.values[at],
+                plain.magnitudes[at],
+                chain_len(claim),
+            );
         }
     }
     Ok(())
 }
 
-/// An exponent in two halves, so that a number near the end of the range is not scaled out of it on the way.
-fn halves(exponent: i32) -> (i32, i32) {
-    (exponent / 2, exponent - exponent / 2)
+/// A factor 2^exponent in parts, so that a number near the end of the range is not scaled out of it on the way.
+#[derive(Debug, Clone, Copy)]
+struct Scaling([f64; 4]);
+
+impl Scaling {
+    /// For exponents of at most ±4000: beyond that, everything is out of range anyway.
+    fn new(exponent: i32) -> Scaling {
+        let exponent = exponent.clamp(-4000, 4000);
+        let quarter = exponent / 4;
+        Scaling([quarter, quarter, quarter, exponent - 3 * quarter].map(exp2))
+    }
+
+    fn apply(self, value: f64) -> f64 {
+        self.0.into_iter().fold(value, |value, factor| value * factor)
+    }
+}
+
+/// A normal number as a magnitude from 1 up to 2, with its sign, and an exponent; 0 stays 0.
+fn parts(value: f64) -> (f64, i32) {
+    if value == 0.0 {
+        return (0.0, 0);
+    }
+    let exponent = (value.to_bits() >> 52 & 0x7ff) as i32 - 1023;
+    (Scaling::new(-exponent).apply(value), exponent)
 }
 
 /// 2^exponent for exponents that give normal numbers.

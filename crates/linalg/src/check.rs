@@ -26,6 +26,12 @@ pub fn element_error_bound<T: Number>(algorithm: Algorithm, k: usize) -> f64 {
     SECOND_ORDER * roundings * T::UNIT_ROUNDOFF
 }
 
+/// What alpha, beta and the sum add to that where C is more than op(A)·op(B): all is then in parts of |alpha| times what it was in
+/// parts of, plus |beta|·|D|.
+pub fn formula_error_bound<T: Number>() -> f64 {
+    SECOND_ORDER * T::UNIT_ROUNDOFF
+}
+
 /// Roundings of a term on its way through one of Strassen's products to C.
 fn strassen_roundings<T: Number>(k: usize) -> usize {
     let n_pairs = k.div_ceil(2 * T::KC);
@@ -45,6 +51,8 @@ pub struct ErrorModel {
     pub twin_distance: Option<usize>,
     /// Spacing of the dtype's smallest numbers: what one underflow loses.
     underflow: f64,
+    /// Roundings of A·(B·x), in f64.
+    check_chain: usize,
 }
 
 impl ErrorModel {
@@ -69,6 +77,24 @@ impl ErrorModel {
             n_cols,
             twin_distance: None,
             underflow: T::SMALLEST,
+            check_chain: b_x + a_y,
+        }
+    }
+
+    /// For alpha·op(A)·op(B) + beta·D, with D read in `n_pieces` of each row, whose products with x are sums of `d_x` additions.
+    /// Both are 0 where nothing is added.
+    ///
+    /// C has one rounding more, that of the last fused multiply-add (and beta·D two, which are never more than C's). On the
+    /// other side alpha·A·(B·x) has the multiplication and one addition for each piece, beta·D·x those and its own sums.
+    #[must_use]
+    pub fn enlarged<T: Number>(self, d_x: usize, n_pieces: usize) -> ErrorModel {
+        let check_chain = self.check_chain.max(d_x) + n_pieces + 1;
+        let longer = (check_chain - self.check_chain) as f64;
+        let roundings = T::UNIT_ROUNDOFF + longer * f64::UNIT_ROUNDOFF;
+        ErrorModel {
+            coefficient: self.coefficient + SECOND_ORDER * roundings,
+            check_chain,
+            ..self
         }
     }
 
@@ -96,6 +122,16 @@ impl ErrorModel {
     /// Where |A|·|B|·|x| starts, so that underflow in C, C·x and A·y stays within the bound.
     fn magnitude_start_a(&self) -> f64 {
         2.0 * (self.n_cols * (self.k + 1)) as f64 * self.underflow / self.coefficient
+    }
+
+    /// Where |D|·|x| starts, so that underflow in D·x stays within the bound.
+    pub(crate) fn magnitude_start_d(&self) -> f64 {
+        self.magnitude_start_b()
+    }
+
+    /// What is added to |alpha|·|A|·|B|·|x|, so that underflow in beta·d, in the sum, and in scaling both stays within the bound.
+    pub(crate) fn magnitude_start_c(&self) -> f64 {
+        8.0 * self.n_cols as f64 * self.underflow / self.coefficient
     }
 }
 
@@ -169,6 +205,7 @@ impl TileCheck {
                 n_cols: 0,
                 twin_distance: None,
                 underflow: 0.0,
+                check_chain: 0,
             },
         }
     }

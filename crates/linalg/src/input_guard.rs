@@ -16,7 +16,10 @@ pub struct InputGuard {
 
 impl InputGuard {
     /// Remembers the files of `operands`. Call it before their identities are taken.
-    pub fn new(disk: Arc<dyn Disk>, operands: [&Operand; 2]) -> io::Result<InputGuard> {
+    pub fn new<'a>(
+        disk: Arc<dyn Disk>,
+        operands: impl IntoIterator<Item = &'a Operand>,
+    ) -> io::Result<InputGuard> {
         let stat = |operand: &Operand| {
             let path = operand.source().info().path.clone();
             disk.stat(&path).map(|stat| (path, stat))

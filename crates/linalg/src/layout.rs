@@ -71,6 +71,8 @@ pub struct LayoutRequest<'a> {
     pub a: &'a Operand,
     /// op(B).
     pub b: &'a Operand,
+    /// D, where something is added.
+    pub d: Option<&'a Operand>,
     /// Threads of one worker.
     pub n_threads: usize,
     /// Workers in the process.
@@ -254,6 +256,11 @@ impl Layout {
         size_of::<f64>() * (vectors + plain + CERTIFY_LEN)
     }
 
+    /// What D adds to that: a mark for each row and column that meets a non-finite element.
+    fn certify_d_bytes(&self) -> u64 {
+        (self.tile_rows + self.packed_cols) as u64
+    }
+
     /// All buffers of one worker.
     pub fn worker_bytes(&self) -> u64 {
         let parts = [
@@ -271,11 +278,12 @@ impl Layout {
 
     /// All of the process.
     pub fn process_bytes(&self, request: &LayoutRequest<'_>) -> u64 {
-        let workers = self.worker_bytes().saturating_mul(request.n_workers as u64);
+        let d_bytes = request.d.map_or(0, |_| self.certify_d_bytes());
+        let workers = (self.worker_bytes().saturating_add(d_bytes)).saturating_mul(request.n_workers as u64);
         let n_threads = self.n_threads * request.n_workers;
         let threads = n_threads.saturating_sub(THREADS_IN_OVERHEAD) as u64 * THREAD_BYTES;
         let tasks = request.grid.n_tiles().saturating_mul(TASK_BYTES);
-        let text_matrices = text_bytes(request.a) + text_bytes(request.b);
+        let text_matrices = text_bytes(request.a) + text_bytes(request.b) + request.d.map_or(0, text_bytes);
         workers
             .saturating_add(tasks)
             .saturating_add(threads + PROCESS_OVERHEAD_BYTES + READ_BACK_BYTES + text_matrices)

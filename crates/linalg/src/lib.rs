@@ -1,7 +1,8 @@
-//! Matrix jobs: `C = op(A)·op(B)`, planned within a memory budget, streamed from storage, checked before it is committed.
+//! Matrix jobs: `C = alpha·op(A)·op(B) + beta·D`, planned within a memory budget, streamed from storage, checked before it is committed.
 //!
 //! # Layout
 //! - [`operand`]: an input matrix as the product sees it
+//! - [`formula`]: alpha, beta and D
 //! - [`input_guard`]: noticing that an input changes
 //! - [`bound`]: how few bytes any algorithm must move
 //! - [`tiles`]: the grid of output tiles, one per task
@@ -9,6 +10,7 @@
 //! - [`plan`]: choosing tiles and layout
 //! - [`workspace`]: the buffers and threads of one worker
 //! - [`pipeline`]: streaming panels through a tile
+//! - `epilogue`: scaling a tile, and adding D
 //! - [`matvec`], [`check`]: Freivalds' check, computed apart from the kernel
 //! - [`certify`], [`recompute`]: the same check for any C, non-finite values included
 //! - [`multiply`]: the job
@@ -21,7 +23,9 @@ pub mod certify;
 pub mod check;
 mod classical;
 mod crew;
+mod epilogue;
 mod fork_join;
+pub mod formula;
 pub mod in_memory;
 pub mod input_guard;
 mod largest;
@@ -39,6 +43,7 @@ mod strassen;
 pub mod tiles;
 pub mod workspace;
 
+pub use formula::Formula;
 pub use in_memory::InMemory;
 pub use multiply::{Multiply, MultiplySpec};
 pub use operand::{Number, Operand};

@@ -2,10 +2,11 @@
 
 use crate::certify::{Claim, Product, certify};
 use crate::check::Verdict;
+use crate::formula::{Formula, FormulaText};
 use crate::input_guard::InputGuard;
 use crate::layout::CERTIFY_LEN;
 use crate::operand::{Number, Operand};
-use crate::pipeline::{CHECKED, ComputedTile, compute_tile};
+use crate::pipeline::{CHECKED, ComputedTile, TileRequest, compute_tile};
 use crate::plan::Plan;
 use crate::tiles::Tile;
 use crate::workspace::{Lent, Workspace};
@@ -25,12 +26,12 @@ use tilework_store::npy::output::{NpyOutput, OutputError};
 /// Name of the job in its description.
 pub const KIND: &str = "multiply";
 /// Version of the job's code, as far as stored jobs depend on it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Within one numerics version, equal inputs and dtype give equal bits: it covers the order of additions (`Element::KC`).
 pub const NUMERICS_VERSION: u32 = 2;
 
 /// What the user asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct MultiplySpec {
     /// Use A's transpose.
     pub transpose_a: bool,
@@ -38,6 +39,34 @@ pub struct MultiplySpec {
     pub transpose_b: bool,
     /// What is computed in, and written.
     pub dtype: Dtype,
+    /// Factor of op(A)·op(B), as it was given.
+    #[serde(default = "one")]
+    pub alpha: f64,
+    /// Factor of D, as it was given, where D is added: then D is the third input.
+    #[serde(default)]
+    pub beta: Option<f64>,
+}
+
+/// What jobs have that were stored before there were factors.
+fn one() -> f64 {
+    1.0
+}
+
+impl MultiplySpec {
+    /// Whether C is op(A)·op(B) itself.
+    pub fn is_plain(&self) -> bool {
+        self.alpha == 1.0 && self.beta.is_none()
+    }
+
+    /// The formula as people write it.
+    pub fn formula(&self) -> FormulaText {
+        FormulaText {
+            transpose_a: self.transpose_a,
+            transpose_b: self.transpose_b,
+            alpha: self.alpha,
+            beta: self.beta,
+        }
+    }
 }
 
 /// What a run of the job needs to know.
@@ -45,6 +74,8 @@ pub struct MultiplySpec {
 pub struct MultiplySettings {
     /// The plan.
     pub plan: Plan,
+    /// What is made of op(A)·op(B); its D has C's shape.
+    pub formula: Formula,
     /// Instruction set.
     pub simd: Simd,
     /// The job's id, which seeds the checks.
@@ -129,6 +160,7 @@ impl<T: Number> Multiply<T> {
                 let claim = Claim {
                     a: &self.a,
                     b: &self.b,
+                    formula: &self.settings.formula,
                     rows: tile.rows.clone(),
                     cols: tile.cols.clone(),
                     seed,
@@ -192,7 +224,14 @@ impl<T: Number> Job for Multiply<T> {
     ) -> Result<(CheckedTile, TaskSummary), Failure> {
         let tile = self.tile(context.task);
         let seed = self.seed(context);
-        let computed = compute_tile(workspace, &self.a, &self.b, &tile, seed, context)?;
+        let request = TileRequest {
+            a: &self.a,
+            b: &self.b,
+            formula: &self.settings.formula,
+            tile: &tile,
+            seed,
+        };
+        let computed = compute_tile(workspace, &request, context)?;
         let summary = self.judge(&tile, &computed, seed, context)?;
         self.settings.guard.check()?;
         Ok((CheckedTile(computed.buffer), summary))

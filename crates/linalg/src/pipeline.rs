@@ -7,6 +7,8 @@
 use crate::check::{ErrorModel, Verdict};
 use crate::classical::Classical;
 use crate::crew::{Crew, Touches};
+use crate::epilogue::Epilogue;
+use crate::formula::Formula;
 use crate::layout::Layout;
 use crate::operand::{Number, Operand};
 use crate::plan::Algorithm;
@@ -41,41 +43,62 @@ pub struct ComputedTile {
     pub algorithm: Algorithm,
 }
 
-/// Computes one tile of op(A)·op(B). `seed` chooses the check's x where B is packed for this tile.
+/// A tile to be computed.
+#[derive(Debug, Clone, Copy)]
+pub struct TileRequest<'a> {
+    /// op(A).
+    pub a: &'a Operand,
+    /// op(B).
+    pub b: &'a Operand,
+    /// What is made of their product.
+    pub formula: &'a Formula,
+    /// The tile.
+    pub tile: &'a Tile,
+    /// Chooses the check's x where B is packed for this tile.
+    pub seed: [u8; 32],
+}
+
+/// Computes one tile of what the formula makes of op(A)·op(B).
 ///
 /// Where the layout says Strassen, a tile whose inputs are not finite or near overflow is computed classically all the same.
 pub fn compute_tile<T: Number>(
     workspace: &mut Workspace<T>,
-    a: &Operand,
-    b: &Operand,
-    tile: &Tile,
-    seed: [u8; 32],
+    request: &TileRequest<'_>,
     context: &TaskContext<'_>,
 ) -> Result<ComputedTile, Failure> {
     let algorithm = workspace.layout.algorithm;
-    let computed = compute_tile_by(algorithm, workspace, a, b, tile, seed, context)?;
+    let computed = compute_tile_by(algorithm, workspace, request, context)?;
     let is_unfit = algorithm == Algorithm::Strassen
-        && (computed.verdict == Verdict::NotFinite || workspace.is_near_overflow(tile));
+        && (computed.verdict == Verdict::NotFinite
+            || workspace.is_near_overflow(request.tile, request.formula));
     if !is_unfit {
         return Ok(computed);
     }
     // Its buffer may be the only one.
     drop(computed);
-    compute_tile_by(Algorithm::Classical, workspace, a, b, tile, seed, context)
+    compute_tile_by(Algorithm::Classical, workspace, request, context)
 }
 
 fn compute_tile_by<T: Number>(
     algorithm: Algorithm,
     workspace: &mut Workspace<T>,
-    a: &Operand,
-    b: &Operand,
-    tile: &Tile,
-    seed: [u8; 32],
+    request: &TileRequest<'_>,
     context: &TaskContext<'_>,
 ) -> Result<ComputedTile, Failure> {
+    let &TileRequest {
+        a,
+        b,
+        formula,
+        tile,
+        seed,
+    } = request;
     workspace.refill_chunks()?;
     let plan = TilePlan::new::<T>(algorithm, &workspace.layout, a, b, tile);
     let model = plan.error_model::<T>(a, b);
+    let epilogue = Epilogue::new(formula, &workspace.layout, tile);
+    let model = epilogue
+        .as_ref()
+        .map_or(model, |epilogue| epilogue.enlarge::<T>(model));
     // Whatever interrupts the packing leaves nothing that a later tile would take for packed.
     let packed = workspace.packed_cols.take();
     let is_packed = packed == Some((algorithm, tile.cols.clone()));
@@ -85,6 +108,7 @@ fn compute_tile_by<T: Number>(
     }
     workspace.check.start_tile(model);
     workspace.largest_a.reset();
+    workspace.largest_d.reset();
     let mut buffer = workspace.take_tile();
     let ld = workspace.layout.leading_dimension;
     let c = &mut buffer.as_mut_slice::<T>()[..tile.n_rows() * ld];
@@ -92,6 +116,9 @@ fn compute_tile_by<T: Number>(
         c.fill(T::default());
     }
     plan.compute(workspace, a, b, is_packed, c, context)?;
+    if let Some(epilogue) = epilogue {
+        epilogue.apply(workspace, &model, c, &|| context.check_cancelled())?;
+    }
     let (check, band_rows) = (&workspace.check, workspace.layout.band_rows);
     let (verdict, crc32c) = if CHECKED {
         workspace.threads.install(|| check.finish_tile(c, ld, band_rows))

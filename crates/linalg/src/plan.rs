@@ -84,6 +84,8 @@ pub struct PlanRequest<'a> {
     pub a: &'a Operand,
     /// op(B), k x n.
     pub b: &'a Operand,
+    /// D, m x n, where something is added.
+    pub d: Option<&'a Operand>,
     /// The whole process's memory.
     pub memory_bytes: u64,
     /// Threads of all workers together.
@@ -247,6 +249,7 @@ impl PlanRequest<'_> {
             k: self.a.cols(),
             a: self.a,
             b: self.b,
+            d: self.d,
             n_threads,
             n_workers: self.n_workers,
             algorithm,
@@ -278,7 +281,8 @@ impl PlanRequest<'_> {
             PackedB::Columns => grid.n_row_strips.min(self.n_workers as u64),
         };
         let bytes_read = grid.n_col_strips * stored_bytes(self.a, itemsize)
-            + times_b_packed * stored_bytes(self.b, itemsize);
+            + times_b_packed * stored_bytes(self.b, itemsize)
+            + self.d.map_or(0, |d| stored_bytes(d, itemsize));
         let bytes_written = grid.m * grid.n * itemsize;
         let memory_planned_bytes = layout.process_bytes(&request);
         let flops = 2.0 * grid.m as f64 * grid.n as f64 * k as f64;
@@ -290,7 +294,9 @@ impl PlanRequest<'_> {
         let touch_s = memory_planned_bytes as f64 / (1u64 << 30) as f64 * FIRST_TOUCH_S_PER_GIB;
         let tail_s = layout.tile_bytes() as f64 / SYNC_BYTES_PER_S;
         let seconds = compute_s + copy_s + touch_s + tail_s + TASK_OVERHEAD_S * grid.n_tiles() as f64;
-        let bytes_bound = bytes_bound(grid.m, grid.n, k, itemsize, self.memory_bytes);
+        // D is read once, whatever the memory.
+        let d_bytes = if self.d.is_some() { bytes_written } else { 0 };
+        let bytes_bound = bytes_bound(grid.m, grid.n, k, itemsize, self.memory_bytes) + d_bytes as f64;
         Some(Plan {
             grid,
             k,

@@ -1,6 +1,7 @@
 //! Rows of a product computed plainly, one chain per element as the kernel defines it, for the rows that a weighted sum
 //! can't judge: those with infinities, or that overflow.
 
+use crate::formula::Formula;
 use crate::operand::{Number, Operand};
 use std::ops::Range;
 use tilework_core::failure::Failure;
@@ -9,7 +10,7 @@ use tilework_kernel::Element;
 /// Rows computed in one pass over B.
 pub const ROWS_PER_PASS: usize = 4;
 
-/// Plain results of some rows, and the magnitude |A|·|B| of every element.
+/// Plain results of some rows, and the magnitude |alpha|·|A|·|B| + |beta|·|D| of every element.
 #[derive(Debug)]
 pub struct PlainRows<T> {
     /// Elements, row by row.
@@ -18,10 +19,12 @@ pub struct PlainRows<T> {
     pub magnitudes: Vec<f64>,
 }
 
-/// Computes `rows` (at most [`ROWS_PER_PASS`]) of op(A)·op(B) over `cols`. `buffer` holds what is read at a time.
+/// Computes `rows` (at most [`ROWS_PER_PASS`]) of what `formula` makes of op(A)·op(B), over `cols`. `buffer` holds what is
+/// read at a time.
 pub fn plain_rows<T: Number>(
     a: &Operand,
     b: &Operand,
+    formula: &Formula,
     rows: &[u64],
     cols: Range<u64>,
     buffer: &mut [T],
@@ -59,7 +62,55 @@ pub fn plain_rows<T: Number>(
             *value = if block_start == 0 { *chain } else { *value + *chain };
         }
     }
+    if !formula.is_plain() {
+        scale(&mut plain, formula);
+        add(&mut plain, formula, rows, cols, buffer)?;
+    }
     Ok(plain)
+}
+
+/// Rows of op(A)·op(B) become those of alpha·op(A)·op(B), unless D will be added to them.
+fn scale<T: Number>(plain: &mut PlainRows<T>, formula: &Formula) {
+    let factors = formula.factors::<T>();
+    if formula.addend().is_none() {
+        plain
+            .values
+            .iter_mut()
+            .for_each(|value| *value = factors.scale(*value));
+    }
+    // What underflow lost is scaled too.
+    let underflow = T::SMALLEST / T::UNIT_ROUNDOFF;
+    plain
+        .magnitudes
+        .iter_mut()
+        .for_each(|magnitude| *magnitude = formula.alpha().abs() * (*magnitude + underflow));
+}
+
+/// Adds beta·D to rows of op(A)·op(B), which are scaled in the same operation.
+fn add<T: Number>(
+    plain: &mut PlainRows<T>,
+    formula: &Formula,
+    rows: &[u64],
+    cols: Range<u64>,
+    buffer: &mut [T],
+) -> Result<(), Failure> {
+    let Some(addend) = formula.addend() else {
+        return Ok(());
+    };
+    let factors = formula.factors::<T>();
+    let n_cols = (cols.end - cols.start) as usize;
+    for (i, row) in rows.iter().enumerate() {
+        for start in cols.clone().step_by(buffer.len()) {
+            let end = cols.end.min(start + buffer.len() as u64);
+            let d = addend.d.read(*row..row + 1, start..end, buffer)?;
+            for j in 0..d.cols() {
+                let at = i * n_cols + (start - cols.start) as usize + j;
+                plain.values[at] = factors.combine(plain.values[at], d.get(0, j));
+                plain.magnitudes[at] += (addend.beta * Element::to_f64(d.get(0, j))).abs();
+            }
+        }
+    }
+    Ok(())
 }
 
 fn fma<T: Number>(a: T, b: T, sum: T) -> T {

@@ -2,6 +2,7 @@
 
 use crate::check::CheckParts;
 use crate::check::TileCheck;
+use crate::formula::Formula;
 use crate::largest::Largest;
 use crate::layout::Layout;
 use crate::operand::Number;
@@ -26,6 +27,8 @@ pub struct Workspace<T> {
     /// The largest |element| of the tile's rows of op(A), and of the packed columns of op(B).
     pub(crate) largest_a: Largest,
     pub(crate) largest_b: Largest,
+    /// The largest |element| of D in the tile.
+    pub(crate) largest_d: Largest,
     pub(crate) scratch: Vec<Mutex<AlignedBuffer>>,
     pub(crate) chunks: Vec<AlignedBuffer>,
     pub(crate) check: TileCheck,
@@ -58,6 +61,7 @@ impl<T: Number> Workspace<T> {
             packed_cols: None,
             largest_a: Largest::default(),
             largest_b: Largest::default(),
+            largest_d: Largest::default(),
             scratch,
             chunks: allocate(layout.n_chunks, layout.chunk_bytes)?,
             check: TileCheck::new(layout.tile_rows, layout.packed_cols, layout.packed_depth),
@@ -66,17 +70,23 @@ impl<T: Number> Workspace<T> {
     }
 
     /// Whether a sum of Strassen's algorithm over this tile, or the check's sum over it, could overflow: decided by the largest inputs
-    /// alone.
-    pub(crate) fn is_near_overflow(&self, tile: &Tile) -> bool {
-        // The power of two just above a magnitude or a count.
-        let above = |value: f64| value.log2().floor() as i32 + 1;
-        let (a, b) = (self.largest_a.get(), self.largest_b.get());
-        if a == 0.0 || b == 0.0 {
-            return false;
-        }
+    /// and the factors alone.
+    pub(crate) fn is_near_overflow(&self, tile: &Tile, formula: &Formula) -> bool {
+        // The power of two just above a magnitude or a count; minus infinity for 0.
+        let above = |value: f64| value.log2().floor() + 1.0;
+        let weighted = above(tile.n_cols() as f64);
         // At most 8 products of sums of two elements each in an element of C, and a weighted sum of a row in the check.
-        let terms = above(32.0 * self.layout.k as f64) + above(tile.n_cols() as f64);
-        above(a) + above(b) + terms >= T::EXPONENT_MAX
+        let terms = above(32.0 * self.layout.k as f64) + weighted;
+        let product = above(self.largest_a.get()) + above(self.largest_b.get()) + terms;
+        let mut exponent = product;
+        if !formula.is_plain() {
+            let scaled = product + above(formula.alpha().abs());
+            let added = formula.addend().map_or(f64::NEG_INFINITY, |addend| {
+                above(self.largest_d.get()) + above(addend.beta.abs()) + weighted
+            });
+            exponent = exponent.max(scaled.max(added) + 1.0);
+        }
+        exponent >= f64::from(T::EXPONENT_MAX)
     }
 
     /// A free tile buffer; waits while all of them are being written.

@@ -125,6 +125,72 @@ fn a_crash_at_any_sync_point_loses_no_acknowledged_commit() {
     );
 }
 
+/// C = A·B/2 + C, where C's old file is what is added, until the rename.
+fn replacing_setup() -> Setup {
+    Setup {
+        alpha: 0.5,
+        addend: Some((C, 1.0)),
+        ..setup()
+    }
+}
+
+fn disk_with_old_output(seed: u64) -> FakeDisk {
+    let (m, _, n) = SHAPE;
+    let disk = disk_with_inputs(seed);
+    install(&disk, C, m, n, &numbers::<f64>(m * n, 3));
+    disk
+}
+
+#[test]
+fn a_crash_at_any_sync_point_adds_to_the_old_output_exactly_once() {
+    let (m, k, n) = SHAPE;
+    let product = reference(&numbers::<f64>(m * k, 1), &numbers::<f64>(k * n, 2), m, k, n);
+    let old = numbers::<f64>(m * n, 3);
+    let expected = bits(&combined(&product, 0.5, &old, 1.0));
+    let undisturbed = disk_with_old_output(0);
+    multiply_done::<f64>(&undisturbed, &replacing_setup());
+    assert_eq!(bits(&output::<f64>(&undisturbed)), expected);
+    let (mut n_old, mut n_new) = (0, 0);
+    for n in 1..=undisturbed.sync_count() {
+        for (mode, seed) in [
+            (CrashMode::Vanish, 0),
+            (CrashMode::Keep, 0),
+            (CrashMode::Tear, 1),
+            (CrashMode::Tear, 2),
+        ] {
+            let story = format!("sync {n}, {mode:?}, seed {seed}");
+            let disk = disk_with_old_output(seed);
+            disk.crash_after_syncs(n);
+            let log = Log::default();
+            let _ = multiply::<f64>(&disk, &replacing_setup(), &log);
+            let disk = disk.after_crash(mode);
+            match bits(&output::<f64>(&disk)) {
+                found if found == bits(&old) => n_old += 1,
+                found => {
+                    assert_eq!(found, expected, "{story}: neither the old output nor the new one");
+                    n_new += 1;
+                }
+            }
+            let acknowledged = log.committed.into_inner().unwrap();
+            let log = Log::default();
+            match multiply::<f64>(&disk, &replacing_setup(), &log) {
+                Ok(report) => assert_eq!(report.end, JobEnd::Done, "{story}"),
+                Err(text) => assert_eq!(text, "finished", "{story}"),
+            }
+            let started = log.started.into_inner().unwrap();
+            assert!(
+                started.iter().all(|task| !acknowledged.contains(task)),
+                "{story}: {started:?} ran again of {acknowledged:?}"
+            );
+            assert_eq!(bits(&output::<f64>(&disk)), expected, "{story}");
+        }
+    }
+    assert!(
+        n_old >= 40 && n_new >= 2,
+        "crashes came before the rename and after it: {n_old}, {n_new}"
+    );
+}
+
 #[test]
 fn two_crashes_in_a_row_are_survived() {
     for n in (3..18).step_by(3) {

@@ -9,9 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 use tilework_core::failure::Failure;
 use tilework_kernel::Simd;
-use tilework_linalg::Number;
-use tilework_linalg::Operand;
 use tilework_linalg::certify::{Certificate, Claim, Product, certify};
+use tilework_linalg::{Formula, Number, Operand};
 use tilework_store::fake_disk::FakeDisk;
 use tilework_store::matrix::MatrixSource;
 
@@ -199,6 +198,7 @@ fn certificate<T: Number>(a: &[T], b: &[T], c: &[T], (m, k, n): (usize, usize, u
     let claim = Claim {
         a: &open(A),
         b: &open(B),
+        formula: &Formula::plain(),
         rows: 0..m as u64,
         cols: 0..n as u64,
         seed: [3; 32],

@@ -161,3 +161,69 @@ fn tiles_with_infinities_nans_or_near_overflow_are_classical() {
         assert!(bits(&found[lower..]) == bits(&plain[lower..]), "{value}");
     }
 }
+
+/// `setup`'s alpha·A·B + beta·D.
+fn with_addend(a: &[f64], b: &[f64], d: &[f64], (m, k, n): Shape, setup: &Setup) -> Vec<f64> {
+    let disk = FakeDisk::new(1);
+    install(&disk, A, m, k, a);
+    install(&disk, B, k, n, b);
+    install(&disk, D, m, n, d);
+    multiply_done::<f64>(&disk, setup);
+    output(&disk)
+}
+
+#[test]
+fn factors_and_an_addend_follow_the_product_and_depend_on_the_grid_only() {
+    let shape @ (m, k, n) = (301, 1211, 257);
+    let (a, b, d) = (
+        numbers::<f64>(m * k, 5),
+        numbers::<f64>(k * n, 6),
+        numbers::<f64>(m * n, 7),
+    );
+    let base = Setup {
+        strips: Some((2, 2)),
+        ..strassen()
+    };
+    let expected = bits(&combined(&product(&a, &b, shape, &base), -0.7, &d, 3.0));
+    for (n_threads, memory_bytes) in [(1, 32 << 20), (2, 64 << 20), (3, 1 << 30)] {
+        let setup = Setup {
+            alpha: -0.7,
+            addend: Some((D, 3.0)),
+            n_threads,
+            memory_bytes,
+            ..base.clone()
+        };
+        assert!(
+            bits(&with_addend(&a, &b, &d, shape, &setup)) == expected,
+            "{n_threads} threads, {memory_bytes} bytes"
+        );
+    }
+}
+
+#[test]
+fn tiles_that_an_addend_or_a_factor_makes_infinite_or_nearly_so_are_classical() {
+    let shape @ (m, k, n) = (120, 700, 110);
+    let (a, b) = (numbers::<f64>(m * k, 8), numbers::<f64>(k * n, 9));
+    let classical = reference(&a, &b, m, k, n);
+    let clean = numbers::<f64>(m * n, 10);
+    for (alpha, beta, value) in [
+        (2.0, 1.0, f64::NAN),
+        (2.0, 1.0, f64::NEG_INFINITY),
+        (2.0, 1.0, 1e307),
+        (2.0, 1e307, 0.5),
+        (1e306, 1.0, 0.5),
+    ] {
+        let mut d = clean.clone();
+        d[17 * n + 3] = value;
+        let setup = Setup {
+            alpha,
+            addend: Some((D, beta)),
+            ..strassen()
+        };
+        let found = with_addend(&a, &b, &d, shape, &setup);
+        assert!(
+            bits(&found) == bits(&combined(&classical, alpha, &d, beta)),
+            "{alpha}, {beta}, {value}"
+        );
+    }
+}

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use std::io;
 use std::path::Path;
 use tilework_core::record::RunStart;
+use tilework_linalg::MultiplySpec;
+use tilework_linalg::formula::FormulaText;
+use tilework_linalg::multiply::KIND;
 use tilework_runtime::{FolderState, JobDescription, folder};
 use tilework_store::disk::Disk;
 use tilework_store::identity::{IdentityDifference, InputIdentity};
@@ -145,6 +148,13 @@ impl KnownJob {
             extent("n_row_strips")?,
             extent("n_col_strips")?,
         ])
+    }
+
+    /// What a product is made into, where it is not the output itself.
+    pub fn formula(&self) -> Option<FormulaText> {
+        let spec: Option<MultiplySpec> = serde_json::from_value(self.spec.clone()).ok();
+        spec.filter(|spec| self.kind == KIND && !spec.is_plain())
+            .map(|spec| spec.formula())
     }
 
     /// As JSON.

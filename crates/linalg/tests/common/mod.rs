@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tilework_core::failure::JobEnd;
 use tilework_kernel::{Element, Simd};
+use tilework_linalg::formula::{Addend, Formula};
 use tilework_linalg::input_guard::InputGuard;
 use tilework_linalg::multiply::{KIND, MultiplySettings, NUMERICS_VERSION, VERSION};
 use tilework_linalg::plan::StoredPlan;
@@ -27,6 +28,9 @@ pub type Description = JobDescription<MultiplySpec, StoredPlan>;
 #[derive(Clone)]
 pub struct Setup {
     pub transpose: (bool, bool),
+    pub alpha: f64,
+    /// Where D is and its factor, where D is added.
+    pub addend: Option<(&'static str, f64)>,
     pub memory_bytes: u64,
     pub n_threads: usize,
     pub n_workers: usize,
@@ -41,6 +45,8 @@ impl Default for Setup {
     fn default() -> Setup {
         Setup {
             transpose: (false, false),
+            alpha: 1.0,
+            addend: None,
             memory_bytes: 64 << 20,
             n_threads: 2,
             n_workers: 1,
@@ -54,6 +60,7 @@ impl Default for Setup {
 
 pub const A: &str = "/data/A.npy";
 pub const B: &str = "/data/B.npy";
+pub const D: &str = "/data/D.npy";
 pub const C: &str = "/data/C.npy";
 
 /// Puts a row-major matrix on the disk.
@@ -61,6 +68,39 @@ pub fn install<T: Number>(disk: &FakeDisk, path: &str, rows: usize, cols: usize,
     assert_eq!(values.len(), rows * cols);
     let mut bytes = format_header(rows as u64, cols as u64, T::DTYPE);
     bytes.extend_from_slice(bytemuck::cast_slice(values));
+    disk.install(Path::new(path), &bytes);
+}
+
+/// Puts a matrix of any kind on the disk: `descr` is numpy's, and the values fit it.
+pub fn install_as(
+    disk: &FakeDisk,
+    path: &str,
+    (rows, cols): (usize, usize),
+    descr: &str,
+    column_major: bool,
+    values: &[f64],
+) {
+    let fortran_order = if column_major { "True" } else { "False" };
+    let dictionary =
+        format!("{{'descr': '{descr}', 'fortran_order': {fortran_order}, 'shape': ({rows}, {cols}), }}\n");
+    let mut bytes = b"\x93NUMPY\x01\0".to_vec();
+    bytes.extend_from_slice(&(dictionary.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(dictionary.as_bytes());
+    for at in 0..rows * cols {
+        let value = if column_major {
+            values[at % rows * cols + at / rows]
+        } else {
+            values[at]
+        };
+        match descr {
+            "<f8" => bytes.extend_from_slice(&value.to_le_bytes()),
+            ">f8" => bytes.extend_from_slice(&value.to_be_bytes()),
+            "<f4" => bytes.extend_from_slice(&(value as f32).to_le_bytes()),
+            "<i2" => bytes.extend_from_slice(&(value as i16).to_le_bytes()),
+            ">i4" => bytes.extend_from_slice(&(value as i32).to_be_bytes()),
+            other => panic!("{other}"),
+        }
+    }
     disk.install(Path::new(path), &bytes);
 }
 
@@ -79,11 +119,22 @@ pub fn multiply<T: Number>(
     let a = Operand::new(open(A)?, setup.transpose.0);
     let b = Operand::new(open(B)?, setup.transpose.1);
     assert_eq!(a.cols(), b.rows(), "the test's shapes match");
-    let guard = InputGuard::new(Arc::clone(&shared), [&a, &b]).map_err(|error| error.to_string())?;
+    let addend = match setup.addend {
+        Some((path, beta)) => Some(Addend {
+            d: Operand::new(open(path)?, false),
+            beta,
+        }),
+        None => None,
+    };
+    let formula = Formula::new(setup.alpha, addend, T::DTYPE).map_err(|error| error.to_string())?;
+    let inputs: Vec<&Operand> = [&a, &b].into_iter().chain(formula.d()).collect();
+    let guard =
+        InputGuard::new(Arc::clone(&shared), inputs.iter().copied()).map_err(|error| error.to_string())?;
     let mut folder = JobFolder::open(Arc::clone(&shared), Path::new(C)).map_err(|error| error.to_string())?;
     let request = PlanRequest {
         a: &a,
         b: &b,
+        d: formula.d(),
         memory_bytes: setup.memory_bytes,
         n_threads: setup.n_threads,
         n_workers: setup.n_workers,
@@ -127,9 +178,11 @@ pub fn multiply<T: Number>(
             transpose_a: setup.transpose.0,
             transpose_b: setup.transpose.1,
             dtype: T::DTYPE,
+            alpha: setup.alpha,
+            beta: setup.addend.map(|(_, beta)| beta),
         },
         plan: plan.stored(),
-        inputs: vec![identity(&a)?, identity(&b)?],
+        inputs: inputs.into_iter().map(identity).collect::<Result<_, _>>()?,
     });
     let settings = MultiplySettings {
         plan,
@@ -137,12 +190,13 @@ pub fn multiply<T: Number>(
         job: description.id(),
         partial: folder.files().partial(),
         guard,
+        formula,
     };
     let job = Multiply::<T>::new(shared, a, b, settings);
     let options = RunOptions {
         n_workers: setup.n_workers as u32,
         stop: setup.stop.clone(),
-        may_replace_output: false,
+        may_replace_output: setup.addend.is_some_and(|(path, _)| path == C),
     };
     Ok(run(
         &job,
@@ -187,6 +241,17 @@ pub fn reference<T: Number>(a: &[T], b: &[T], m: usize, k: usize, n: usize) -> V
         }
     }
     c
+}
+
+/// alpha·ab + beta·d as the definition has it: beta·d rounded, then one fused multiply-add.
+pub fn combined<T: Number>(ab: &[T], alpha: f64, d: &[T], beta: f64) -> Vec<T> {
+    let (alpha, beta) = (<T as Scalar>::from_f64(alpha), <T as Scalar>::from_f64(beta));
+    let nothing = <T as Scalar>::from_f64(-0.0);
+    let combine = |(ab, d): (&T, &T)| {
+        let beta_d = Element::mul_add(beta, *d, nothing);
+        Element::mul_add(alpha, *ab, beta_d)
+    };
+    ab.iter().zip(d).map(combine).collect()
 }
 
 /// Small pseudo-random numbers that use the whole significand, so that the order of additions shows.

@@ -1,5 +1,6 @@
 //! The verbs that look at outputs and matrices, make some, or explain the program.
 
+use super::multiply::FormulaArgs;
 use super::values::{Shape, dtypes, parse_shape, parse_tolerance};
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
@@ -21,7 +22,8 @@ const VERIFY_HELP: &str = "\
 Examples:
   tilework verify C.npy                 # made by tilework: every tile by its journal, then C = A·B
   tilework verify A.npy B.npy C.npy     # any three files
-  tilework verify X.npy X.npy S.npy --transpose-b";
+  tilework verify X.npy X.npy S.npy --transpose-b
+  tilework verify A.npy B.npy C.npy --alpha 0.5 --beta -1 --add D.npy";
 
 /// Arguments of `verify`.
 #[derive(Debug, Clone, Args)]
@@ -36,6 +38,9 @@ pub struct VerifyArgs {
     /// Use the transpose of B
     #[arg(long, env = "TILEWORK_TRANSPOSE_B", value_parser = FalseyValueParser::new())]
     pub transpose_b: bool,
+    /// What was made of the product.
+    #[command(flatten)]
+    pub formula: FormulaArgs,
 }
 
 const COMPARE_HELP: &str = "\

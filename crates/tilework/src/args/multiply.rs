@@ -1,6 +1,6 @@
 //! `multiply`, `plan` and `resume`: they share operands and resources.
 
-use super::values::{algorithms, dtypes, parse_duration, parse_size};
+use super::values::{algorithms, dtypes, parse_duration, parse_factor, parse_size};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -16,7 +16,11 @@ Examples:
   tilework multiply A.npy B.npy -o C.npy --algorithm auto    # faster if both are large
   tilework multiply A.npy B.npy -o C.npy --time-limit 55m    # then exit 75; run it again to go on
   tilework multiply a.csv b.csv -o -                         # small matrices, printed
+  tilework multiply A.npy B.npy -o C.npy --alpha 0.5 --beta -1 --add D.npy   # C = 0.5·A·B - D
+  tilework multiply A.npy B.npy -o C.npy --add C.npy --overwrite             # C += A·B
 
+With --add C -o C the old C is read until the new one is complete. After a stop, `tilework resume C` goes on and never
+adds twice; the command itself would add once more if the run had just ended.
 Inputs: .npy files, or text with one row per line.
 The output appears under its name only when it is complete.";
 
@@ -60,6 +64,25 @@ pub struct ProductArgs {
     /// to be faster
     #[arg(long, env = "TILEWORK_ALGORITHM", value_name = "NAME", default_value = "classical", value_parser = algorithms())]
     pub algorithm: AlgorithmChoice,
+    /// What is made of the product.
+    #[command(flatten)]
+    pub formula: FormulaArgs,
+}
+
+/// Factors, and what is added.
+#[derive(Debug, Clone, Args)]
+pub struct FormulaArgs {
+    /// Multiply the product by X
+    #[arg(long, env = "TILEWORK_ALPHA", value_name = "X", default_value = "1",
+          allow_negative_numbers = true, value_parser = parse_factor)]
+    pub alpha: f64,
+    /// Add D, a matrix of C's shape; it may be C itself, with --overwrite
+    #[arg(long, env = "TILEWORK_ADD", value_name = "D")]
+    pub add: Option<PathBuf>,
+    /// Multiply D by Y [default: 1]
+    #[arg(long, env = "TILEWORK_BETA", value_name = "Y",
+          allow_negative_numbers = true, value_parser = parse_factor)]
+    pub beta: Option<f64>,
 }
 
 /// How an earlier or unfinished output is treated, and when to stop.
@@ -108,7 +131,8 @@ pub enum PlanJob {
 const PLAN_HELP: &str = "\
 Examples:
   tilework plan multiply A.npy B.npy
-  tilework plan multiply A.npy B.npy -o /data/C.npy --memory 512MiB";
+  tilework plan multiply A.npy B.npy -o /data/C.npy --memory 512MiB
+  tilework plan multiply A.npy B.npy --alpha 0.5 --add D.npy";
 
 /// Arguments of `plan multiply`: those of `multiply`, so that the word `plan` can be put before any command.
 #[derive(Debug, Clone, Args)]

@@ -42,6 +42,12 @@ pub enum ValueError {
     /// Not two extents.
     #[error("not a shape: write rows x columns without spaces, for example 8192x4096")]
     NotAShape,
+    /// Not a factor.
+    #[error("not a factor: write a finite number, for example 0.5, -1 or 6.6e-34")]
+    NotAFactor,
+    /// A number between 0 and the smallest one.
+    #[error("too close to 0 for any number type: write 0 or, for example, 1e-30")]
+    FactorTooSmall,
     /// Not a tolerance.
     #[error("not a tolerance: write a number from 0 on, for example 1e-12")]
     NotATolerance,
@@ -156,6 +162,26 @@ pub fn parse_tolerance(text: &str) -> Result<f64, ValueError> {
     }
 }
 
+/// Parses a finite number of either sign.
+///
+/// ```
+/// use tilework::args::values::parse_factor;
+/// assert_eq!(parse_factor("-2.5e3"), Ok(-2500.0));
+/// assert!(parse_factor("inf").is_err());
+/// ```
+pub fn parse_factor(text: &str) -> Result<f64, ValueError> {
+    let text = text.trim();
+    let value: f64 = text.parse().map_err(|_| ValueError::NotAFactor)?;
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    if !value.is_finite() {
+        Err(ValueError::NotAFactor)
+    } else if value == 0.0 && mantissa.contains(|c: char| ('1'..='9').contains(&c)) {
+        Err(ValueError::FactorTooSmall)
+    } else {
+        Ok(value)
+    }
+}
+
 /// Parses a dtype, and offers both in help and completions.
 pub fn dtypes() -> impl TypedValueParser<Value = Dtype> {
     PossibleValuesParser::new(["f64", "f32"]).try_map(|text| text.parse::<Dtype>())
@@ -222,5 +248,22 @@ mod tests {
         for text in ["", "-1", "nan", "inf", "x"] {
             assert_eq!(parse_tolerance(text), Err(ValueError::NotATolerance), "{text}");
         }
+    }
+
+    #[test]
+    fn factors_are_finite_and_what_was_written() {
+        for (text, value) in [
+            ("1", 1.0),
+            (" -0.5", -0.5),
+            ("6.6e-34", 6.6e-34),
+            ("0", 0.0),
+            ("-0e5", 0.0),
+        ] {
+            assert_eq!(parse_factor(text), Ok(value), "{text}");
+        }
+        for text in ["", "x", "nan", "inf", "-infinity", "1e999", "0x1", "1/2"] {
+            assert_eq!(parse_factor(text), Err(ValueError::NotAFactor), "{text}");
+        }
+        assert_eq!(parse_factor("1e-999"), Err(ValueError::FactorTooSmall));
     }
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 use tilework_core::record::RunStart;
 use tilework_store::disk::RealDisk;
+use tilework_store::identity::InputIdentity;
 
 /// Runs that are told of, the latest.
 const RUNS_SHOWN_MAX: usize = 5;
@@ -23,6 +24,7 @@ pub fn run(args: &JobArgs, output: &Output) -> Result<(), CliError> {
         Some(job) => job
             .inputs
             .iter()
+            .filter(|input| !is_replaced(&state, path, input))
             .filter_map(|input| job.input_trouble(&disk, input))
             .collect(),
         None => Vec::new(),
@@ -48,6 +50,12 @@ pub fn run(args: &JobArgs, output: &Output) -> Result<(), CliError> {
         writeln!(out, "then: {then}")?;
         next.map_or(Ok(()), |next| writeln!(out, "next: {next}"))
     })
+}
+
+/// Whether the finished output stands where this input was: a matrix that the product was added to.
+fn is_replaced(state: &JobState, output: &Path, input: &InputIdentity) -> bool {
+    state.state == State::Done
+        && std::path::absolute(output).is_ok_and(|output| output == Path::new(&input.path))
 }
 
 fn why(state: &JobState, troubles: &[String]) -> Vec<String> {

@@ -117,6 +117,9 @@ fn write_corner(out: &mut dyn Write, info: &MatrixInfo, corner: &[Vec<f64>]) -> 
 fn write_job(out: &mut dyn Write, job: &KnownJob) -> io::Result<()> {
     let inputs: Vec<&str> = job.inputs.iter().map(|input| input.path.as_str()).collect();
     writeln!(out, "made by {} of {}", job.kind, inputs.join(" and "))?;
+    if let Some(formula) = job.formula() {
+        writeln!(out, "  {formula}")?;
+    }
     if let Some([_, _, n_row_strips, n_col_strips]) = job.grid() {
         let (tasks, runs) = (job.n_tasks.unwrap_or_default(), job.runs.len() as u64);
         let (tasks, runs) = (human::counted(tasks, "task"), human::counted(runs, "run"));

@@ -1,10 +1,10 @@
-//! `multiply`: C = A·B, file to file, or to the terminal.
+//! `multiply`: C = alpha·A·B + beta·D, file to file, or to the terminal.
 
 use super::audience::Teller;
-use crate::args::multiply::{MultiplyArgs, ProductArgs};
+use crate::args::multiply::{FormulaArgs, MultiplyArgs, ProductArgs};
 use crate::failure::{CliError, Exit};
 use crate::output::{Output, print};
-use crate::product::inputs::InputRequest;
+use crate::product::inputs::{AddRequest, InputRequest};
 use crate::product::request::{ProductRequest, Resources};
 use crate::product::running::compute;
 use crate::settings::Settings;
@@ -54,7 +54,7 @@ pub(crate) fn compute_and_report(
 fn request(args: &MultiplyArgs, destination: PathBuf, output: &Output) -> Result<ProductRequest, CliError> {
     let settings = Settings::resolve(&args.resources, args.run.time_limit, output.started())?;
     Ok(ProductRequest {
-        inputs: input_request(&args.product),
+        inputs: input_request(&args.product)?,
         output: destination,
         resources: resources(&settings)?,
         overwrite: args.run.overwrite,
@@ -63,13 +63,32 @@ fn request(args: &MultiplyArgs, destination: PathBuf, output: &Output) -> Result
     })
 }
 
-pub(crate) fn input_request(args: &ProductArgs) -> InputRequest {
-    InputRequest {
+pub(crate) fn input_request(args: &ProductArgs) -> Result<InputRequest, CliError> {
+    Ok(InputRequest {
         a: args.a.clone(),
         b: args.b.clone(),
         transpose_a: args.transpose_a,
         transpose_b: args.transpose_b,
         dtype: args.dtype,
+        alpha: args.formula.alpha,
+        add: add_request(&args.formula)?,
+    })
+}
+
+/// What is added. A factor of nothing is refused.
+pub(crate) fn add_request(args: &FormulaArgs) -> Result<Option<AddRequest>, CliError> {
+    match (&args.add, args.beta) {
+        (Some(d), beta) => Ok(Some(AddRequest {
+            d: d.clone(),
+            beta: beta.unwrap_or(1.0),
+        })),
+        (None, None) => Ok(None),
+        (None, Some(beta)) => Err(CliError::usage(format!(
+            "--beta {beta} is the factor of a matrix that is added, and there is none"
+        ))
+        .with_next(format!(
+            "name it: --beta {beta} --add D.npy; the product's own factor is --alpha"
+        ))),
     }
 }
 

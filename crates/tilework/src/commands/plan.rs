@@ -22,14 +22,15 @@ fn plan_multiply(args: &PlanMultiplyArgs, output: &Output) -> Result<(), CliErro
     let settings = Settings::resolve(&args.resources, args.run.time_limit, output.started())?;
     let resources = resources(&settings)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let inputs = input_request(&args.product).open(&disk)?;
+    let request = input_request(&args.product)?;
+    let inputs = request.open(&disk)?;
     let plan = match inputs.spec.dtype {
         Dtype::F64 => resources.plan::<f64>(&inputs, args.product.algorithm, None),
         Dtype::F32 => resources.plan::<f32>(&inputs, args.product.algorithm, None),
     }?;
     if let Some(destination) = &args.output {
         let request = ProductRequest {
-            inputs: input_request(&args.product),
+            inputs: request,
             output: destination.clone(),
             resources,
             overwrite: args.run.overwrite,

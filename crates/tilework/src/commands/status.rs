@@ -46,7 +46,9 @@ pub(crate) fn describe(state: &JobState, path: &Path) -> String {
             ),
         }
     });
-    let tasks = tasks.map_or(String::new(), |tasks| format!(": {tasks}"));
+    let formula = state.job.as_ref().and_then(|job| job.formula());
+    let formula = formula.map_or(String::new(), |formula| format!("; {formula}"));
+    let tasks = tasks.map_or(String::new(), |tasks| format!(": {tasks}{formula}"));
     match state.state {
         State::None if state.output_exists => format!("{path}: a file without a job"),
         State::None => format!("{path}: nothing was started"),

@@ -1,5 +1,6 @@
 //! `verify`: is C the product of A and B, and are its bytes what was committed?
 
+use super::multiply::add_request;
 use crate::args::inspect::VerifyArgs;
 use crate::failure::{CliError, Exit};
 use crate::output::Output;
@@ -18,7 +19,15 @@ const ROWS_SHOWN_MAX: usize = 5;
 pub fn run(args: &VerifyArgs, output: &Output) -> Result<(), CliError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let (verification, c) = match &args.paths[..] {
-        [c] => (verify_output(&disk, c)?, c),
+        [c] => {
+            if args.formula.alpha != 1.0 || args.formula.add.is_some() || args.formula.beta.is_some() {
+                let message =
+                    "what C is made of stands in its journal: --alpha, --beta and --add go with A, B and C";
+                return Err(CliError::usage(message)
+                    .with_next(format!("leave them out: tilework verify {}", c.display())));
+            }
+            (verify_output(&disk, c)?, c)
+        }
         [a, b, c] => {
             let inputs = InputRequest {
                 a: a.clone(),
@@ -26,6 +35,8 @@ pub fn run(args: &VerifyArgs, output: &Output) -> Result<(), CliError> {
                 transpose_a: args.transpose_a,
                 transpose_b: args.transpose_b,
                 dtype: None,
+                alpha: args.formula.alpha,
+                add: add_request(&args.formula)?,
             };
             (verify_product(&disk, &inputs, c)?, c)
         }
@@ -43,8 +54,13 @@ pub fn run(args: &VerifyArgs, output: &Output) -> Result<(), CliError> {
             describe(out, &verification, c)
         });
     }
+    let formula = if verification.is_plain {
+        ""
+    } else {
+        " --alpha X --beta Y --add D"
+    };
     let error = CliError::new(Exit::CheckFailed, what_is_wrong(&verification, c)).with_next(format!(
-        "compute it again: tilework multiply A B -o {} --overwrite",
+        "compute it again: tilework multiply A B -o {}{formula} --overwrite",
         c.display()
     ));
     Err(error.with_facts(facts(&verification, "failed")))
@@ -75,10 +91,20 @@ fn describe(out: &mut dyn Write, verification: &Verification, c: &Path) -> io::R
         let (max, bound) = (certificate.residual_max, certificate.residual_bound);
         writeln!(
             out,
-            "  product  C·x = A·(B·x) in every row; largest residual {max:.1e}, bound {bound:.1e}"
+            "  product  C·x = {} in every row; largest residual {max:.1e}, bound {bound:.1e}",
+            right_side(verification)
         )?;
     }
     Ok(())
+}
+
+/// What C·x is held against.
+fn right_side(verification: &Verification) -> &'static str {
+    if verification.is_plain {
+        "A·(B·x)"
+    } else {
+        "alpha·A·(B·x) + beta·D·x"
+    }
 }
 
 fn what_is_wrong(verification: &Verification, c: &Path) -> String {
@@ -108,7 +134,8 @@ fn what_is_wrong(verification: &Verification, c: &Path) -> String {
             .map(u64::to_string)
             .collect();
         text += &format!(
-            "; C·x differs from A·(B·x) in {} rows: {}",
+            "; C·x differs from {} in {} rows: {}",
+            right_side(verification),
             certificate.bad_rows.len(),
             rows.join(", ")
         );

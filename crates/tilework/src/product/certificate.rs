@@ -1,6 +1,6 @@
-//! `verify`: the certificate C·x = A·(B·x) for a file, and every tile's checksum where the journal has it.
+//! `verify`: the certificate C·x = alpha·A·(B·x) + beta·D·x for a file, and every tile's checksum where the journal has it.
 
-use super::inputs::InputRequest;
+use super::inputs::{AddRequest, InputRequest, Inputs};
 use super::request::{Description, usage};
 use crate::failure::CliError;
 use std::collections::BTreeSet;
@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tilework_core::failure::Failure;
 use tilework_core::ids::{RoundIdx, TaskIdx};
+use tilework_linalg::Number;
 use tilework_linalg::certify::{Certificate, Claim, Product, certify};
 use tilework_linalg::multiply::tile_crc;
 use tilework_linalg::operand::read_failure;
 use tilework_linalg::tiles::Grid;
-use tilework_linalg::{Number, Operand};
 use tilework_runtime::FolderState;
 use tilework_store::disk::Disk;
 use tilework_store::element_type::{Dtype, ElementType};
@@ -30,6 +30,8 @@ const READ_LEN: usize = 1 << 20;
 pub struct Verification {
     /// The end-to-end certificate; `None` if the inputs are not there any more.
     pub certificate: Option<Certificate>,
+    /// Whether C is held against the product itself, without factors and addend.
+    pub is_plain: bool,
     /// Tiles whose bytes are not what was committed, or whose rows fail the certificate. Without a journal the whole
     /// output counts as one tile.
     pub bad_tiles: BTreeSet<u64>,
@@ -75,8 +77,8 @@ pub fn verify_product(
         ));
     }
     let certificate = match dtype {
-        Dtype::F64 => certify_file::<f64>(&inputs.a, &inputs.b, &product),
-        Dtype::F32 => certify_file::<f32>(&inputs.a, &inputs.b, &product),
+        Dtype::F64 => certify_file::<f64>(&inputs, &product),
+        Dtype::F32 => certify_file::<f32>(&inputs, &product),
     }?;
     let bad_tiles = if certificate.holds() {
         BTreeSet::new()
@@ -85,6 +87,7 @@ pub fn verify_product(
     };
     Ok(Verification {
         certificate: Some(certificate),
+        is_plain: inputs.formula.is_plain(),
         bad_tiles,
         n_tiles_checked: 0,
         notes: Vec::new(),
@@ -123,6 +126,7 @@ pub fn verify_output(disk: &Arc<dyn Disk>, c: &Path) -> Result<Verification, Cli
     let n_tiles_checked = recovered.commits.len() as u64;
     let mut verification = Verification {
         certificate: None,
+        is_plain: description.spec.is_plain(),
         bad_tiles,
         n_tiles_checked,
         notes: Vec::new(),
@@ -142,13 +146,22 @@ fn certify_with_stored_inputs(
         .iter()
         .map(|input| PathBuf::from(&input.path))
         .collect();
-    let [a, b] = &paths[..] else { return Ok(()) };
+    let (a, b, d) = match &paths[..] {
+        [a, b] => (a, b, None),
+        [a, b, d] => (a, b, Some(d)),
+        _ => return Ok(()),
+    };
+    let add = d
+        .zip(description.spec.beta)
+        .map(|(d, beta)| AddRequest { d: d.clone(), beta });
     let inputs = InputRequest {
         a: a.clone(),
         b: b.clone(),
         transpose_a: description.spec.transpose_a,
         transpose_b: description.spec.transpose_b,
         dtype: Some(description.spec.dtype),
+        alpha: description.spec.alpha,
+        add,
     };
     for (path, stored) in paths.iter().zip(&description.inputs) {
         let unchanged = MatrixSource::open(&**disk, path)
@@ -161,10 +174,14 @@ fn certify_with_stored_inputs(
             )
         });
         if unchanged.is_none() {
-            verification.notes.push(format!(
-                "the input `{}` is gone or changed: only the bytes of C were checked",
-                path.display()
-            ));
+            let what = if std::path::absolute(c).is_ok_and(|c| c == *path) {
+                format!("what was added was the old `{}`", c.display())
+            } else {
+                format!("the input `{}` is gone or changed", path.display())
+            };
+            verification
+                .notes
+                .push(format!("{what}: only the bytes of C were checked"));
             return Ok(());
         }
     }
@@ -223,16 +240,13 @@ fn tiles_with_other_bytes<T: Number>(
     Ok(bad)
 }
 
-fn certify_file<T: Number>(
-    a: &Operand,
-    b: &Operand,
-    product: &MatrixSource,
-) -> Result<Certificate, CliError> {
+fn certify_file<T: Number>(inputs: &Inputs, product: &MatrixSource) -> Result<Certificate, CliError> {
     let claim = Claim {
-        a,
-        b,
-        rows: 0..a.rows(),
-        cols: 0..b.cols(),
+        a: &inputs.a,
+        b: &inputs.b,
+        formula: &inputs.formula,
+        rows: 0..inputs.a.rows(),
+        cols: 0..inputs.b.cols(),
         seed: unpredictable_seed(),
     };
     let mut buffer = vec![T::ZERO; READ_LEN];

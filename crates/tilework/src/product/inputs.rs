@@ -1,10 +1,11 @@
-//! The two matrices of a product: opened, matched in shape, and the dtype that they are computed in.
+//! The matrices of a product: opened, matched in shape, and the dtype that they are computed in.
 
 use crate::failure::CliError;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tilework_linalg::formula::Addend;
 use tilework_linalg::input_guard::InputGuard;
-use tilework_linalg::{MultiplySpec, Operand};
+use tilework_linalg::{Formula, MultiplySpec, Operand};
 use tilework_store::disk::Disk;
 use tilework_store::element_type::{Dtype, ElementType};
 use tilework_store::identity::InputIdentity;
@@ -23,15 +24,30 @@ pub struct InputRequest {
     pub transpose_b: bool,
     /// Compute in this type; by default the inputs' own.
     pub dtype: Option<Dtype>,
+    /// Factor of the product.
+    pub alpha: f64,
+    /// What is added.
+    pub add: Option<AddRequest>,
 }
 
-/// Two opened matrices that can be multiplied.
+/// Which matrix is added, and its factor.
+#[derive(Debug, Clone)]
+pub struct AddRequest {
+    /// D.
+    pub d: PathBuf,
+    /// beta.
+    pub beta: f64,
+}
+
+/// Opened matrices that fit each other.
 #[derive(Debug)]
 pub struct Inputs {
     /// op(A).
     pub a: Operand,
     /// op(B).
     pub b: Operand,
+    /// alpha, beta and D.
+    pub formula: Formula,
     /// What the product's description says of them.
     pub spec: MultiplySpec,
     /// Notices when their files change.
@@ -41,65 +57,104 @@ pub struct Inputs {
 }
 
 impl InputRequest {
-    /// Opens both and checks that they fit.
+    /// Opens them and checks that they fit.
     pub fn open(&self, disk: &Arc<dyn Disk>) -> Result<Inputs, CliError> {
         let a = MatrixSource::open(&**disk, &self.a)?;
         let b = MatrixSource::open(&**disk, &self.b)?;
-        let dtype = self.dtype(&a, &b)?;
+        let d = self.add.as_ref().map(|add| MatrixSource::open(&**disk, &add.d));
+        let d = d.transpose()?;
+        let dtype = self.dtype(&a, &b, d.as_ref())?;
         let notes = [&a, &b]
             .into_iter()
+            .chain(&d)
             .filter_map(|source| conversion_note(source, dtype))
             .collect();
         let a = Operand::new(Arc::new(a), self.transpose_a);
         let b = Operand::new(Arc::new(b), self.transpose_b);
-        let guard = InputGuard::new(Arc::clone(disk), [&a, &b]);
+        let addend = self.add.as_ref().zip(d).map(|(add, d)| Addend {
+            d: Operand::new(Arc::new(d), false),
+            beta: add.beta,
+        });
+        let formula = Formula::new(self.alpha, addend, dtype).map_err(|error| {
+            CliError::usage(error.to_string()).with_next(format!(
+                "scale the inputs instead, or choose another --{}",
+                error.name
+            ))
+        })?;
+        let guard = InputGuard::new(Arc::clone(disk), [&a, &b].into_iter().chain(formula.d()));
         let guard = guard.map_err(|error| CliError::io("look at", &self.a, &error))?;
         if a.cols() != b.rows() {
             return Err(self.shapes_differ(&a, &b));
+        }
+        if let Some(d) = formula.d() {
+            check_shape_of_d(&a, &b, d)?;
         }
         let spec = MultiplySpec {
             transpose_a: self.transpose_a,
             transpose_b: self.transpose_b,
             dtype,
+            alpha: self.alpha,
+            beta: self.add.as_ref().map(|add| add.beta),
         };
         Ok(Inputs {
             a,
             b,
+            formula,
             spec,
             guard,
             notes,
         })
     }
 
-    fn dtype(&self, a: &MatrixSource, b: &MatrixSource) -> Result<Dtype, CliError> {
+    fn dtype(&self, a: &MatrixSource, b: &MatrixSource, d: Option<&MatrixSource>) -> Result<Dtype, CliError> {
         if let Some(dtype) = self.dtype {
             return Ok(dtype);
         }
-        match (a.info().element, b.info().element) {
-            (ElementType::F64, ElementType::F64) => Ok(Dtype::F64),
-            (ElementType::F32, ElementType::F32) => Ok(Dtype::F32),
-            (a_element, b_element) => {
-                let message = if a_element == b_element {
-                    format!("both inputs hold {a_element}; products are computed in f64 or f32")
-                } else {
-                    let (a, b) = (self.a.display(), self.b.display());
-                    format!("`{a}` holds {a_element} and `{b}` holds {b_element}")
-                };
-                let next = format!(
-                    "add `--dtype f64`, which converts on reading: {} --dtype f64",
-                    self.command()
-                );
-                Err(CliError::usage(message).with_next(next))
-            }
+        let elements: Vec<ElementType> = [a, b]
+            .into_iter()
+            .chain(d)
+            .map(|source| source.info().element)
+            .collect();
+        if elements.iter().all(|element| *element == ElementType::F64) {
+            return Ok(Dtype::F64);
         }
+        if elements.iter().all(|element| *element == ElementType::F32) {
+            return Ok(Dtype::F32);
+        }
+        let holds = |source: &MatrixSource| {
+            let info = source.info();
+            format!("`{}` holds {}", info.path.display(), info.element)
+        };
+        let message = match d {
+            None if elements[0] == elements[1] => format!(
+                "both inputs hold {}; products are computed in f64 or f32",
+                elements[0]
+            ),
+            None => format!("{} and {}", holds(a), holds(b)),
+            Some(d) => format!("{}, {} and {}", holds(a), holds(b), holds(d)),
+        };
+        let next = format!(
+            "add `--dtype f64`, which converts on reading: {} --dtype f64",
+            self.command()
+        );
+        Err(CliError::usage(message).with_next(next))
     }
 
     /// The command that the user gave, as far as the inputs are concerned.
     fn command(&self) -> String {
         let flag = |given: bool, flag: &str| if given { format!(" {flag}") } else { String::new() };
         let transposes = flag(self.transpose_a, "--transpose-a") + &flag(self.transpose_b, "--transpose-b");
+        let alpha = if self.alpha == 1.0 {
+            String::new()
+        } else {
+            format!(" --alpha {}", self.alpha)
+        };
+        let add = self.add.as_ref().map_or(String::new(), |add| match add.beta {
+            1.0 => format!(" --add {}", add.d.display()),
+            beta => format!(" --beta {beta} --add {}", add.d.display()),
+        });
         format!(
-            "tilework multiply {} {} -o C.npy{transposes}",
+            "tilework multiply {} {} -o C.npy{transposes}{alpha}{add}",
             self.a.display(),
             self.b.display()
         )
@@ -146,10 +201,14 @@ impl InputRequest {
 }
 
 impl Inputs {
-    /// Both inputs' identities, with absolute paths, so that a resume finds them from anywhere.
+    /// A, B, and D where there is one.
+    pub fn operands(&self) -> impl Iterator<Item = &Operand> {
+        [&self.a, &self.b].into_iter().chain(self.formula.d())
+    }
+
+    /// All inputs' identities, with absolute paths, so that a resume finds them from anywhere.
     pub fn identities(&self) -> Result<Vec<InputIdentity>, CliError> {
-        [&self.a, &self.b]
-            .into_iter()
+        self.operands()
             .map(|operand| {
                 let mut identity = operand.source().identity()?;
                 let absolute = std::path::absolute(&identity.path);
@@ -159,10 +218,26 @@ impl Inputs {
             .collect()
     }
 
-    /// Bytes read from both so far.
+    /// Bytes read from all of them so far.
     pub fn bytes_read(&self) -> u64 {
-        self.a.source().bytes_read() + self.b.source().bytes_read()
+        self.operands().map(|operand| operand.source().bytes_read()).sum()
     }
+}
+
+/// D must have the shape of op(A)·op(B).
+fn check_shape_of_d(a: &Operand, b: &Operand, d: &Operand) -> Result<(), CliError> {
+    if (d.rows(), d.cols()) == (a.rows(), b.cols()) {
+        return Ok(());
+    }
+    let path = d.source().info().path.display();
+    let message = format!(
+        "the shapes don't match: `{path}` is {} x {}, and the product that it is added to is {} x {}",
+        d.rows(),
+        d.cols(),
+        a.rows(),
+        b.cols()
+    );
+    Err(CliError::usage(message).with_next(format!("look at it: tilework inspect {path}")))
 }
 
 fn conversion_note(source: &MatrixSource, dtype: Dtype) -> Option<String> {

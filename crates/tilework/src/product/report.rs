@@ -3,8 +3,8 @@
 use super::inputs::Inputs;
 use serde_json::{Value, json};
 use std::io::{self, Write};
-use tilework_linalg::check::element_error_bound;
-use tilework_linalg::{Algorithm, Plan};
+use tilework_linalg::check::{element_error_bound, formula_error_bound};
+use tilework_linalg::{Algorithm, MultiplySpec, Plan};
 use tilework_store::element_type::Dtype;
 use tilework_store::npy::header::npy_len;
 
@@ -13,8 +13,8 @@ use tilework_store::npy::header::npy_len;
 pub struct ProductReport {
     /// Kind of job.
     pub job: &'static str,
-    /// What was computed in.
-    pub dtype: Dtype,
+    /// What was computed.
+    pub spec: MultiplySpec,
     /// From process start to the durable rename.
     pub seconds: f64,
     /// Tasks committed by this process.
@@ -65,7 +65,9 @@ impl ProductReport {
             "m": grid.m,
             "n": grid.n,
             "k": self.plan.k,
-            "dtype": self.dtype.to_string(),
+            "dtype": self.spec.dtype.to_string(),
+            "alpha": self.spec.alpha,
+            "beta": self.spec.beta,
             "seconds": self.seconds,
             "gflops": self.gflops(),
             "tasks": grid.n_tiles(),
@@ -90,10 +92,13 @@ impl ProductReport {
             "{output}: {} x {} {}, done in {:.2} s ({:.1} GF/s)",
             grid.m,
             grid.n,
-            self.dtype,
+            self.spec.dtype,
             self.seconds,
             self.gflops()
         )?;
+        if !self.spec.is_plain() {
+            writeln!(out, "  formula  {}", self.spec.formula())?;
+        }
         let resumed = if self.n_tasks_resumed > 0 {
             format!(", {} kept from before", self.n_tasks_resumed)
         } else {
@@ -135,6 +140,8 @@ pub fn plan_json(plan: &Plan, inputs: &Inputs) -> Value {
         "n": plan.grid.n,
         "k": plan.k,
         "dtype": inputs.spec.dtype.to_string(),
+        "alpha": inputs.spec.alpha,
+        "beta": inputs.spec.beta,
         "seconds": plan.seconds,
         "gflops": flops(plan) / plan.seconds / 1e9,
         "tasks": plan.grid.n_tiles(),
@@ -160,6 +167,9 @@ pub fn write_plan(out: &mut dyn Write, plan: &Plan, inputs: &Inputs) -> io::Resu
         "plan: C ({} x {}) = A ({} x {}) · B ({} x {}), {}",
         grid.m, grid.n, grid.m, plan.k, plan.k, grid.n, inputs.spec.dtype
     )?;
+    if !inputs.spec.is_plain() {
+        writeln!(out, "  formula  {}", inputs.spec.formula())?;
+    }
     writeln!(
         out,
         "  tiles    {} of up to {} x {}, one task each",
@@ -188,6 +198,11 @@ pub fn write_plan(out: &mut dyn Write, plan: &Plan, inputs: &Inputs) -> io::Resu
         Algorithm::Classical => ("classical", "|A|·|B|"),
         Algorithm::Strassen => ("Strassen's, one level", "k·max|A|·max|B|"),
     };
+    let scale = match (inputs.spec.is_plain(), inputs.spec.beta) {
+        (true, _) => scale.to_owned(),
+        (false, None) => format!("|alpha|·{scale}"),
+        (false, Some(_)) => format!("(|alpha|·{scale} + |beta|·|D|)"),
+    };
     writeln!(
         out,
         "  method   {algorithm}; an element's error is at most {:.1e} · {scale}",
@@ -199,9 +214,20 @@ pub fn write_plan(out: &mut dyn Write, plan: &Plan, inputs: &Inputs) -> io::Resu
 /// The promised error of an element, see [`element_error_bound`].
 fn error_bound(plan: &Plan, inputs: &Inputs) -> f64 {
     let (algorithm, k) = (plan.layout.algorithm, plan.k as usize);
-    match inputs.spec.dtype {
-        Dtype::F64 => element_error_bound::<f64>(algorithm, k),
-        Dtype::F32 => element_error_bound::<f32>(algorithm, k),
+    let (product, formula) = match inputs.spec.dtype {
+        Dtype::F64 => (
+            element_error_bound::<f64>(algorithm, k),
+            formula_error_bound::<f64>(),
+        ),
+        Dtype::F32 => (
+            element_error_bound::<f32>(algorithm, k),
+            formula_error_bound::<f32>(),
+        ),
+    };
+    if inputs.spec.is_plain() {
+        product
+    } else {
+        product + formula
     }
 }
 

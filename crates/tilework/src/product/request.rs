@@ -1,6 +1,6 @@
 //! What is asked, held against what stands at the output: start afresh, go on, or refuse and say why.
 
-use super::inputs::{InputRequest, Inputs};
+use super::inputs::{AddRequest, InputRequest, Inputs};
 use crate::failure::{CliError, Exit};
 use std::path::{Path, PathBuf};
 use tilework_kernel::Simd;
@@ -71,6 +71,7 @@ impl Resources {
         let request = PlanRequest {
             a: &inputs.a,
             b: &inputs.b,
+            d: inputs.formula.d(),
             memory_bytes: self.memory_bytes,
             n_threads: self.n_threads,
             n_workers: self.n_workers,
@@ -136,6 +137,7 @@ impl ProductRequest {
                 "choose another output with -o".into(),
             ));
         }
+        // D may be the output: its file is read until the rename puts another one in its place.
         for input in [&inputs.a, &inputs.b] {
             let path = &input.source().info().path;
             if stat(disk, path)?
@@ -165,7 +167,7 @@ impl ProductRequest {
             let input = stat(disk, &operand.source().info().path).ok().flatten();
             input.is_some_and(|input| (input.device, input.inode) == (existing.device, existing.inode))
         };
-        if stat(disk, &files.folder())?.is_none() || is_input(&inputs.a) || is_input(&inputs.b) {
+        if stat(disk, &files.folder())?.is_none() || inputs.operands().any(is_input) {
             return Err(usage(
                 format!(
                     "`{}` is in the way, and may be another program's",
@@ -270,6 +272,16 @@ impl ProductRequest {
             stored.spec.transpose_b.to_string(),
             inputs.spec.transpose_b.to_string(),
         );
+        differ(
+            "--alpha",
+            stored.spec.alpha.to_string(),
+            inputs.spec.alpha.to_string(),
+        );
+        let is_given = |beta: Option<f64>| if beta.is_some() { "given" } else { "not given" }.to_owned();
+        differ("--add", is_given(stored.spec.beta), is_given(inputs.spec.beta));
+        if let (Some(stored), Some(now)) = (stored.spec.beta, inputs.spec.beta) {
+            differ("--beta", stored.to_string(), now.to_string());
+        }
         if !self.algorithm.accepts(stored.plan.algorithm) {
             differences.push(format!("--algorithm was {}, now another", stored.plan.algorithm));
         }
@@ -380,6 +392,8 @@ pub fn resume_request(
             transpose_a: description.spec.transpose_a,
             transpose_b: description.spec.transpose_b,
             dtype: Some(description.spec.dtype),
+            alpha: description.spec.alpha,
+            add: description.spec.beta.map(|beta| AddRequest { d: path(2), beta }),
         },
         output: output.to_path_buf(),
         resources,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
 use tilework_linalg::multiply::{KIND, MultiplySettings};
-use tilework_linalg::{Multiply, Number, Plan};
+use tilework_linalg::{Multiply, MultiplySpec, Number, Plan};
 use tilework_runtime::{JobFolder, Observer, RunOptions, RunReport, StopSwitch, run};
 use tilework_store::disk::Disk;
 use tilework_store::element_type::Dtype;
@@ -82,7 +82,7 @@ fn compute_as<T: Number>(
     match outcome.run.end {
         JobEnd::Done => {
             folder.finish()?;
-            Ok(outcome.report(plan, inputs.spec.dtype, started))
+            Ok(outcome.report(plan, inputs.spec, started))
         }
         JobEnd::Stopped(cause) => Err(stopped(cause, &request.output, folder_after(disk, request))),
         JobEnd::Failed(failure) => {
@@ -156,6 +156,7 @@ fn run_job<T: Number>(
         job: description.id(),
         partial: folder.files().partial(),
         guard: inputs.guard.clone(),
+        formula: inputs.formula.clone(),
     };
     let job = Multiply::<T>::new(Arc::clone(disk), inputs.a.clone(), inputs.b.clone(), settings);
     let options = RunOptions {
@@ -188,10 +189,10 @@ fn run_job<T: Number>(
 }
 
 impl Outcome {
-    fn report(&self, plan: Plan, dtype: Dtype, started: Instant) -> ProductReport {
+    fn report(&self, plan: Plan, spec: MultiplySpec, started: Instant) -> ProductReport {
         ProductReport {
             job: KIND,
-            dtype,
+            spec,
             seconds: started.elapsed().as_secs_f64(),
             n_tasks_run: self.run.n_tasks_run,
             n_tasks_resumed: self.run.n_tasks_resumed,
