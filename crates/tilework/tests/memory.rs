@@ -125,6 +125,19 @@ fn threads_workers_and_transposes_stay_within_too() {
 }
 
 #[test]
+fn what_is_added_stays_within_too() {
+    let stage = Stage::with_inputs("1800x1500", "1500x1900", "");
+    stage.succeed("generate normal 1800x1900 -o D.npy --seed 3 --dtype f32");
+    let line = "multiply A.npy B.npy -o C.npy --overwrite --dtype f64 --add D.npy --beta 2";
+    let report = stage.run_within("32MiB", line);
+    // D is read once, besides the samples of its identity.
+    let d_bytes = 1800 * 1900 * 4;
+    let plan = stage.succeed("plan multiply A.npy B.npy --memory 32MiB");
+    let read = |report: &Value| report["bytes_read"].as_u64().unwrap();
+    assert!(read(&report) >= read(&plan) + d_bytes, "{report} and {plan}");
+}
+
+#[test]
 fn a_text_matrix_counts() {
     let stage = Stage::with_inputs("1x1", "1x1", "");
     let mut text = std::io::BufWriter::new(fs::File::create(stage.path("T.csv")).unwrap());

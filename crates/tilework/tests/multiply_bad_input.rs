@@ -141,6 +141,51 @@ fn doubles(rows: usize, cols: usize) -> Vec<u8> {
 }
 
 #[test]
+fn factors_and_addends_that_make_no_sense_are_refused() {
+    let stage = Stage::with_small_inputs();
+    stage.write("wide.npy", &doubles(3, 4));
+    stage.write("S.npy", &doubles(3, 3));
+    stage.write("D.npy", &doubles(3, 2));
+    stage.write("D.txt", b"1 2\n3 4\n5\n");
+    let line = "multiply A.npy B.npy -o C.npy";
+    for (options, words) in [
+        ("--beta 2", &["--beta 2", "--add D.npy"][..]),
+        ("--add wide.npy", &["`wide.npy` is 3 x 4", "3 x 2"]),
+        ("--add missing.npy", &["`missing.npy` does not exist"]),
+        ("--add D.txt", &["`D.txt`"]),
+        ("--alpha 1e300 --dtype f32", &["alpha is 1e300", "f32"]),
+        (
+            "--beta 1e-300 --add D.npy --dtype f32",
+            &["beta is 1e-300", "f32"],
+        ),
+    ] {
+        stage.refuse(2, &format!("{line} {options}"), words);
+    }
+    // D may be the output, but neither of the others, and not without being asked for.
+    stage.refuse(
+        2,
+        "multiply A.npy B.npy -o D.npy --add D.npy",
+        &["`D.npy` exists", "--overwrite"],
+    );
+    stage.refuse(
+        2,
+        "multiply A.npy B.npy -o B.npy --add D.npy --overwrite",
+        &["the output `B.npy` is the input `B.npy`"],
+    );
+    stage.refuse(
+        2,
+        "multiply S.npy D.npy -o D.npy --add D.npy --overwrite",
+        &["the output `D.npy` is the input `D.npy`"],
+    );
+    stage.succeed("generate integers 3x2 -o F.npy --dtype f32");
+    stage.refuse(
+        2,
+        &format!("{line} --alpha 2 --add F.npy"),
+        &["`F.npy` holds f32", "--alpha 2 --add F.npy --dtype f64"],
+    );
+}
+
+#[test]
 fn shapes_that_do_not_match_are_both_said() {
     let stage = Stage::with_small_inputs();
     let words = [

@@ -123,6 +123,23 @@ fn memory_does_not_change_transposed_products() {
 }
 
 #[test]
+fn resources_do_not_change_what_is_added() {
+    let stage = stage("3000x301", "301x2900", "f64");
+    stage.succeed("generate normal 3000x2900 -o D.npy --seed 3");
+    let lines = [
+        "",
+        "--memory 32MiB --threads 1",
+        "--memory 64MiB --threads 3",
+        "--memory 64MiB --workers 3",
+    ];
+    let lines = lines.map(|options| {
+        let line = format!("--alpha 0.3 --beta -1.7 --add D.npy {options}");
+        line.trim_end().to_owned()
+    });
+    check_options(&stage, &lines.each_ref().map(String::as_str), 3);
+}
+
+#[test]
 fn a_resume_with_other_resources_does_not_change_them() {
     let stage = stage("1900x803", "803x2100", "f64");
     let (whole, _) = stage.product("--threads 2");

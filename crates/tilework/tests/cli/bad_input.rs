@@ -44,6 +44,11 @@ fn values_that_make_no_sense_name_an_example() {
         ("multiply A B -o C --time-limit 55", "55m"),
         ("multiply A B -o C --threads 0", "1..=1024"),
         ("multiply A B -o C --dtype f16", "f64, f32"),
+        ("multiply A B -o C --alpha nan", "0.5"),
+        ("multiply A B -o C --alpha 1e999", "0.5"),
+        ("multiply A B -o C --alpha 1e-999", "1e-30"),
+        ("multiply A B -o C --beta inf --add D", "0.5"),
+        ("verify A B C --alpha x", "0.5"),
         ("compare C D --tolerance -1", "1e-12"),
     ] {
         folder.run(line).fails(2, &[example]);
