@@ -173,11 +173,11 @@ impl Layout {
             return None;
         }
         let n_threads = request.n_threads;
-        let rows_per_chunk = (half_len / slab_depth / kernel.mr() * kernel.mr())
-            .min(tile_rows.div_ceil(n_halves).next_multiple_of(kernel.mr()));
-        let band_rows = rows_per_chunk
-            .div_ceil(n_threads)
+        let rows_per_chunk = half_len / slab_depth / kernel.mr() * kernel.mr();
+        let rows_per_thread = tile_rows.div_ceil(n_halves).div_ceil(n_threads);
+        let band_rows = rows_per_thread
             .next_multiple_of(kernel.mr())
+            .min(rows_per_chunk)
             .clamp(kernel.mr(), kernel.row_block().max(kernel.mr()));
         let n_buffers_useful = n_tile_buffers.min(request.grid.n_tiles().max(1) as usize);
         let packed_cols = tile_cols.next_multiple_of(kernel.nr());
