@@ -11,7 +11,8 @@
 //! - [`pipeline`]: streaming panels through a tile
 //! - [`matvec`], [`check`]: Freivalds' check, computed apart from the kernel
 //! - [`certify`], [`recompute`]: the same check for any C, non-finite values included
-//! - [`multiply`]: the job
+//! - [`multiply`]: the job, and [`gram`]: what is different where a matrix is multiplied with its own transpose
+//! - [`mirror`]: the other half of a symmetric C
 //! - [`in_memory`]: products without a job, of matrices that are in memory already
 
 #![forbid(unsafe_code)]
@@ -22,13 +23,16 @@ pub mod check;
 mod classical;
 mod crew;
 mod fork_join;
+pub mod gram;
 pub mod in_memory;
 pub mod input_guard;
 mod largest;
 pub mod layout;
 pub mod matvec;
+pub mod mirror;
 pub mod multiply;
 pub mod operand;
+mod packed_cols;
 pub mod pipeline;
 mod reader;
 mod schedule;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tilework_core::failure::JobEnd;
 use tilework_kernel::{Element, Simd};
 use tilework_linalg::input_guard::InputGuard;
-use tilework_linalg::multiply::{KIND, MultiplySettings, NUMERICS_VERSION, VERSION};
+use tilework_linalg::multiply::{MultiplySettings, NUMERICS_VERSION};
 use tilework_linalg::plan::StoredPlan;
 use tilework_linalg::tiles::Grid;
 use tilework_linalg::{Algorithm, AlgorithmChoice, Multiply, MultiplySpec, Number, Operand, PlanRequest};
@@ -27,6 +27,8 @@ pub type Description = JobDescription<MultiplySpec, StoredPlan>;
 #[derive(Clone)]
 pub struct Setup {
     pub transpose: (bool, bool),
+    /// C is A·A', or A'·A where A is transposed; there is no B.
+    pub symmetric: bool,
     pub memory_bytes: u64,
     pub n_threads: usize,
     pub n_workers: usize,
@@ -41,6 +43,7 @@ impl Default for Setup {
     fn default() -> Setup {
         Setup {
             transpose: (false, false),
+            symmetric: false,
             memory_bytes: 64 << 20,
             n_threads: 2,
             n_workers: 1,
@@ -77,13 +80,18 @@ pub fn multiply<T: Number>(
             .map_err(|error| error.to_string())
     };
     let a = Operand::new(open(A)?, setup.transpose.0);
-    let b = Operand::new(open(B)?, setup.transpose.1);
+    let b = if setup.symmetric {
+        a.transpose()
+    } else {
+        Operand::new(open(B)?, setup.transpose.1)
+    };
     assert_eq!(a.cols(), b.rows(), "the test's shapes match");
     let guard = InputGuard::new(Arc::clone(&shared), [&a, &b]).map_err(|error| error.to_string())?;
     let mut folder = JobFolder::open(Arc::clone(&shared), Path::new(C)).map_err(|error| error.to_string())?;
     let request = PlanRequest {
         a: &a,
         b: &b,
+        symmetric: setup.symmetric,
         memory_bytes: setup.memory_bytes,
         n_threads: setup.n_threads,
         n_workers: setup.n_workers,
@@ -107,6 +115,7 @@ pub fn multiply<T: Number>(
         n,
         n_row_strips: p.min(m),
         n_col_strips: q.min(n),
+        symmetric: setup.symmetric,
     });
     let given = given.map(|grid| StoredPlan {
         grid,
@@ -118,16 +127,18 @@ pub fn multiply<T: Number>(
     };
     let plan = plan.map_err(|error| error.to_string())?;
     let identity = |operand: &Operand| operand.source().identity().map_err(|error| error.to_string());
+    let spec = MultiplySpec {
+        transpose_a: setup.transpose.0,
+        transpose_b: setup.transpose.1,
+        dtype: T::DTYPE,
+        symmetric: setup.symmetric,
+    };
     let description = stored.unwrap_or(Description {
         format_version: FORMAT_VERSION,
-        kind: KIND.to_owned(),
-        version: VERSION,
+        kind: spec.kind().to_owned(),
+        version: spec.version(),
         numerics_version: NUMERICS_VERSION,
-        spec: MultiplySpec {
-            transpose_a: setup.transpose.0,
-            transpose_b: setup.transpose.1,
-            dtype: T::DTYPE,
-        },
+        spec,
         plan: plan.stored(),
         inputs: vec![identity(&a)?, identity(&b)?],
     });
