@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::io;
 use std::path::Path;
 use tilework_core::record::RunStart;
+use tilework_linalg::tiles::Grid;
 use tilework_runtime::{FolderState, JobDescription, folder};
 use tilework_store::disk::Disk;
 use tilework_store::identity::{IdentityDifference, InputIdentity};
@@ -135,16 +136,9 @@ impl KnownJob {
         }
     }
 
-    /// The grid's members, for people: m, n, row strips, column strips.
-    pub fn grid(&self) -> Option<[u64; 4]> {
-        let grid = self.plan.get("grid")?;
-        let extent = |name: &str| grid.get(name)?.as_u64();
-        Some([
-            extent("m")?,
-            extent("n")?,
-            extent("n_row_strips")?,
-            extent("n_col_strips")?,
-        ])
+    /// The plan's grid of tiles, if it has one.
+    pub fn grid(&self) -> Option<Grid> {
+        serde_json::from_value(self.plan.get("grid")?.clone()).ok()
     }
 
     /// As JSON.
@@ -179,9 +173,7 @@ fn known_job(recovered: &Recovered) -> Option<KnownJob> {
         residual_max: residuals.max,
         residual_bound: residuals.bound,
     };
-    job.n_tasks = job
-        .grid()
-        .map(|[_, _, n_row_strips, n_col_strips]| n_row_strips.saturating_mul(n_col_strips));
+    job.n_tasks = job.grid().map(|grid| grid.n_tiles());
     Some(job)
 }
 

@@ -21,7 +21,7 @@ const VERIFY_HELP: &str = "\
 Examples:
   tilework verify C.npy                 # made by tilework: every tile by its journal, then C = A·B
   tilework verify A.npy B.npy C.npy     # any three files
-  tilework verify X.npy X.npy S.npy --transpose-b";
+  tilework verify X.npy X.npy S.npy --transpose-b    # also made by gram --rows";
 
 /// Arguments of `verify`.
 #[derive(Debug, Clone, Args)]

@@ -25,6 +25,7 @@ pub fn run(args: &VerifyArgs, output: &Output) -> Result<(), CliError> {
                 b: b.clone(),
                 transpose_a: args.transpose_a,
                 transpose_b: args.transpose_b,
+                symmetric: false,
                 dtype: None,
             };
             (verify_product(&disk, &inputs, c)?, c)
@@ -44,7 +45,8 @@ pub fn run(args: &VerifyArgs, output: &Output) -> Result<(), CliError> {
         });
     }
     let error = CliError::new(Exit::CheckFailed, what_is_wrong(&verification, c)).with_next(format!(
-        "compute it again: tilework multiply A B -o {} --overwrite",
+        "compute it again: tilework {} -o {} --overwrite",
+        verification.made_by,
         c.display()
     ));
     Err(error.with_facts(facts(&verification, "failed")))

@@ -21,6 +21,8 @@ pub struct InputRequest {
     pub transpose_a: bool,
     /// Use B's transpose.
     pub transpose_b: bool,
+    /// B is A, and one of the two is transposed.
+    pub symmetric: bool,
     /// Compute in this type; by default the inputs' own.
     pub dtype: Option<Dtype>,
 }
@@ -44,14 +46,20 @@ impl InputRequest {
     /// Opens both and checks that they fit.
     pub fn open(&self, disk: &Arc<dyn Disk>) -> Result<Inputs, CliError> {
         let a = MatrixSource::open(&**disk, &self.a)?;
-        let b = MatrixSource::open(&**disk, &self.b)?;
+        let a = Arc::new(a);
+        let b = if self.symmetric {
+            Arc::clone(&a)
+        } else {
+            Arc::new(MatrixSource::open(&**disk, &self.b)?)
+        };
         let dtype = self.dtype(&a, &b)?;
-        let notes = [&a, &b]
-            .into_iter()
-            .filter_map(|source| conversion_note(source, dtype))
+        let (a, b) = (
+            Operand::new(a, self.transpose_a),
+            Operand::new(b, self.transpose_b),
+        );
+        let notes = distinct(&a, &b)
+            .filter_map(|operand| conversion_note(operand.source(), dtype))
             .collect();
-        let a = Operand::new(Arc::new(a), self.transpose_a);
-        let b = Operand::new(Arc::new(b), self.transpose_b);
         let guard = InputGuard::new(Arc::clone(disk), [&a, &b]);
         let guard = guard.map_err(|error| CliError::io("look at", &self.a, &error))?;
         if a.cols() != b.rows() {
@@ -61,6 +69,7 @@ impl InputRequest {
             transpose_a: self.transpose_a,
             transpose_b: self.transpose_b,
             dtype,
+            symmetric: self.symmetric,
         };
         Ok(Inputs {
             a,
@@ -79,7 +88,10 @@ impl InputRequest {
             (ElementType::F64, ElementType::F64) => Ok(Dtype::F64),
             (ElementType::F32, ElementType::F32) => Ok(Dtype::F32),
             (a_element, b_element) => {
-                let message = if a_element == b_element {
+                let message = if self.symmetric {
+                    let a = self.a.display();
+                    format!("`{a}` holds {a_element}; products are computed in f64 or f32")
+                } else if a_element == b_element {
                     format!("both inputs hold {a_element}; products are computed in f64 or f32")
                 } else {
                     let (a, b) = (self.a.display(), self.b.display());
@@ -96,6 +108,10 @@ impl InputRequest {
 
     /// The command that the user gave, as far as the inputs are concerned.
     fn command(&self) -> String {
+        if self.symmetric {
+            let rows = if self.transpose_b { " --rows" } else { "" };
+            return format!("tilework gram {} -o G.npy{rows}", self.a.display());
+        }
         let flag = |given: bool, flag: &str| if given { format!(" {flag}") } else { String::new() };
         let transposes = flag(self.transpose_a, "--transpose-a") + &flag(self.transpose_b, "--transpose-b");
         format!(
@@ -146,10 +162,9 @@ impl InputRequest {
 }
 
 impl Inputs {
-    /// Both inputs' identities, with absolute paths, so that a resume finds them from anywhere.
+    /// The inputs' identities, with absolute paths, so that a resume finds them from anywhere.
     pub fn identities(&self) -> Result<Vec<InputIdentity>, CliError> {
-        [&self.a, &self.b]
-            .into_iter()
+        distinct(&self.a, &self.b)
             .map(|operand| {
                 let mut identity = operand.source().identity()?;
                 let absolute = std::path::absolute(&identity.path);
@@ -159,10 +174,18 @@ impl Inputs {
             .collect()
     }
 
-    /// Bytes read from both so far.
+    /// Bytes read from them so far.
     pub fn bytes_read(&self) -> u64 {
-        self.a.source().bytes_read() + self.b.source().bytes_read()
+        distinct(&self.a, &self.b)
+            .map(|operand| operand.source().bytes_read())
+            .sum()
     }
+}
+
+/// Both, or one of them if they are the same stored matrix.
+fn distinct<'a>(a: &'a Operand, b: &'a Operand) -> impl Iterator<Item = &'a Operand> {
+    let b = (!a.shares_source(b)).then_some(b);
+    std::iter::once(a).chain(b)
 }
 
 fn conversion_note(source: &MatrixSource, dtype: Dtype) -> Option<String> {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
-use tilework_linalg::multiply::{KIND, MultiplySettings};
+use tilework_linalg::multiply::MultiplySettings;
 use tilework_linalg::{Multiply, Number, Plan};
 use tilework_runtime::{JobFolder, Observer, RunOptions, RunReport, StopSwitch, run};
 use tilework_store::disk::Disk;
@@ -82,7 +82,7 @@ fn compute_as<T: Number>(
     match outcome.run.end {
         JobEnd::Done => {
             folder.finish()?;
-            Ok(outcome.report(plan, inputs.spec.dtype, started))
+            Ok(outcome.report(plan, &inputs, started))
         }
         JobEnd::Stopped(cause) => Err(stopped(cause, &request.output, folder_after(disk, request))),
         JobEnd::Failed(failure) => {
@@ -188,10 +188,10 @@ fn run_job<T: Number>(
 }
 
 impl Outcome {
-    fn report(&self, plan: Plan, dtype: Dtype, started: Instant) -> ProductReport {
+    fn report(&self, plan: Plan, inputs: &Inputs, started: Instant) -> ProductReport {
         ProductReport {
-            job: KIND,
-            dtype,
+            job: inputs.spec.kind(),
+            dtype: inputs.spec.dtype,
             seconds: started.elapsed().as_secs_f64(),
             n_tasks_run: self.run.n_tasks_run,
             n_tasks_resumed: self.run.n_tasks_resumed,
