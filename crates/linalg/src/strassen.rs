@@ -221,7 +221,7 @@ impl<'a, T: Number> Strassen<'a, T> {
         let (top, bottom) = c.split_at_row(halves.top_rows.min(n_rows));
         let left = halves.left_cols.min(n_cols);
         let ((c0, c1), (c2, c3)) = (top.split_at_col(left), bottom.split_at_col(left));
-        let mut quadrants = [c0, c1, c2, c3].map(|quadrant| Some(quadrant));
+        let mut quadrants = [c0, c1, c2, c3].map(Some);
         let mut sums = [Some(top_sums), Some(bottom_sums)];
         let mut all_pieces = Vec::with_capacity(n_bands * pieces_per_band);
         for _ in 0..n_bands {
