@@ -45,7 +45,7 @@ pub struct ErrorModel {
     pub coefficient: f64,
     /// Inner dimension.
     pub k: usize,
-    /// Columns of the tile.
+    /// Columns of the widest tile.
     pub n_cols: usize,
     /// Distance of the two rows that Strassen's algorithm adds to each other; their errors mix.
     pub twin_distance: Option<usize>,
@@ -56,15 +56,21 @@ pub struct ErrorModel {
 }
 
 impl ErrorModel {
-    /// For a tile of `n_cols` columns of op(A)·op(B), with B's rows read in `n_col_chunks`.
-    pub fn new<T: Number>(a: &Operand, b: &Operand, n_cols: usize, n_col_chunks: usize) -> ErrorModel {
+    /// For tiles of at most `n_cols` columns of op(A)·op(B), with B's rows read in `n_col_chunks` and summed in `n_col_groups`.
+    pub fn new<T: Number>(
+        a: &Operand,
+        b: &Operand,
+        n_cols: usize,
+        n_col_chunks: usize,
+        n_col_groups: usize,
+    ) -> ErrorModel {
         let k = a.cols() as usize;
         let depth_block = T::KC.clamp(1, k.max(1));
         // C: one chain of at most KC fused multiply-adds per depth block, then the sum of the blocks.
         let product = T::KC.min(k) + k.div_ceil(T::KC) + 1;
         // The check's three sums, in f64: C·x, B·x and A·y.
         let c_x = chain_len(n_cols, true) + 1;
-        let b_x = chain_len(n_cols, b.is_row_contiguous()) + n_col_chunks + 1;
+        let b_x = chain_len(n_cols, b.is_row_contiguous()) + n_col_chunks + n_col_groups;
         let a_y = if a.is_row_contiguous() {
             chain_len(depth_block, true) + k.div_ceil(depth_block)
         } else {
@@ -183,20 +189,20 @@ pub struct CheckParts<'a> {
     pub x: Weighted<'a>,
     /// What |B|·|x| starts from, where B·x starts from zero.
     pub y_magnitude_start: f64,
-    /// B·x, over the depth of packed B.
+    /// B·x of each group of columns, over the depth of packed B.
     pub y: WeightedMut<'a>,
     /// A·(B·x), over the tile's rows.
     pub rows: WeightedMut<'a>,
 }
 
 impl TileCheck {
-    /// Vectors for tiles of at most this size.
-    pub fn new(tile_rows: usize, tile_cols: usize, packed_depth: usize) -> TileCheck {
+    /// Vectors for tiles of at most this size, and sums over at most `n_col_groups` groups of their columns.
+    pub fn new(tile_rows: usize, tile_cols: usize, packed_depth: usize, n_col_groups: usize) -> TileCheck {
         TileCheck {
             x: vec![0.0; tile_cols],
             x_magnitude: vec![0.0; tile_cols],
-            b_x: vec![0.0; packed_depth],
-            b_x_magnitude: vec![0.0; packed_depth],
+            b_x: vec![0.0; packed_depth * n_col_groups],
+            b_x_magnitude: vec![0.0; packed_depth * n_col_groups],
             a_b_x: vec![0.0; tile_rows],
             a_b_x_magnitude: vec![0.0; tile_rows],
             model: ErrorModel {
@@ -246,14 +252,15 @@ impl TileCheck {
         }
     }
 
-    /// Finishes a tile: makes NaNs canonical, takes the CRC32C of its rows (without padding), and compares every row.
+    /// Finishes a tile of the first `n_cols` columns: makes NaNs canonical, takes the CRC32C of its rows (without padding), and
+    /// compares every row.
     pub fn finish_tile<T: Number>(
         &self,
         c: &mut [T],
+        n_cols: usize,
         leading_dimension: usize,
         band_rows: usize,
     ) -> (Verdict, u32) {
-        let n_cols = self.model.n_cols;
         let x = Weighted {
             value: &self.x[..n_cols],
             magnitude: &self.x_magnitude[..n_cols],

@@ -4,6 +4,7 @@
 use crate::crew::{Crew, Part, Touches};
 use crate::matvec::{Weighted, WeightedMut, add_matvec};
 use crate::operand::Number;
+use crate::packed_cols::PackedCols;
 use crate::pipeline::{CHECKED, TileWork, Work, offsets};
 use crate::reader::ReadPanel;
 use crate::schedule::{Panel, Schedule, pieces};
@@ -19,9 +20,12 @@ struct Block<'a, T> {
     y: WeightedMut<'a>,
 }
 
-/// A band of the tile's rows, over some of its columns.
+/// Some of a band's rows, over some of its columns.
 struct Piece<'a, T> {
     c: MatMut<'a, T>,
+    /// Where it begins in the tile.
+    row: usize,
+    col: usize,
     /// The check's sums over the rows, with the first columns.
     sums: Option<WeightedMut<'a>>,
 }
@@ -29,8 +33,102 @@ struct Piece<'a, T> {
 /// Columns of a piece: enough to make packing its rows of A cheap, few enough that threads end a tile together.
 const PIECE_COLS: usize = 4096;
 
+/// Rows of the pieces that cross the diagonal: few, because half of each lies above it, and enough that the panels of B which pass
+/// are used.
+pub(crate) const DIAGONAL_ROWS: usize = 48;
+
+/// What is computed of a tile, from what.
+#[derive(Clone, Copy)]
+pub(crate) struct ClassicalPlan<'a> {
+    pub(crate) schedule: &'a Schedule,
+    pub(crate) packed_cols: &'a PackedCols,
+    /// Whether what lies above the diagonal is left out, but for a few elements beside it.
+    pub(crate) to_diagonal: bool,
+}
+
+impl<'a> ClassicalPlan<'a> {
+    /// Cuts a band that begins with `row`. Left of the diagonal it is cut by columns; what crosses the diagonal by rows, which end with
+    /// the first whole panel of B beyond it.
+    fn pieces_of_band<T>(
+        &self,
+        c: MatMut<'a, T>,
+        sums: WeightedMut<'a>,
+        row: usize,
+        nr: usize,
+    ) -> Vec<Piece<'a, T>> {
+        let tile = &self.schedule.tile;
+        let n_left_cols = if self.to_diagonal {
+            let cols = tile.n_cols_to_diagonal(row);
+            // The band's columns may all lie below the diagonal, whole panels or not.
+            if cols == tile.n_cols() {
+                cols
+            } else {
+                cols / nr * nr
+            }
+        } else {
+            tile.n_cols()
+        };
+        let (left, mut crossing) = c.split_at_col(n_left_cols);
+        let (left_sums, mut crossing_sums) = if n_left_cols > 0 {
+            (Some(sums), None)
+        } else {
+            (None, Some(sums))
+        };
+        let mut pieces = cut_by_columns(left, left_sums, row, nr);
+        let (mut row, col) = (row, n_left_cols);
+        while crossing.rows() > 0 && crossing.cols() > 0 {
+            let n_rows = DIAGONAL_ROWS.min(crossing.rows());
+            let (c, below) = crossing.split_at_row(n_rows);
+            let n_cols = (tile.n_cols_to_diagonal(row + n_rows) - col)
+                .next_multiple_of(nr)
+                .min(c.cols());
+            let (sums, sums_below) = crossing_sums.map(|sums| sums.split_at(n_rows)).unzip();
+            let c = c.split_at_col(n_cols).0;
+            pieces.push(Piece { c, row, col, sums });
+            (crossing, crossing_sums) = (below, sums_below);
+            row += n_rows;
+        }
+        pieces
+    }
+
+    /// Elements of a piece that are wanted.
+    fn n_wanted<T>(&self, piece: &Piece<'_, T>) -> usize {
+        let (n_rows, n_cols) = (piece.c.rows(), piece.c.cols());
+        let to_diagonal = |row: usize| self.schedule.tile.n_cols_to_diagonal(row + 1);
+        if self.to_diagonal {
+            (piece.row..piece.row + n_rows)
+                .map(|row| to_diagonal(row).clamp(piece.col, piece.col + n_cols) - piece.col)
+                .sum()
+        } else {
+            n_rows * n_cols
+        }
+    }
+}
+
+/// Cuts a block into pieces of much the same width.
+fn cut_by_columns<'a, T>(
+    c: MatMut<'a, T>,
+    mut sums: Option<WeightedMut<'a>>,
+    row: usize,
+    nr: usize,
+) -> Vec<Piece<'a, T>> {
+    let n_pieces = c.cols().div_ceil(PIECE_COLS).max(1);
+    let piece_cols = c.cols().div_ceil(n_pieces).next_multiple_of(nr);
+    let mut rest = c;
+    let mut pieces = Vec::new();
+    while rest.cols() > 0 {
+        let width = piece_cols.min(rest.cols());
+        let (c, right) = rest.split_at_col(width);
+        let (col, sums) = (pieces.len() * piece_cols, sums.take());
+        pieces.push(Piece { c, row, col, sums });
+        rest = right;
+    }
+    pieces
+}
+
 /// What the threads of a tile share. The crew sees to it that no lock is ever waited for.
 pub(crate) struct Classical<'a, T> {
+    plan: ClassicalPlan<'a>,
     schedule: &'a Schedule,
     kernel: &'a Kernel<T>,
     /// Of each thread: the packed block of A.
@@ -39,28 +137,17 @@ pub(crate) struct Classical<'a, T> {
     x: Weighted<'a>,
     y_magnitude_start: f64,
     blocks: Vec<RwLock<Block<'a, T>>>,
+    /// The group of packed columns with which the tile ends.
+    group: usize,
     /// Band by band, from the first columns to the last.
     pieces: Vec<Mutex<Piece<'a, T>>>,
+    /// Where in `pieces` each band begins, and the last one ends.
+    band_starts: Vec<usize>,
     band_rows: usize,
-    piece_cols: usize,
-    pieces_per_band: usize,
-}
-
-/// Cuts a band by columns.
-fn pieces_of_band<'a, T>(c: MatMut<'a, T>, sums: WeightedMut<'a>, piece_cols: usize) -> Vec<Piece<'a, T>> {
-    let (mut rest, mut sums) = (c, Some(sums));
-    let mut pieces = Vec::new();
-    while rest.cols() > 0 {
-        let width = piece_cols.min(rest.cols());
-        let (c, right) = rest.split_at_col(width);
-        pieces.push(Piece { c, sums: sums.take() });
-        rest = right;
-    }
-    pieces
 }
 
 impl<'a, T: Number> Classical<'a, T> {
-    pub(crate) fn new(schedule: &'a Schedule, parts: TileParts<'a, T>) -> Classical<'a, T> {
+    pub(crate) fn new(plan: ClassicalPlan<'a>, parts: TileParts<'a, T>) -> Classical<'a, T> {
         let TileParts {
             layout,
             kernel,
@@ -71,20 +158,31 @@ impl<'a, T: Number> Classical<'a, T> {
             ..
         } = parts;
         let band_rows = layout.band_rows;
-        let n_cols = c.cols();
-        let piece_cols = n_cols
-            .div_ceil(n_cols.div_ceil(PIECE_COLS))
-            .next_multiple_of(kernel.nr());
+        let ClassicalPlan {
+            schedule,
+            packed_cols,
+            ..
+        } = plan;
+        let (n_cols, n_groups) = (packed_cols.n_cols(), packed_cols.n_groups());
         let packed_b = &mut packed_b[..kernel.packed_b_len(layout.packed_depth, n_cols)];
         let block_len = kernel.packed_b_len(T::KC, n_cols);
-        let mut pieces = Vec::new();
-        let mut rest = c;
+        let (mut pieces, mut band_starts) = (Vec::new(), vec![0]);
+        let (mut rest, mut row) = (c, 0);
         for sums in check.rows.chunks(band_rows) {
-            let (band, others) = rest.split_at_row(sums.value.len());
-            pieces.extend(pieces_of_band(band, sums, piece_cols));
+            let n_rows = sums.value.len();
+            let (band, others) = rest.split_at_row(n_rows);
+            pieces.extend(plan.pieces_of_band(band, sums, row, kernel.nr()));
+            band_starts.push(pieces.len());
             rest = others;
+            row += n_rows;
         }
+        let group = packed_cols.group_of(&schedule.tile.cols);
+        let y = WeightedMut {
+            value: &mut check.y.value[..layout.packed_depth * n_groups],
+            magnitude: &mut check.y.magnitude[..layout.packed_depth * n_groups],
+        };
         Classical {
+            plan,
             schedule,
             kernel,
             scratch,
@@ -92,13 +190,13 @@ impl<'a, T: Number> Classical<'a, T> {
             y_magnitude_start: check.y_magnitude_start,
             blocks: packed_b
                 .chunks_mut(block_len.max(1))
-                .zip(check.y.chunks(T::KC))
+                .zip(y.chunks(T::KC * n_groups))
                 .map(|(packed, y)| RwLock::new(Block { packed, y }))
                 .collect(),
+            group: group.expect("the tile's columns are packed, or will be"),
             pieces: pieces.into_iter().map(Mutex::new).collect(),
+            band_starts,
             band_rows,
-            piece_cols,
-            pieces_per_band: n_cols.div_ceil(piece_cols),
         }
     }
 
@@ -112,11 +210,11 @@ impl<'a, T: Number> Classical<'a, T> {
             .unwrap_or_else(PoisonError::into_inner);
         let Block { packed, y } = &mut *block;
         if CHECKED {
-            if cols.start == 0 {
-                y.value.fill(0.0);
-                y.magnitude.fill(self.y_magnitude_start);
-            }
-            add_matvec(b, self.x.part(cols.clone()), y.part(0..b.rows()));
+            let packed_cols = self.plan.packed_cols;
+            packed_cols.add(y, self.y_magnitude_start, cols.clone(), |part, mut y| {
+                let part_of_b = b.sub(0..b.rows(), part.start - cols.start..part.end - cols.start);
+                add_matvec(part_of_b, self.x.part(part), y.part(0..b.rows()));
+            });
         }
         let nr = self.kernel.nr();
         let panels = packed[cols.start * b.rows()..].chunks_exact_mut(b.rows() * nr);
@@ -138,25 +236,22 @@ impl<'a, T: Number> Classical<'a, T> {
         let block = self.blocks[self.schedule.block_of(work.depth.start)]
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        let Piece { c, sums } = &mut *piece;
-        let (band, nth) = (piece_idx / self.pieces_per_band, piece_idx % self.pieces_per_band);
-        let row = band * self.band_rows - self.schedule.rows_in_tile(rows).start;
+        let n_wanted = self.plan.n_wanted(&piece);
+        let Piece { c, row, col, sums } = &mut *piece;
+        let row = *row - self.schedule.rows_in_tile(rows).start;
         let a = work
             .read
             .view::<T>()
             .sub(row..row + c.rows(), offsets(&work.depth, depth.start));
         if let Some(sums) = sums.as_mut().filter(|_| CHECKED) {
-            let y = Weighted {
-                value: &block.y.value[..a.cols()],
-                magnitude: &block.y.magnitude[..a.cols()],
-            };
+            let y = self.plan.packed_cols.y_of(&block.y, self.group, a.cols());
             add_matvec(a, y, sums.part(0..a.rows()));
         }
-        let packed_b = &block.packed[nth * self.piece_cols * a.cols()..];
+        let packed_b = &block.packed[*col * a.cols()..];
         let accumulate = work.depth.start > 0;
         self.kernel
             .multiply_band(a, packed_b, c.reborrow(), accumulate, scratch.as_mut_slice());
-        2 * (a.rows() * a.cols() * c.cols()) as u64
+        2 * (n_wanted * a.cols()) as u64
     }
 }
 
@@ -182,7 +277,7 @@ impl<T: Number> TileWork for Classical<'_, T> {
                 Panel::A { rows, .. } => {
                     let rows = self.schedule.rows_in_tile(rows);
                     let bands = rows.start / self.band_rows..rows.end.div_ceil(self.band_rows);
-                    for piece in bands.start * self.pieces_per_band..bands.end * self.pieces_per_band {
+                    for piece in self.band_starts[bands.start]..self.band_starts[bands.end] {
                         push(Touches {
                             changes: Part::Piece(piece),
                             reads: Some(block),

@@ -1,5 +1,6 @@
 //! What one worker keeps in memory while it computes tiles: every buffer, summed in one place.
 
+use crate::mirror::MIRROR_BYTES;
 use crate::operand::Operand;
 use crate::plan::Algorithm;
 use crate::recompute::ROWS_PER_PASS;
@@ -44,6 +45,8 @@ pub struct Layout {
     pub packed_depth: usize,
     /// Columns of packed B, padded to whole panels.
     pub packed_cols: usize,
+    /// Groups of these columns that B·x is summed in: one for each width of the tiles that use them.
+    pub n_col_groups: usize,
     /// Columns of one packed panel of B.
     pub panel_cols: usize,
     /// Bytes of one read.
@@ -52,6 +55,8 @@ pub struct Layout {
     pub n_chunks: usize,
     /// Rows of C that one thread multiplies at a time.
     pub band_rows: usize,
+    /// Bytes of the mirror image that are written at a time, where C is symmetric.
+    pub mirror_bytes: usize,
     /// Threads of the worker.
     pub n_threads: usize,
     /// Elements of one thread's packed block of A.
@@ -210,10 +215,17 @@ impl Layout {
             slab_depth,
             packed_depth,
             packed_cols,
+            // A slab may hold all depth, and then its columns serve the next tile, too.
+            n_col_groups: if packed_depth as u64 >= request.k {
+                request.grid.n_widths_max() as usize
+            } else {
+                1
+            },
             panel_cols: kernel.nr(),
             chunk_bytes,
             n_chunks,
             band_rows,
+            mirror_bytes: if request.grid.symmetric { MIRROR_BYTES } else { 0 },
             n_threads,
             scratch_len,
             packed_b_len,
@@ -244,7 +256,10 @@ impl Layout {
 
     /// Bytes of the check's vectors: x and |x|, B·x and |B|·|x| of packed B, A·(B·x) and |A|·|B|·|x|.
     pub fn check_bytes(&self) -> usize {
-        size_of::<f64>() * (2 * self.packed_cols + 2 * self.packed_depth + 2 * self.tile_rows)
+        let packed = self.packed_depth.saturating_mul(self.n_col_groups);
+        packed
+            .saturating_add(self.packed_cols + self.tile_rows)
+            .saturating_mul(2 * size_of::<f64>())
     }
 
     /// Bytes that a tile with non-finite numbers needs to be certified: vectors along k, rows and columns, a few plain
@@ -270,6 +285,7 @@ impl Layout {
             self.n_threads * self.scratch_bytes(),
             self.check_bytes(),
             self.certify_bytes(),
+            self.mirror_bytes,
         ];
         parts
             .into_iter()
@@ -283,7 +299,12 @@ impl Layout {
         let n_threads = self.n_threads * request.n_workers;
         let threads = n_threads.saturating_sub(THREADS_IN_OVERHEAD) as u64 * THREAD_BYTES;
         let tasks = request.grid.n_tiles().saturating_mul(TASK_BYTES);
-        let text_matrices = text_bytes(request.a) + text_bytes(request.b) + request.d.map_or(0, text_bytes);
+        let text_inputs = if request.a.shares_source(request.b) {
+            text_bytes(request.a)
+        } else {
+            text_bytes(request.a) + text_bytes(request.b)
+        };
+        let text_matrices = text_inputs + request.d.map_or(0, text_bytes);
         workers
             .saturating_add(tasks)
             .saturating_add(threads + PROCESS_OVERHEAD_BYTES + READ_BACK_BYTES + text_matrices)

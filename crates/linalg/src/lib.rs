@@ -13,7 +13,8 @@
 //! - `epilogue`: scaling a tile, and adding D
 //! - [`matvec`], [`check`]: Freivalds' check, computed apart from the kernel
 //! - [`certify`], [`recompute`]: the same check for any C, non-finite values included
-//! - [`multiply`]: the job
+//! - [`multiply`]: the job, and [`gram`]: what is different where a matrix is multiplied with its own transpose
+//! - [`mirror`]: the other half of a symmetric C
 //! - [`in_memory`]: products without a job, of matrices that are in memory already
 
 #![forbid(unsafe_code)]
@@ -26,13 +27,16 @@ mod crew;
 mod epilogue;
 mod fork_join;
 pub mod formula;
+pub mod gram;
 pub mod in_memory;
 pub mod input_guard;
 mod largest;
 pub mod layout;
 pub mod matvec;
+pub mod mirror;
 pub mod multiply;
 pub mod operand;
+mod packed_cols;
 pub mod pipeline;
 mod reader;
 mod schedule;

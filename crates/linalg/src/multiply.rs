@@ -3,12 +3,14 @@
 use crate::certify::{Claim, Product, certify};
 use crate::check::Verdict;
 use crate::formula::{Formula, FormulaText};
+use crate::gram;
 use crate::input_guard::InputGuard;
 use crate::layout::CERTIFY_LEN;
+use crate::mirror;
 use crate::operand::{Number, Operand};
 use crate::pipeline::{CHECKED, ComputedTile, TileRequest, compute_tile};
 use crate::plan::Plan;
-use crate::tiles::Tile;
+use crate::tiles::{Grid, Tile};
 use crate::workspace::{Lent, Workspace};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -45,6 +47,9 @@ pub struct MultiplySpec {
     /// Factor of D, as it was given, where D is added: then D is the third input.
     #[serde(default)]
     pub beta: Option<f64>,
+    /// B is A, and op(B) is op(A)': the job is [`gram`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub symmetric: bool,
 }
 
 /// What jobs have that were stored before there were factors.
@@ -53,6 +58,16 @@ fn one() -> f64 {
 }
 
 impl MultiplySpec {
+    /// Name of the job in its description.
+    pub fn kind(&self) -> &'static str {
+        if self.symmetric { gram::KIND } else { KIND }
+    }
+
+    /// Version of the job's code.
+    pub fn version(&self) -> u32 {
+        if self.symmetric { gram::VERSION } else { VERSION }
+    }
+
     /// Whether C is op(A)·op(B) itself.
     pub fn is_plain(&self) -> bool {
         self.alpha == 1.0 && self.beta.is_none()
@@ -222,13 +237,13 @@ impl<T: Number> Job for Multiply<T> {
         workspace: &mut Workspace<T>,
         context: &TaskContext<'_>,
     ) -> Result<(CheckedTile, TaskSummary), Failure> {
-        let tile = self.tile(context.task);
+        let (grid, tile) = (&self.settings.plan.grid, self.tile(context.task));
         let seed = self.seed(context);
         let request = TileRequest {
             a: &self.a,
             b: &self.b,
             formula: &self.settings.formula,
-            tile: &tile,
+            grid,
             seed,
         };
         let computed = compute_tile(workspace, &request, context)?;
@@ -241,9 +256,12 @@ impl<T: Number> Job for Multiply<T> {
         let tile = self.tile(task);
         let ld = self.settings.plan.layout.leading_dimension;
         let elements = &output.0.as_slice::<T>()[..tile.n_rows() * ld];
-        let written =
+        let mut written =
             self.output()
                 .write_rows(tile.rows.start, tile.cols.clone(), elements, ld, tile.n_rows());
+        if self.settings.plan.grid.symmetric {
+            written = written.and_then(|()| mirror::write(self.output(), &tile, elements, ld));
+        }
         // The next tile may use the memory while this one is synced.
         drop(output);
         written
@@ -252,10 +270,9 @@ impl<T: Number> Job for Multiply<T> {
     }
 
     fn is_intact(&self, commit: &Commit) -> Result<bool, Failure> {
-        let tile = self.tile(commit.attempt.task);
         let mut buffer = self.read_back.lock().unwrap_or_else(PoisonError::into_inner);
         buffer.resize(READ_BACK_LEN, T::ZERO);
-        tile_crc(self.output(), &tile, &mut buffer).map(|crc| crc == commit.crc32c)
+        is_intact(self.output(), &self.settings.plan.grid, commit, &mut buffer)
     }
 
     fn advance(
@@ -270,6 +287,20 @@ impl<T: Number> Job for Multiply<T> {
         self.output().sync_data().map_err(output_failure)?;
         self.settings.guard.check()
     }
+}
+
+/// Whether a tile, and its mirror image if it has one, is in the file as it was committed. `buffer` holds what is read at a time.
+pub fn is_intact<T: Number>(
+    output: &NpyOutput,
+    grid: &Grid,
+    commit: &Commit,
+    buffer: &mut [T],
+) -> Result<bool, Failure> {
+    let tile = grid.tile(commit.attempt.task);
+    if tile_crc(output, &tile, buffer)? != commit.crc32c {
+        return Ok(false);
+    }
+    Ok(!grid.symmetric || mirror::is_exact(output, &tile, buffer)?)
 }
 
 /// CRC32C of a tile's rows as they are in the file. `buffer` holds what is read at a time.

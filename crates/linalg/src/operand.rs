@@ -70,6 +70,11 @@ impl Operand {
         (self.source.info().order == StorageOrder::RowMajor) != self.transposed
     }
 
+    /// Whether the two are the same stored matrix, opened once.
+    pub fn shares_source(&self, other: &Operand) -> bool {
+        Arc::ptr_eq(&self.source, &other.source)
+    }
+
     /// `op(X)` transposed once more.
     pub fn transpose(&self) -> Operand {
         Operand {

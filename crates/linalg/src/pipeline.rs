@@ -5,17 +5,19 @@
 //! buffers, across slabs. No partial product is ever written.
 
 use crate::check::{ErrorModel, Verdict};
-use crate::classical::Classical;
+use crate::classical::{Classical, ClassicalPlan};
 use crate::crew::{Crew, Touches};
 use crate::epilogue::Epilogue;
 use crate::formula::Formula;
 use crate::layout::Layout;
+use crate::mirror;
 use crate::operand::{Number, Operand};
+use crate::packed_cols::PackedCols;
 use crate::plan::Algorithm;
 use crate::reader::{Buffers, ReadPanel, read_panels};
 use crate::schedule::{Request, Schedule};
 use crate::strassen::{Halves, Strassen};
-use crate::tiles::Tile;
+use crate::tiles::{Grid, Tile};
 use crate::workspace::{Lent, TileParts, Workspace};
 use rayon::ThreadPool;
 use std::ops::Range;
@@ -43,22 +45,25 @@ pub struct ComputedTile {
     pub algorithm: Algorithm,
 }
 
-/// A tile to be computed.
+/// Tiles to be computed.
 #[derive(Debug, Clone, Copy)]
 pub struct TileRequest<'a> {
     /// op(A).
     pub a: &'a Operand,
     /// op(B).
     pub b: &'a Operand,
-    /// What is made of their product.
+    /// What is made of their product; a symmetric one is left as it is, or scaled.
     pub formula: &'a Formula,
-    /// The tile.
-    pub tile: &'a Tile,
+    /// The tiles.
+    pub grid: &'a Grid,
     /// Chooses the check's x where B is packed for this tile.
     pub seed: [u8; 32],
 }
 
-/// Computes one tile of what the formula makes of op(A)·op(B).
+/// Computes the context's tile of what the formula makes of op(A)·op(B).
+///
+/// Of a tile that the diagonal of a symmetric product crosses, what lies above the diagonal is mirrored before the check, which so
+/// covers both halves.
 ///
 /// Where the layout says Strassen, a tile whose inputs are not finite or near overflow is computed classically all the same.
 pub fn compute_tile<T: Number>(
@@ -70,7 +75,7 @@ pub fn compute_tile<T: Number>(
     let computed = compute_tile_by(algorithm, workspace, request, context)?;
     let is_unfit = algorithm == Algorithm::Strassen
         && (computed.verdict == Verdict::NotFinite
-            || workspace.is_near_overflow(request.tile, request.formula));
+            || workspace.is_near_overflow(&request.grid.tile(context.task), request.formula));
     if !is_unfit {
         return Ok(computed);
     }
@@ -89,19 +94,31 @@ fn compute_tile_by<T: Number>(
         a,
         b,
         formula,
-        tile,
+        grid,
         seed,
     } = request;
     workspace.refill_chunks()?;
-    let plan = TilePlan::new::<T>(algorithm, &workspace.layout, a, b, tile);
-    let model = plan.error_model::<T>(a, b);
-    let epilogue = Epilogue::new(formula, &workspace.layout, tile);
+    let tile = grid.tile(context.task);
+    // Whatever interrupts the packing leaves nothing that a later tile would take for packed.
+    let packed_before = workspace.packed_cols.take();
+    let packed_before = packed_before
+        .filter(|(by, cols)| *by == algorithm && cols.group_of(&tile.cols).is_some())
+        .map(|(_, cols)| cols);
+    let is_packed = packed_before.is_some();
+    let packed_cols = packed_before.unwrap_or_else(|| {
+        let widths = if workspace.layout.keeps_columns() {
+            grid.widths_up_to(&tile)
+        } else {
+            vec![tile.n_cols()]
+        };
+        PackedCols::new(tile.cols.clone(), widths)
+    });
+    let plan = TilePlan::new::<T>(algorithm, &workspace.layout, a, b, &tile);
+    let model = plan.error_model::<T>(a, b, &packed_cols);
+    let epilogue = Epilogue::new(formula, &workspace.layout, &tile);
     let model = epilogue
         .as_ref()
         .map_or(model, |epilogue| epilogue.enlarge::<T>(model));
-    // Whatever interrupts the packing leaves nothing that a later tile would take for packed.
-    let packed = workspace.packed_cols.take();
-    let is_packed = packed == Some((algorithm, tile.cols.clone()));
     if !is_packed {
         workspace.check.start_columns(model, seed);
         workspace.largest_b.reset();
@@ -115,20 +132,31 @@ fn compute_tile_by<T: Number>(
     if a.cols() == 0 {
         c.fill(T::default());
     }
-    plan.compute(workspace, a, b, is_packed, c, context)?;
+    let columns = Columns {
+        packed: &packed_cols,
+        is_packed,
+        to_diagonal: grid.symmetric,
+    };
+    plan.compute(workspace, a, b, &columns, c, context)?;
+    if grid.symmetric {
+        workspace.threads.install(|| mirror::complete(c, ld, &tile));
+    }
     if let Some(epilogue) = epilogue {
         epilogue.apply(workspace, &model, c, &|| context.check_cancelled())?;
     }
     let (check, band_rows) = (&workspace.check, workspace.layout.band_rows);
     let (verdict, crc32c) = if CHECKED {
-        workspace.threads.install(|| check.finish_tile(c, ld, band_rows))
+        let n_cols = tile.n_cols();
+        workspace
+            .threads
+            .install(|| check.finish_tile(c, n_cols, ld, band_rows))
     } else {
         (Verdict::Passed { residual_max: 0.0 }, 0)
     };
     // A tile that failed may have been multiplied with damaged packed columns: the next attempt packs them anew.
     let is_sound = !matches!(verdict, Verdict::Failed { .. });
     if workspace.layout.keeps_columns() && is_sound {
-        workspace.packed_cols = Some((algorithm, tile.cols.clone()));
+        workspace.packed_cols = Some((algorithm, packed_cols));
     }
     Ok(ComputedTile {
         buffer,
@@ -137,6 +165,15 @@ fn compute_tile_by<T: Number>(
         crc32c,
         algorithm,
     })
+}
+
+/// Columns of op(B) for a tile.
+struct Columns<'a> {
+    packed: &'a PackedCols,
+    /// Whether an earlier tile packed them.
+    is_packed: bool,
+    /// Whether what lies above the diagonal is left out.
+    to_diagonal: bool,
 }
 
 /// How one tile is computed.
@@ -159,15 +196,14 @@ impl TilePlan {
         }
     }
 
-    fn error_model<T: Number>(&self, a: &Operand, b: &Operand) -> ErrorModel {
+    fn error_model<T: Number>(&self, a: &Operand, b: &Operand, packed_cols: &PackedCols) -> ErrorModel {
+        let (n_cols, n_groups) = (packed_cols.n_cols(), packed_cols.n_groups());
         match self {
             TilePlan::Classical(schedule) => {
-                ErrorModel::new::<T>(a, b, schedule.tile.n_cols(), schedule.n_col_chunks())
+                ErrorModel::new::<T>(a, b, n_cols, schedule.n_col_chunks(n_cols), n_groups)
             }
-            TilePlan::Strassen(halves) => {
-                ErrorModel::new::<T>(a, b, halves.tile.n_cols(), halves.n_col_chunks())
-                    .strassen::<T>(halves.top_rows)
-            }
+            TilePlan::Strassen(halves) => ErrorModel::new::<T>(a, b, n_cols, halves.n_col_chunks(), n_groups)
+                .strassen::<T>(halves.top_rows),
         }
     }
 
@@ -176,7 +212,7 @@ impl TilePlan {
         workspace: &mut Workspace<T>,
         a: &Operand,
         b: &Operand,
-        is_packed: bool,
+        columns: &Columns<'_>,
         c: &mut [T],
         context: &TaskContext<'_>,
     ) -> Result<(), Failure> {
@@ -209,12 +245,24 @@ impl TilePlan {
         let source = Source { a, b, context };
         match self {
             TilePlan::Classical(schedule) => {
-                let work = Classical::new(schedule, parts);
-                stream::<T>(&source, schedule.requests(is_packed), &work, threads, chunks)
+                let plan = ClassicalPlan {
+                    schedule,
+                    packed_cols: columns.packed,
+                    to_diagonal: columns.to_diagonal,
+                };
+                let work = Classical::new(plan, parts);
+                let requests = schedule.requests(columns.is_packed);
+                stream::<T>(&source, requests, &work, threads, chunks)
             }
             TilePlan::Strassen(halves) => {
                 let work = Strassen::new(halves, parts);
-                stream::<T>(&source, halves.requests(is_packed), &work, threads, chunks)
+                stream::<T>(
+                    &source,
+                    halves.requests(columns.is_packed),
+                    &work,
+                    threads,
+                    chunks,
+                )
             }
         }
     }

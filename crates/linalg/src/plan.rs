@@ -4,7 +4,8 @@
 //! Out of core, reading is what costs, so the grid that moves fewest bytes wins. In core, modelled time decides: large
 //! tiles re-read less, small ones touch less fresh memory, leave less to write at the end and lose less in a crash.
 
-use crate::bound::bytes_bound;
+use crate::bound::{bytes_bound, bytes_bound_symmetric};
+use crate::classical::DIAGONAL_ROWS;
 use crate::layout::{Layout, LayoutRequest, PackedB};
 use crate::operand::{Number, Operand};
 use crate::tiles::Grid;
@@ -86,6 +87,8 @@ pub struct PlanRequest<'a> {
     pub b: &'a Operand,
     /// D, m x n, where something is added.
     pub d: Option<&'a Operand>,
+    /// Whether op(B) is op(A)', so that half of C is the mirror image of the other.
+    pub symmetric: bool,
     /// The whole process's memory.
     pub memory_bytes: u64,
     /// Threads of all workers together.
@@ -104,6 +107,28 @@ impl Plan {
         StoredPlan {
             grid: self.grid,
             algorithm: self.layout.algorithm,
+        }
+    }
+
+    /// Flops of the classical product; of a symmetric one, those of the lower triangle.
+    pub fn flops(&self) -> f64 {
+        let Grid { m, n, symmetric, .. } = self.grid;
+        let n_elements = if symmetric {
+            m as f64 * (m + 1) as f64 / 2.0
+        } else {
+            m as f64 * n as f64
+        };
+        2.0 * n_elements * self.k as f64
+    }
+
+    /// Estimated seconds of the longest task. Tasks of a symmetric product differ: those that cross the diagonal are shorter.
+    fn task_seconds_max(&self) -> f64 {
+        if self.grid.symmetric {
+            let tile_area = self.grid.tile_rows_max() as f64 * self.grid.tile_cols_max() as f64;
+            let share = 2.0 * tile_area * self.k as f64 / self.flops().max(1.0);
+            self.seconds * share.min(1.0)
+        } else {
+            self.seconds / self.grid.n_tiles().max(1) as f64
         }
     }
 }
@@ -168,7 +193,7 @@ impl PlanRequest<'_> {
             .flat_map(|grid| self.layouts(grid, &kernel))
             .collect();
         let out_of_core = m.saturating_mul(n).saturating_mul(size_of::<T>() as u64) > self.memory_bytes;
-        let short_tasks = |plan: &&Plan| plan.seconds / plan.grid.n_tiles().max(1) as f64 <= TASK_SECONDS_MAX;
+        let short_tasks = |plan: &&Plan| plan.task_seconds_max() <= TASK_SECONDS_MAX;
         let enough_tasks = |plan: &&Plan| {
             out_of_core
                 || plan.seconds <= SHORT_JOB_SECONDS
@@ -206,7 +231,7 @@ impl PlanRequest<'_> {
 
     /// The grids to choose from.
     fn grids<T: Number>(&self, kernel: &Kernel<T>) -> impl Iterator<Item = Grid> + Clone {
-        let (m, n) = (self.a.rows(), self.b.cols());
+        let (m, n, symmetric) = (self.a.rows(), self.b.cols(), self.symmetric);
         let is_empty = m == 0 || n == 0;
         let counts = move |len: u64, panel: usize| {
             let most = if is_empty { 0 } else { len.div_ceil(panel as u64) };
@@ -219,6 +244,7 @@ impl PlanRequest<'_> {
                 n,
                 n_row_strips,
                 n_col_strips,
+                symmetric,
             })
         })
     }
@@ -276,16 +302,26 @@ impl PlanRequest<'_> {
         let request = self.layout_request(&grid, algorithm);
         let (layout, rank) = Layout::fit(&request, kernel, packed_b, self.memory_bytes)?;
         let (k, itemsize) = (self.a.cols(), size_of::<T>() as u64);
-        let times_b_packed = match packed_b {
-            PackedB::Slab => grid.n_row_strips,
-            PackedB::Columns => grid.n_row_strips.min(self.n_workers as u64),
+        let cols_packed = match packed_b {
+            PackedB::Slab => grid.sum_of_tile_cols(),
+            PackedB::Columns => grid.n * grid.n_row_strips.min(self.n_workers as u64),
         };
-        let bytes_read = grid.n_col_strips * stored_bytes(self.a, itemsize)
-            + times_b_packed * stored_bytes(self.b, itemsize)
-            + self.d.map_or(0, |d| stored_bytes(d, itemsize));
+        let d_bytes_read = self
+            .d
+            .map_or(0, |d| grid.m * grid.n * stored_itemsize(d, itemsize));
+        let bytes_read = k
+            * (grid.sum_of_tile_rows() * stored_itemsize(self.a, itemsize)
+                + cols_packed * stored_itemsize(self.b, itemsize))
+            + d_bytes_read;
         let bytes_written = grid.m * grid.n * itemsize;
         let memory_planned_bytes = layout.process_bytes(&request);
-        let flops = 2.0 * grid.m as f64 * grid.n as f64 * k as f64;
+        let n_cols_mean = if grid.symmetric {
+            // Of what crosses the diagonal, half lies above it for nothing.
+            (grid.n + DIAGONAL_ROWS as u64).min(2 * grid.n) as f64 / 2.0
+        } else {
+            grid.n as f64
+        };
+        let flops = 2.0 * grid.m as f64 * n_cols_mean * k as f64;
         let compute_s = flops / self.rate_flops::<T>()
             * relative_time(algorithm, &layout, T::KC)
             * (1.0 + LAYOUT_STEP_COST * rank as f64);
@@ -296,7 +332,12 @@ impl PlanRequest<'_> {
         let seconds = compute_s + copy_s + touch_s + tail_s + TASK_OVERHEAD_S * grid.n_tiles() as f64;
         // D is read once, whatever the memory.
         let d_bytes = if self.d.is_some() { bytes_written } else { 0 };
-        let bytes_bound = bytes_bound(grid.m, grid.n, k, itemsize, self.memory_bytes) + d_bytes as f64;
+        let bytes_bound = d_bytes as f64
+            + if grid.symmetric {
+                bytes_bound_symmetric(grid.n, k, itemsize, self.memory_bytes)
+            } else {
+                bytes_bound(grid.m, grid.n, k, itemsize, self.memory_bytes)
+            };
         Some(Plan {
             grid,
             k,
@@ -331,14 +372,13 @@ fn relative_time(algorithm: Algorithm, layout: &Layout, kc: usize) -> f64 {
     }
 }
 
-fn stored_bytes(operand: &Operand, itemsize: u64) -> u64 {
-    let info = operand.source().info();
-    let stored = if operand.source().resident_bytes() > 0 {
+/// Bytes that are read for one element.
+fn stored_itemsize(operand: &Operand, itemsize: u64) -> u64 {
+    if operand.source().resident_bytes() > 0 {
         itemsize
     } else {
-        info.element.size()
-    };
-    info.rows * info.cols * stored
+        operand.source().info().element.size()
+    }
 }
 
 /// Numbers of strips to try: each up to 16, then in steps of an eighth, up to `most`; only 0 if that is 0.

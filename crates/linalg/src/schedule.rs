@@ -77,9 +77,9 @@ impl Schedule {
         }
     }
 
-    /// Chunks that a row of B is read in.
-    pub(crate) fn n_col_chunks(&self) -> usize {
-        (self.tile.n_cols() as u64).div_ceil(self.b_chunk.1) as usize
+    /// At least as many chunks as `n_cols` columns of a row of B are read in, for this tile or a wider one.
+    pub(crate) fn n_col_chunks(&self, n_cols: usize) -> usize {
+        (n_cols as u64).div_ceil(self.b_chunk.1) as usize
     }
 
     /// The reads in order: slab by slab, B's (unless its columns are packed already) before A's.

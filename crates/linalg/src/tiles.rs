@@ -1,6 +1,7 @@
 //! The grid of output tiles. Tile i is computed from the grid, never listed.
 
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::ops::Range;
 use tilework_core::ids::TaskIdx;
 
@@ -28,9 +29,19 @@ impl Tile {
     pub fn n_cols(&self) -> usize {
         (self.cols.end - self.cols.start) as usize
     }
+
+    /// Columns up to the diagonal's element in the last of the tile's first `n_rows` rows.
+    pub fn n_cols_to_diagonal(&self, n_rows: usize) -> usize {
+        let diagonal_end = self.rows.start + n_rows as u64;
+        (diagonal_end.min(self.cols.end).max(self.cols.start) - self.cols.start) as usize
+    }
 }
 
 /// An m x n output in strips of (almost) equal height and width.
+///
+/// Of a symmetric output only tiles that reach the diagonal or lie below it have tasks, and each stands for its mirror image too.
+/// Such a tile is the smallest rectangle around its part of the lower triangle: it begins no higher than its columns do, and ends
+/// no further right than its rows do. So what it has above the diagonal mirrors what it has below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grid {
     /// Rows of C.
@@ -41,12 +52,78 @@ pub struct Grid {
     pub n_row_strips: u64,
     /// Strips of columns.
     pub n_col_strips: u64,
+    /// Whether C is symmetric.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub symmetric: bool,
 }
 
 impl Grid {
     /// Number of tiles; 0 for an empty output.
     pub fn n_tiles(&self) -> u64 {
-        self.n_row_strips * self.n_col_strips
+        if !self.symmetric || self.n_row_strips * self.n_col_strips == 0 {
+            return self.n_row_strips * self.n_col_strips;
+        }
+        let (rows, cols) = (self.rows(), self.cols());
+        if self.n_col_strips <= self.n_row_strips {
+            (0..self.n_col_strips)
+                .map(|col_strip| self.n_tiles_of_col_strip(col_strip))
+                .sum()
+        } else {
+            let last_row = |row_strip| rows.strip(row_strip).end - 1;
+            (0..self.n_row_strips)
+                .map(|row_strip| cols.strip_of(last_row(row_strip)) + 1)
+                .sum()
+        }
+    }
+
+    /// Tiles in a strip of columns: all, or those from the diagonal down.
+    fn n_tiles_of_col_strip(&self, col_strip: u64) -> u64 {
+        if self.symmetric {
+            self.n_row_strips - self.rows().strip_of(self.cols().strip(col_strip).start)
+        } else {
+            self.n_row_strips
+        }
+    }
+
+    /// Heights of all tiles together: how often a row of op(A) is needed, summed over the rows.
+    pub fn sum_of_tile_rows(&self) -> u64 {
+        if self.symmetric {
+            self.n_col_strips * self.m - self.cols().sum_of_starts()
+        } else {
+            self.n_col_strips * self.m
+        }
+    }
+
+    /// Widths of all tiles together: how often a column of op(B) is needed, summed over the columns.
+    pub fn sum_of_tile_cols(&self) -> u64 {
+        if self.symmetric {
+            // The tiles of a strip of rows reach from the first column to its last row.
+            self.rows().sum_of_starts() + self.m
+        } else {
+            self.n_row_strips * self.n
+        }
+    }
+
+    /// Widths, in ascending order, of the tiles that begin where `tile` does and are no wider.
+    pub fn widths_up_to(&self, tile: &Tile) -> Vec<usize> {
+        let mut widths = Vec::new();
+        if self.symmetric {
+            let rows = self.rows();
+            let ends = (rows.strip_of(tile.cols.start)..self.n_row_strips).map(|strip| rows.strip(strip).end);
+            let narrower = ends.take_while(|end| *end < tile.cols.end);
+            widths.extend(narrower.map(|end| (end - tile.cols.start) as usize));
+        }
+        widths.push(tile.n_cols());
+        widths
+    }
+
+    /// At least as many as [`widths_up_to`](Self::widths_up_to) ever gives.
+    pub fn n_widths_max(&self) -> u64 {
+        if !self.symmetric || self.n_row_strips == 0 {
+            return 1;
+        }
+        let crossing = self.tile_cols_max().div_ceil(self.rows().len_min());
+        (crossing + 1).min(self.n_row_strips)
     }
 
     /// Height of the tallest tile.
@@ -73,17 +150,58 @@ impl Grid {
     /// If the grid has no such tile.
     pub fn tile(&self, task: TaskIdx) -> Tile {
         assert!(task.0 < self.n_tiles(), "task {task} of {}", self.n_tiles());
+        if self.symmetric {
+            return self.tile_of_triangle(task);
+        }
         Tile {
             rows: self.rows().strip(task.0 % self.n_row_strips),
             cols: self.cols().strip(task.0 / self.n_row_strips),
         }
     }
 
-    /// The tasks whose tiles hold the given row of C.
+    /// From the bottom up: whoever packs columns for the lowest tile has them for all tiles of these columns.
+    fn tile_of_triangle(&self, task: TaskIdx) -> Tile {
+        let (mut nth, mut col_strip) = (task.0, 0);
+        while nth >= self.n_tiles_of_col_strip(col_strip) {
+            nth -= self.n_tiles_of_col_strip(col_strip);
+            col_strip += 1;
+        }
+        let cols = self.cols().strip(col_strip);
+        let rows = self.rows().strip(self.n_row_strips - 1 - nth);
+        Tile {
+            rows: rows.start.max(cols.start)..rows.end,
+            cols: cols.start..cols.end.min(rows.end),
+        }
+    }
+
+    /// The tasks that write elements of the given row of C.
     pub fn tasks_of_row(&self, row: u64) -> impl Iterator<Item = TaskIdx> + use<> {
+        let grid = *self;
         let row_strip = self.rows().strip_of(row);
-        let n_row_strips = self.n_row_strips;
-        (0..self.n_col_strips).map(move |col_strip| TaskIdx(col_strip * n_row_strips + row_strip))
+        let diagonal_strip = if self.symmetric {
+            self.cols().strip_of(row)
+        } else {
+            0
+        };
+        let mut before = 0;
+        (0..self.n_col_strips).flat_map(move |col_strip| {
+            let (first, n_tiles) = (before, grid.n_tiles_of_col_strip(col_strip));
+            before += n_tiles;
+            let row_strips = match (grid.symmetric, col_strip.cmp(&diagonal_strip)) {
+                (false, _) | (true, Ordering::Less) => row_strip..row_strip + 1,
+                // Below the diagonal are the mirror images of what the row has right of it.
+                (true, Ordering::Equal) => row_strip..grid.n_row_strips,
+                (true, Ordering::Greater) => 0..0,
+            };
+            row_strips.map(move |row_strip| {
+                let nth = if grid.symmetric {
+                    grid.n_row_strips - 1 - row_strip
+                } else {
+                    row_strip
+                };
+                TaskIdx(first + nth)
+            })
+        })
     }
 }
 
@@ -130,6 +248,22 @@ impl Strips {
         strip.min(self.n_strips - 1)
     }
 
+    /// Starts of all strips together.
+    fn sum_of_starts(&self) -> u64 {
+        if self.n_strips == 0 {
+            return 0;
+        }
+        let (base, n_longer) = self.units();
+        let n_strips = self.n_strips;
+        let longer_before = n_longer * n_longer.saturating_sub(1) / 2 + (n_strips - n_longer) * n_longer;
+        self.unit * (base * (n_strips * (n_strips - 1) / 2) + longer_before)
+    }
+
+    /// No strip is shorter.
+    fn len_min(&self) -> u64 {
+        self.units().0 * self.unit
+    }
+
     fn len_max(&self) -> u64 {
         if self.n_strips == 0 {
             return 0;
@@ -150,12 +284,13 @@ mod tests {
     proptest! {
         #[test]
         fn tiles_cover_every_element_once(m in 1u64..200, n in 1u64..300, p in 1u64..10, q in 1u64..10) {
-            let grid = Grid { m, n, n_row_strips: p.min(m), n_col_strips: q.min(n) };
+            let grid = Grid { m, n, n_row_strips: p.min(m), n_col_strips: q.min(n), symmetric: false };
             let mut covered = vec![0; (m * n) as usize];
             for task in 0..grid.n_tiles() {
                 let tile = grid.tile(TaskIdx(task));
                 prop_assert!(tile.n_rows() as u64 <= grid.tile_rows_max());
                 prop_assert!(tile.n_cols() as u64 <= grid.tile_cols_max());
+                prop_assert_eq!(grid.widths_up_to(&tile), [tile.n_cols()]);
                 for i in tile.rows.clone() {
                     prop_assert!(grid.tasks_of_row(i).any(|of_row| of_row == TaskIdx(task)));
                     for j in tile.cols.clone() {
@@ -164,6 +299,48 @@ mod tests {
                 }
             }
             prop_assert!(covered.iter().all(|count| *count == 1));
+        }
+
+        #[test]
+        fn tiles_of_a_symmetric_output_and_their_mirror_images_cover_every_element_once(
+            n in 1u64..300, p in 1u64..12, q in 1u64..12,
+        ) {
+            let grid = Grid { m: n, n, n_row_strips: p.min(n), n_col_strips: q.min(n), symmetric: true };
+            let mut writers = vec![Vec::new(); (n * n) as usize];
+            let (mut sum_of_rows, mut sum_of_cols) = (0, 0);
+            for task in (0..grid.n_tiles()).map(TaskIdx) {
+                let tile = grid.tile(task);
+                prop_assert!(tile.n_rows() as u64 <= grid.tile_rows_max());
+                prop_assert!(tile.n_cols() as u64 <= grid.tile_cols_max());
+                prop_assert!(tile.rows.start >= tile.cols.start && tile.rows.end >= tile.cols.end);
+                sum_of_rows += tile.n_rows() as u64;
+                sum_of_cols += tile.n_cols() as u64;
+                let widths = grid.widths_up_to(&tile);
+                prop_assert!(widths.is_sorted() && widths.last() == Some(&tile.n_cols()));
+                prop_assert!(widths.len() as u64 <= grid.n_widths_max());
+                let mut narrower = (0..grid.n_tiles()).map(|other| grid.tile(TaskIdx(other)));
+                prop_assert!(narrower.all(|other| other.cols.start != tile.cols.start
+                    || other.n_cols() > tile.n_cols()
+                    || widths.contains(&other.n_cols())));
+                for i in tile.rows.clone() {
+                    for j in tile.cols.clone().filter(|j| *j <= i) {
+                        writers[(i * n + j) as usize].push(task);
+                        if i != j {
+                            writers[(j * n + i) as usize].push(task);
+                        }
+                    }
+                }
+            }
+            prop_assert!(writers.iter().all(|writers| writers.len() == 1));
+            prop_assert_eq!((sum_of_rows, sum_of_cols), (grid.sum_of_tile_rows(), grid.sum_of_tile_cols()));
+            for row in 0..n {
+                let mut expected: Vec<TaskIdx> = writers[(row * n) as usize..][..n as usize].concat();
+                expected.sort();
+                expected.dedup();
+                let mut tasks: Vec<TaskIdx> = grid.tasks_of_row(row).collect();
+                tasks.sort();
+                prop_assert_eq!(tasks, expected);
+            }
         }
     }
 }

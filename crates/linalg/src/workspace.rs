@@ -6,10 +6,10 @@ use crate::formula::Formula;
 use crate::largest::Largest;
 use crate::layout::Layout;
 use crate::operand::Number;
+use crate::packed_cols::PackedCols;
 use crate::plan::Algorithm;
 use crate::tiles::Tile;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use tilework_core::failure::{Cause, Failure};
@@ -23,7 +23,7 @@ pub struct Workspace<T> {
     pub(crate) threads: ThreadPool,
     pub(crate) packed_b: AlignedBuffer,
     /// The columns of op(B) that are packed over all depth, where the layout keeps them, and for which algorithm.
-    pub(crate) packed_cols: Option<(Algorithm, Range<u64>)>,
+    pub(crate) packed_cols: Option<(Algorithm, PackedCols)>,
     /// The largest |element| of the tile's rows of op(A), and of the packed columns of op(B).
     pub(crate) largest_a: Largest,
     pub(crate) largest_b: Largest,
@@ -64,7 +64,12 @@ impl<T: Number> Workspace<T> {
             largest_d: Largest::default(),
             scratch,
             chunks: allocate(layout.n_chunks, layout.chunk_bytes)?,
-            check: TileCheck::new(layout.tile_rows, layout.packed_cols, layout.packed_depth),
+            check: TileCheck::new(
+                layout.tile_rows,
+                layout.packed_cols,
+                layout.packed_depth,
+                layout.n_col_groups,
+            ),
             tiles: TilePool::new(allocate(layout.n_tile_buffers, layout.tile_bytes())?),
         })
     }

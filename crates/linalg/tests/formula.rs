@@ -136,8 +136,8 @@ proptest! {
             kind: "multiply".to_owned(),
             version: 1,
             numerics_version: 1,
-            spec: MultiplySpec { transpose_a: false, transpose_b: false, dtype: Dtype::F64, alpha, beta },
-            plan: StoredPlan { grid: Grid { m: 1, n: 1, n_row_strips: 1, n_col_strips: 1 }, algorithm: Algorithm::Classical },
+            spec: MultiplySpec { transpose_a: false, transpose_b: false, dtype: Dtype::F64, alpha, beta, symmetric: false },
+            plan: StoredPlan { grid: Grid { m: 1, n: 1, n_row_strips: 1, n_col_strips: 1, symmetric: false }, algorithm: Algorithm::Classical },
             inputs: Vec::new(),
         };
         let read = Description::from_text(&description.to_text()).unwrap();

@@ -11,6 +11,7 @@ use tilework_core::record::RunStart;
 use tilework_linalg::MultiplySpec;
 use tilework_linalg::formula::FormulaText;
 use tilework_linalg::multiply::KIND;
+use tilework_linalg::tiles::Grid;
 use tilework_runtime::{FolderState, JobDescription, folder};
 use tilework_store::disk::Disk;
 use tilework_store::identity::{IdentityDifference, InputIdentity};
@@ -138,16 +139,9 @@ impl KnownJob {
         }
     }
 
-    /// The grid's members, for people: m, n, row strips, column strips.
-    pub fn grid(&self) -> Option<[u64; 4]> {
-        let grid = self.plan.get("grid")?;
-        let extent = |name: &str| grid.get(name)?.as_u64();
-        Some([
-            extent("m")?,
-            extent("n")?,
-            extent("n_row_strips")?,
-            extent("n_col_strips")?,
-        ])
+    /// The plan's grid of tiles, if it has one.
+    pub fn grid(&self) -> Option<Grid> {
+        serde_json::from_value(self.plan.get("grid")?.clone()).ok()
     }
 
     /// What a product is made into, where it is not the output itself.
@@ -189,9 +183,7 @@ fn known_job(recovered: &Recovered) -> Option<KnownJob> {
         residual_max: residuals.max,
         residual_bound: residuals.bound,
     };
-    job.n_tasks = job
-        .grid()
-        .map(|[_, _, n_row_strips, n_col_strips]| n_row_strips.saturating_mul(n_col_strips));
+    job.n_tasks = job.grid().map(|grid| grid.n_tiles());
     Some(job)
 }
 

@@ -138,6 +138,19 @@ fn what_is_added_stays_within_too() {
 }
 
 #[test]
+fn a_matrix_times_its_own_transpose_stays_within() {
+    let stage = Stage::with_inputs("2000x3000", "1x1", "");
+    let line = "gram A.npy -o G.npy --overwrite";
+    for memory in ["20MiB", "32MiB", "128MiB"] {
+        stage.run_within(memory, line);
+    }
+    stage.run_within("64MiB", &format!("{line} --rows --workers 3"));
+    stage.run_within("32MiB", &format!("{line} --rows --threads 4"));
+    let smallest = stage.smallest("gram A.npy -o G.npy --overwrite --memory 1MiB");
+    stage.run_within(&smallest, line);
+}
+
+#[test]
 fn a_text_matrix_counts() {
     let stage = Stage::with_inputs("1x1", "1x1", "");
     let mut text = std::io::BufWriter::new(fs::File::create(stage.path("T.csv")).unwrap());
@@ -146,9 +159,13 @@ fn a_text_matrix_counts() {
         writeln!(text, "{}", line.join(",")).unwrap();
     }
     text.into_inner().unwrap();
-    let line = "multiply T.csv T.csv --transpose-b -o C.npy";
-    let smallest = stage.smallest(&format!("{line} --memory 16MiB"));
-    stage.run_within(&smallest, line);
+    for line in [
+        "multiply T.csv T.csv --transpose-b -o C.npy",
+        "gram T.csv --rows -o G.npy",
+    ] {
+        let smallest = stage.smallest(&format!("{line} --memory 16MiB"));
+        stage.run_within(&smallest, line);
+    }
 }
 
 #[test]

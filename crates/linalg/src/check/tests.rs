@@ -50,16 +50,16 @@ impl Checked {
                 false,
             )
         };
-        ErrorModel::new::<f64>(&operand(M, K, &self.a), &operand(K, N, &self.b), N, 1)
+        ErrorModel::new::<f64>(&operand(M, K, &self.a), &operand(K, N, &self.b), N, 1, 1)
     }
 
     /// The verdict on `c`, with the check's x from `seed`.
     fn verdict(&self, c: &[f64], seed: u8) -> (Verdict, u32) {
-        let mut check = TileCheck::new(M, N, K);
+        let mut check = TileCheck::new(M, N, K, 1);
         check.start_columns(self.model(), [seed; 32]);
         check.start_tile(self.model());
         self.stream(check.split(M));
-        check.finish_tile(&mut c.to_vec(), N, 5)
+        check.finish_tile(&mut c.to_vec(), N, N, 5)
     }
 
     /// What the pipeline does with the check: B·x, then A·(B·x) by bands.

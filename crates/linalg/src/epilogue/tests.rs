@@ -76,6 +76,7 @@ impl<T: Number> Case<T> {
             a: &a,
             b: &b,
             d: formula.d(),
+            symmetric: false,
             memory_bytes: 64 << 20,
             n_threads: 2,
             n_workers: 1,
@@ -89,7 +90,7 @@ impl<T: Number> Case<T> {
             cols: 0..N as u64,
         };
         let epilogue = Epilogue::new(&formula, &plan.layout, &tile).expect("the formula is not plain");
-        let model = epilogue.enlarge::<T>(ErrorModel::new::<T>(&a, &b, N, 1));
+        let model = epilogue.enlarge::<T>(ErrorModel::new::<T>(&a, &b, N, 1, 1));
         workspace.check.start_columns(model, [7; 32]);
         workspace.check.start_tile(model);
         let CheckParts { x, mut rows, .. } = workspace.check.split(M);
@@ -113,7 +114,7 @@ impl<T: Number> Case<T> {
             .apply(&mut workspace, &model, &mut c, &|| Ok(()))
             .unwrap();
         change(&mut c, ld);
-        (workspace.check.finish_tile(&mut c, ld, 16).0, model)
+        (workspace.check.finish_tile(&mut c, N, ld, 16).0, model)
     }
 }
 
@@ -183,6 +184,7 @@ fn cuts_fill_the_buffer_with_long_runs_and_whole_blocks() {
         a: &d,
         b: &d,
         d: None,
+        symmetric: false,
         memory_bytes: 64 << 20,
         n_threads: 1,
         n_workers: 1,

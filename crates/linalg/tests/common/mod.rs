@@ -8,7 +8,7 @@ use tilework_core::failure::JobEnd;
 use tilework_kernel::{Element, Simd};
 use tilework_linalg::formula::{Addend, Formula};
 use tilework_linalg::input_guard::InputGuard;
-use tilework_linalg::multiply::{KIND, MultiplySettings, NUMERICS_VERSION, VERSION};
+use tilework_linalg::multiply::{MultiplySettings, NUMERICS_VERSION};
 use tilework_linalg::plan::StoredPlan;
 use tilework_linalg::tiles::Grid;
 use tilework_linalg::{Algorithm, AlgorithmChoice, Multiply, MultiplySpec, Number, Operand, PlanRequest};
@@ -31,6 +31,8 @@ pub struct Setup {
     pub alpha: f64,
     /// Where D is and its factor, where D is added.
     pub addend: Option<(&'static str, f64)>,
+    /// C is A·A', or A'·A where A is transposed; there is no B.
+    pub symmetric: bool,
     pub memory_bytes: u64,
     pub n_threads: usize,
     pub n_workers: usize,
@@ -47,6 +49,7 @@ impl Default for Setup {
             transpose: (false, false),
             alpha: 1.0,
             addend: None,
+            symmetric: false,
             memory_bytes: 64 << 20,
             n_threads: 2,
             n_workers: 1,
@@ -117,7 +120,11 @@ pub fn multiply<T: Number>(
             .map_err(|error| error.to_string())
     };
     let a = Operand::new(open(A)?, setup.transpose.0);
-    let b = Operand::new(open(B)?, setup.transpose.1);
+    let b = if setup.symmetric {
+        a.transpose()
+    } else {
+        Operand::new(open(B)?, setup.transpose.1)
+    };
     assert_eq!(a.cols(), b.rows(), "the test's shapes match");
     let addend = match setup.addend {
         Some((path, beta)) => Some(Addend {
@@ -135,6 +142,7 @@ pub fn multiply<T: Number>(
         a: &a,
         b: &b,
         d: formula.d(),
+        symmetric: setup.symmetric,
         memory_bytes: setup.memory_bytes,
         n_threads: setup.n_threads,
         n_workers: setup.n_workers,
@@ -158,6 +166,7 @@ pub fn multiply<T: Number>(
         n,
         n_row_strips: p.min(m),
         n_col_strips: q.min(n),
+        symmetric: setup.symmetric,
     });
     let given = given.map(|grid| StoredPlan {
         grid,
@@ -169,18 +178,20 @@ pub fn multiply<T: Number>(
     };
     let plan = plan.map_err(|error| error.to_string())?;
     let identity = |operand: &Operand| operand.source().identity().map_err(|error| error.to_string());
+    let spec = MultiplySpec {
+        transpose_a: setup.transpose.0,
+        transpose_b: setup.transpose.1,
+        dtype: T::DTYPE,
+        alpha: setup.alpha,
+        beta: setup.addend.map(|(_, beta)| beta),
+        symmetric: setup.symmetric,
+    };
     let description = stored.unwrap_or(Description {
         format_version: FORMAT_VERSION,
-        kind: KIND.to_owned(),
-        version: VERSION,
+        kind: spec.kind().to_owned(),
+        version: spec.version(),
         numerics_version: NUMERICS_VERSION,
-        spec: MultiplySpec {
-            transpose_a: setup.transpose.0,
-            transpose_b: setup.transpose.1,
-            dtype: T::DTYPE,
-            alpha: setup.alpha,
-            beta: setup.addend.map(|(_, beta)| beta),
-        },
+        spec,
         plan: plan.stored(),
         inputs: inputs.into_iter().map(identity).collect::<Result<_, _>>()?,
     });

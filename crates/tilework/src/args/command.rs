@@ -1,5 +1,6 @@
 //! The global options and the list of commands.
 
+use super::gram::GramArgs;
 use super::inspect::{
     CleanArgs, CompareArgs, CompletionsArgs, DemoArgs, GenerateArgs, InspectArgs, JobArgs, ManArgs,
     VerifyArgs,
@@ -56,6 +57,8 @@ pub struct GlobalArgs {
 pub enum Command {
     /// Multiply two matrices, file to file; the same command again resumes
     Multiply(MultiplyArgs),
+    /// Multiply a matrix with its own transpose, at half the work
+    Gram(GramArgs),
     /// Show what a job would do, without doing it
     Plan(PlanArgs),
     /// Go on with an unfinished output

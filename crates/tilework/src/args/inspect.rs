@@ -22,7 +22,7 @@ const VERIFY_HELP: &str = "\
 Examples:
   tilework verify C.npy                 # made by tilework: every tile by its journal, then C = A·B
   tilework verify A.npy B.npy C.npy     # any three files
-  tilework verify X.npy X.npy S.npy --transpose-b
+  tilework verify X.npy X.npy S.npy --transpose-b    # also made by gram --rows
   tilework verify A.npy B.npy C.npy --alpha 0.5 --beta -1 --add D.npy";
 
 /// Arguments of `verify`.

@@ -3,11 +3,12 @@
 //! Every option can also be given as an environment variable `TILEWORK_<OPTION>`; the command line wins.
 //!
 //! - [`Args`]: global options and [`Command`], one variant per verb
-//! - [`multiply`]: `multiply`, `plan` and `resume`, which share their resources
+//! - [`multiply`]: `multiply`, `plan` and `resume`, which share their resources; [`gram`]: the same with one operand
 //! - [`inspect`]: the verbs that look at outputs and matrices
 //! - [`values`]: sizes, durations and shapes
 
 mod command;
+pub mod gram;
 pub mod inspect;
 pub mod multiply;
 pub mod values;

@@ -1,5 +1,6 @@
 //! `multiply`, `plan` and `resume`: they share operands and resources.
 
+use super::gram::PlanGramArgs;
 use super::values::{algorithms, dtypes, parse_duration, parse_factor, parse_size};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand};
@@ -126,6 +127,8 @@ pub struct PlanArgs {
 pub enum PlanJob {
     /// What `multiply` would do: tiles, peak memory, bytes and their ratio to the bound, disk, time
     Multiply(PlanMultiplyArgs),
+    /// What `gram` would do
+    Gram(PlanGramArgs),
 }
 
 const PLAN_HELP: &str = "\

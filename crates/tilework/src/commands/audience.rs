@@ -46,8 +46,7 @@ impl Audience for Teller<'_> {
                 "resuming: {n_committed} of {n_tasks} tasks are committed already"
             ));
         }
-        let flops = 2.0 * plan.grid.m as f64 * plan.grid.n as f64 * plan.k as f64;
-        let remaining = flops * (n_tasks - n_committed.min(n_tasks)) as f64 / n_tasks.max(1) as f64;
+        let remaining = plan.flops() * (n_tasks - n_committed.min(n_tasks)) as f64 / n_tasks.max(1) as f64;
         let _ = self
             .bar
             .set(ProgressBar::new(self.output, n_tasks, remaining as u64));

@@ -120,10 +120,15 @@ fn write_job(out: &mut dyn Write, job: &KnownJob) -> io::Result<()> {
     if let Some(formula) = job.formula() {
         writeln!(out, "  {formula}")?;
     }
-    if let Some([_, _, n_row_strips, n_col_strips]) = job.grid() {
+    if let Some(grid) = job.grid() {
+        let (n_row_strips, n_col_strips) = (grid.n_row_strips, grid.n_col_strips);
+        let part = if grid.symmetric { "the lower half of " } else { "" };
         let (tasks, runs) = (job.n_tasks.unwrap_or_default(), job.runs.len() as u64);
         let (tasks, runs) = (human::counted(tasks, "task"), human::counted(runs, "run"));
-        writeln!(out, "  {tasks} ({n_row_strips} x {n_col_strips} tiles) in {runs}")?;
+        writeln!(
+            out,
+            "  {tasks} ({part}{n_row_strips} x {n_col_strips} tiles) in {runs}"
+        )?;
     }
     let (residual_max, residual_bound) = (human::float(job.residual_max), human::float(job.residual_bound));
     writeln!(

@@ -7,6 +7,7 @@ pub mod completions;
 pub mod demo;
 pub mod explain;
 pub mod generate;
+pub mod gram;
 pub mod inspect;
 pub mod introduction;
 pub mod man;

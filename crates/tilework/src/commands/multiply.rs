@@ -1,7 +1,7 @@
 //! `multiply`: C = alpha·A·B + beta·D, file to file, or to the terminal.
 
 use super::audience::Teller;
-use crate::args::multiply::{FormulaArgs, MultiplyArgs, ProductArgs};
+use crate::args::multiply::{FormulaArgs, MultiplyArgs, ProductArgs, ResourceArgs, RunArgs};
 use crate::failure::{CliError, Exit};
 use crate::output::{Output, print};
 use crate::product::inputs::{AddRequest, InputRequest};
@@ -9,9 +9,10 @@ use crate::product::request::{ProductRequest, Resources};
 use crate::product::running::compute;
 use crate::settings::Settings;
 use crate::signals;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tilework_kernel::Simd;
+use tilework_linalg::AlgorithmChoice;
 use tilework_runtime::StopSwitch;
 use tilework_store::disk::{Disk, RealDisk};
 use tilework_store::element_type::{Dtype, Scalar};
@@ -23,15 +24,34 @@ const PRINTED_ELEMENTS_MAX: u64 = 1 << 20;
 
 /// Runs the command.
 pub fn run(args: &MultiplyArgs, output: &Output) -> Result<(), CliError> {
-    if args.output == Path::new("-") {
-        return multiply_to_terminal(args, output);
-    }
-    let request = request(args, args.output.clone(), output)?;
-    compute_and_report(
-        &request,
-        &stop_switch(&args.resources, args.run.time_limit, output)?,
+    let inputs = input_request(&args.product)?;
+    let algorithm = args.product.algorithm;
+    run_product(
+        inputs,
+        algorithm,
+        &args.output,
+        &args.run,
+        &args.resources,
         output,
     )
+}
+
+/// Computes a product, into the file `destination` or onto the terminal.
+pub(crate) fn run_product(
+    inputs: InputRequest,
+    algorithm: AlgorithmChoice,
+    destination: &Path,
+    run: &RunArgs,
+    resources: &ResourceArgs,
+    output: &Output,
+) -> Result<(), CliError> {
+    let request = request(inputs, algorithm, destination, run, resources, output)?;
+    let stop = stop_switch(resources, run.time_limit, output)?;
+    if destination == Path::new("-") {
+        compute_to_terminal(request, &stop, output)
+    } else {
+        compute_and_report(&request, &stop, output)
+    }
 }
 
 /// Computes, with signals handled and progress shown, and reports.
@@ -50,16 +70,23 @@ pub(crate) fn compute_and_report(
     output.report(report.to_json(), |out| report.write(out, &name))
 }
 
-/// What `multiply` was asked for, with `destination` for the output.
-fn request(args: &MultiplyArgs, destination: PathBuf, output: &Output) -> Result<ProductRequest, CliError> {
-    let settings = Settings::resolve(&args.resources, args.run.time_limit, output.started())?;
+/// What was asked for.
+fn request(
+    inputs: InputRequest,
+    algorithm: AlgorithmChoice,
+    destination: &Path,
+    run: &RunArgs,
+    allowed: &ResourceArgs,
+    output: &Output,
+) -> Result<ProductRequest, CliError> {
+    let settings = Settings::resolve(allowed, run.time_limit, output.started())?;
     Ok(ProductRequest {
-        inputs: input_request(&args.product)?,
-        output: destination,
+        inputs,
+        output: destination.to_path_buf(),
         resources: resources(&settings)?,
-        overwrite: args.run.overwrite,
-        restart: args.run.restart,
-        algorithm: args.product.algorithm,
+        overwrite: run.overwrite,
+        restart: run.restart,
+        algorithm,
     })
 }
 
@@ -69,6 +96,7 @@ pub(crate) fn input_request(args: &ProductArgs) -> Result<InputRequest, CliError
         b: args.b.clone(),
         transpose_a: args.transpose_a,
         transpose_b: args.transpose_b,
+        symmetric: false,
         dtype: args.dtype,
         alpha: args.formula.alpha,
         add: add_request(&args.formula)?,
@@ -102,7 +130,7 @@ pub(crate) fn resources(settings: &Settings) -> Result<Resources, CliError> {
 }
 
 pub(crate) fn stop_switch(
-    resources: &crate::args::multiply::ResourceArgs,
+    resources: &ResourceArgs,
     time_limit: Option<std::time::Duration>,
     output: &Output,
 ) -> Result<StopSwitch, CliError> {
@@ -129,8 +157,8 @@ fn simd() -> Result<Simd, CliError> {
     }
 }
 
-/// Multiplies into a temporary file by the same way as any other product, and prints it.
-fn multiply_to_terminal(args: &MultiplyArgs, output: &Output) -> Result<(), CliError> {
+/// Computes into a temporary file by the same way as any other product, and prints it.
+fn compute_to_terminal(request: ProductRequest, stop: &StopSwitch, output: &Output) -> Result<(), CliError> {
     if output.is_json() {
         let error =
             CliError::usage("`-o -` prints the matrix, and --json prints JSON: they exclude each other");
@@ -144,7 +172,10 @@ fn multiply_to_terminal(args: &MultiplyArgs, output: &Output) -> Result<(), CliE
         )
     })?;
     let file = folder.path().join("C.npy");
-    let request = request(args, file.clone(), output)?;
+    let request = ProductRequest {
+        output: file.clone(),
+        ..request
+    };
     // The inputs are opened for their shapes only: the run opens its own.
     let (rows, cols, dtype) = {
         let inputs = request.inputs.open(&disk)?;
@@ -154,9 +185,8 @@ fn multiply_to_terminal(args: &MultiplyArgs, output: &Output) -> Result<(), CliE
         let error = CliError::usage(format!("the product is {rows} x {cols}: too large to print"));
         return Err(error.with_next("write it to a file with -o C.npy"));
     }
-    let stop = stop_switch(&args.resources, args.run.time_limit, output)?;
     let quiet = Output::new(false, true, 0, output.started());
-    compute_and_report(&request, &stop, &quiet).map_err(nothing_kept)?;
+    compute_and_report(&request, stop, &quiet).map_err(nothing_kept)?;
     let product = MatrixSource::open(&RealDisk, &file)?;
     match dtype {
         Dtype::F64 => print_matrix::<f64>(&product),

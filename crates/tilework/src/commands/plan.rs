@@ -1,41 +1,74 @@
-//! `plan multiply`: what `multiply` would do, without doing it.
+//! `plan multiply` and `plan gram`: what they would do, without doing it.
 
-use super::multiply::{input_request, resources};
-use crate::args::multiply::{PlanArgs, PlanJob, PlanMultiplyArgs};
+use super::multiply::resources;
+use super::{gram, multiply};
+use crate::args::multiply::{PlanArgs, PlanJob, ResourceArgs, RunArgs};
 use crate::failure::CliError;
 use crate::output::Output;
+use crate::product::inputs::InputRequest;
 use crate::product::report::{plan_json, write_plan};
 use crate::product::request::ProductRequest;
 use crate::settings::Settings;
+use std::path::Path;
 use std::sync::Arc;
+use tilework_linalg::AlgorithmChoice;
 use tilework_store::disk::{Disk, RealDisk};
 use tilework_store::element_type::Dtype;
 
 /// Runs the command.
 pub fn run(args: &PlanArgs, output: &Output) -> Result<(), CliError> {
     match &args.job {
-        PlanJob::Multiply(args) => plan_multiply(args, output),
+        PlanJob::Multiply(args) => {
+            let request = multiply::input_request(&args.product)?;
+            let (algorithm, destination) = (args.product.algorithm, args.output.as_deref());
+            plan_product(
+                &request,
+                algorithm,
+                destination,
+                &args.run,
+                &args.resources,
+                output,
+            )
+        }
+        PlanJob::Gram(args) => {
+            let request = gram::input_request(&args.operand);
+            let (algorithm, destination) = (gram::ALGORITHM, args.output.as_deref());
+            plan_product(
+                &request,
+                algorithm,
+                destination,
+                &args.run,
+                &args.resources,
+                output,
+            )
+        }
     }
 }
 
-fn plan_multiply(args: &PlanMultiplyArgs, output: &Output) -> Result<(), CliError> {
-    let settings = Settings::resolve(&args.resources, args.run.time_limit, output.started())?;
+fn plan_product(
+    input_request: &InputRequest,
+    algorithm: AlgorithmChoice,
+    destination: Option<&Path>,
+    run: &RunArgs,
+    allowed: &ResourceArgs,
+    output: &Output,
+) -> Result<(), CliError> {
+    let settings = Settings::resolve(allowed, run.time_limit, output.started())?;
     let resources = resources(&settings)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let request = input_request(&args.product)?;
-    let inputs = request.open(&disk)?;
+    let inputs = input_request.open(&disk)?;
     let plan = match inputs.spec.dtype {
-        Dtype::F64 => resources.plan::<f64>(&inputs, args.product.algorithm, None),
-        Dtype::F32 => resources.plan::<f32>(&inputs, args.product.algorithm, None),
+        Dtype::F64 => resources.plan::<f64>(&inputs, algorithm, None),
+        Dtype::F32 => resources.plan::<f32>(&inputs, algorithm, None),
     }?;
-    if let Some(destination) = &args.output {
+    if let Some(destination) = destination {
         let request = ProductRequest {
-            inputs: request,
-            output: destination.clone(),
+            inputs: input_request.clone(),
+            output: destination.to_path_buf(),
             resources,
-            overwrite: args.run.overwrite,
-            restart: args.run.restart,
-            algorithm: args.product.algorithm,
+            overwrite: run.overwrite,
+            restart: run.restart,
+            algorithm,
         };
         request.check_output(&RealDisk, &inputs)?;
         request.check_disk(&RealDisk, &plan, &inputs)?;

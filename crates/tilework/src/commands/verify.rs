@@ -34,6 +34,7 @@ pub fn run(args: &VerifyArgs, output: &Output) -> Result<(), CliError> {
                 b: b.clone(),
                 transpose_a: args.transpose_a,
                 transpose_b: args.transpose_b,
+                symmetric: false,
                 dtype: None,
                 alpha: args.formula.alpha,
                 add: add_request(&args.formula)?,
@@ -60,7 +61,8 @@ pub fn run(args: &VerifyArgs, output: &Output) -> Result<(), CliError> {
         " --alpha X --beta Y --add D"
     };
     let error = CliError::new(Exit::CheckFailed, what_is_wrong(&verification, c)).with_next(format!(
-        "compute it again: tilework multiply A B -o {}{formula} --overwrite",
+        "compute it again: tilework {} -o {}{formula} --overwrite",
+        verification.made_by,
         c.display()
     ));
     Err(error.with_facts(facts(&verification, "failed")))

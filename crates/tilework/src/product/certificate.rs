@@ -1,18 +1,18 @@
 //! `verify`: the certificate C·x = alpha·A·(B·x) + beta·D·x for a file, and every tile's checksum where the journal has it.
 
-use super::inputs::{AddRequest, InputRequest, Inputs};
-use super::request::{Description, usage};
+use super::inputs::{InputRequest, Inputs};
+use super::request::{Description, stored_inputs, usage};
 use crate::failure::CliError;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tilework_core::failure::Failure;
 use tilework_core::ids::{RoundIdx, TaskIdx};
 use tilework_linalg::Number;
 use tilework_linalg::certify::{Certificate, Claim, Product, certify};
-use tilework_linalg::multiply::tile_crc;
+use tilework_linalg::multiply::is_intact;
 use tilework_linalg::operand::read_failure;
 use tilework_linalg::tiles::Grid;
 use tilework_runtime::FolderState;
@@ -39,6 +39,8 @@ pub struct Verification {
     pub n_tiles_checked: u64,
     /// What could not be checked, and why.
     pub notes: Vec<String>,
+    /// The command that makes such an output, without its options.
+    pub made_by: &'static str,
 }
 
 impl Verification {
@@ -91,6 +93,7 @@ pub fn verify_product(
         bad_tiles,
         n_tiles_checked: 0,
         notes: Vec::new(),
+        made_by: "multiply A B",
     })
 }
 
@@ -130,6 +133,11 @@ pub fn verify_output(disk: &Arc<dyn Disk>, c: &Path) -> Result<Verification, Cli
         bad_tiles,
         n_tiles_checked,
         notes: Vec::new(),
+        made_by: if description.spec.symmetric {
+            "gram A"
+        } else {
+            "multiply A B"
+        },
     };
     certify_with_stored_inputs(disk, c, &description, &mut verification)?;
     Ok(verification)
@@ -141,29 +149,9 @@ fn certify_with_stored_inputs(
     description: &Description,
     verification: &mut Verification,
 ) -> Result<(), CliError> {
-    let paths: Vec<PathBuf> = description
-        .inputs
-        .iter()
-        .map(|input| PathBuf::from(&input.path))
-        .collect();
-    let (a, b, d) = match &paths[..] {
-        [a, b] => (a, b, None),
-        [a, b, d] => (a, b, Some(d)),
-        _ => return Ok(()),
-    };
-    let add = d
-        .zip(description.spec.beta)
-        .map(|(d, beta)| AddRequest { d: d.clone(), beta });
-    let inputs = InputRequest {
-        a: a.clone(),
-        b: b.clone(),
-        transpose_a: description.spec.transpose_a,
-        transpose_b: description.spec.transpose_b,
-        dtype: Some(description.spec.dtype),
-        alpha: description.spec.alpha,
-        add,
-    };
-    for (path, stored) in paths.iter().zip(&description.inputs) {
+    let inputs = stored_inputs(description);
+    for stored in &description.inputs {
+        let path = Path::new(&stored.path);
         let unchanged = MatrixSource::open(&**disk, path)
             .ok()
             .and_then(|source| source.identity().ok());
@@ -229,9 +217,8 @@ fn tiles_with_other_bytes<T: Number>(
     let mut buffer = vec![T::ZERO; READ_LEN];
     let mut bad = BTreeSet::new();
     for commit in recovered.commits.values() {
-        let task = commit.attempt.task;
-        if tile_crc(&output, &grid.tile(task), &mut buffer)? != commit.crc32c {
-            bad.insert(task.0);
+        if !is_intact(&output, grid, commit, &mut buffer)? {
+            bad.insert(commit.attempt.task.0);
         }
     }
     bad.extend(

@@ -22,6 +22,8 @@ pub struct InputRequest {
     pub transpose_a: bool,
     /// Use B's transpose.
     pub transpose_b: bool,
+    /// B is A, and one of the two is transposed.
+    pub symmetric: bool,
     /// Compute in this type; by default the inputs' own.
     pub dtype: Option<Dtype>,
     /// Factor of the product.
@@ -60,17 +62,19 @@ impl InputRequest {
     /// Opens them and checks that they fit.
     pub fn open(&self, disk: &Arc<dyn Disk>) -> Result<Inputs, CliError> {
         let a = MatrixSource::open(&**disk, &self.a)?;
-        let b = MatrixSource::open(&**disk, &self.b)?;
+        let a = Arc::new(a);
+        let b = if self.symmetric {
+            Arc::clone(&a)
+        } else {
+            Arc::new(MatrixSource::open(&**disk, &self.b)?)
+        };
         let d = self.add.as_ref().map(|add| MatrixSource::open(&**disk, &add.d));
         let d = d.transpose()?;
         let dtype = self.dtype(&a, &b, d.as_ref())?;
-        let notes = [&a, &b]
-            .into_iter()
-            .chain(&d)
-            .filter_map(|source| conversion_note(source, dtype))
-            .collect();
-        let a = Operand::new(Arc::new(a), self.transpose_a);
-        let b = Operand::new(Arc::new(b), self.transpose_b);
+        let (a, b) = (
+            Operand::new(a, self.transpose_a),
+            Operand::new(b, self.transpose_b),
+        );
         let addend = self.add.as_ref().zip(d).map(|(add, d)| Addend {
             d: Operand::new(Arc::new(d), false),
             beta: add.beta,
@@ -81,7 +85,11 @@ impl InputRequest {
                 error.name
             ))
         })?;
-        let guard = InputGuard::new(Arc::clone(disk), [&a, &b].into_iter().chain(formula.d()));
+        let notes = distinct(&a, &b)
+            .chain(formula.d())
+            .filter_map(|operand| conversion_note(operand.source(), dtype))
+            .collect();
+        let guard = InputGuard::new(Arc::clone(disk), distinct(&a, &b).chain(formula.d()));
         let guard = guard.map_err(|error| CliError::io("look at", &self.a, &error))?;
         if a.cols() != b.rows() {
             return Err(self.shapes_differ(&a, &b));
@@ -95,6 +103,7 @@ impl InputRequest {
             dtype,
             alpha: self.alpha,
             beta: self.add.as_ref().map(|add| add.beta),
+            symmetric: self.symmetric,
         };
         Ok(Inputs {
             a,
@@ -126,6 +135,7 @@ impl InputRequest {
             format!("`{}` holds {}", info.path.display(), info.element)
         };
         let message = match d {
+            None if self.symmetric => format!("{}; products are computed in f64 or f32", holds(a)),
             None if elements[0] == elements[1] => format!(
                 "both inputs hold {}; products are computed in f64 or f32",
                 elements[0]
@@ -142,6 +152,10 @@ impl InputRequest {
 
     /// The command that the user gave, as far as the inputs are concerned.
     fn command(&self) -> String {
+        if self.symmetric {
+            let rows = if self.transpose_b { " --rows" } else { "" };
+            return format!("tilework gram {} -o G.npy{rows}", self.a.display());
+        }
         let flag = |given: bool, flag: &str| if given { format!(" {flag}") } else { String::new() };
         let transposes = flag(self.transpose_a, "--transpose-a") + &flag(self.transpose_b, "--transpose-b");
         let alpha = if self.alpha == 1.0 {
@@ -201,9 +215,9 @@ impl InputRequest {
 }
 
 impl Inputs {
-    /// A, B, and D where there is one.
+    /// A, B unless it is A, and D where there is one.
     pub fn operands(&self) -> impl Iterator<Item = &Operand> {
-        [&self.a, &self.b].into_iter().chain(self.formula.d())
+        distinct(&self.a, &self.b).chain(self.formula.d())
     }
 
     /// All inputs' identities, with absolute paths, so that a resume finds them from anywhere.
@@ -222,6 +236,12 @@ impl Inputs {
     pub fn bytes_read(&self) -> u64 {
         self.operands().map(|operand| operand.source().bytes_read()).sum()
     }
+}
+
+/// Both, or one of them if they are the same stored matrix.
+fn distinct<'a>(a: &'a Operand, b: &'a Operand) -> impl Iterator<Item = &'a Operand> {
+    let b = (!a.shares_source(b)).then_some(b);
+    std::iter::once(a).chain(b)
 }
 
 /// D must have the shape of op(A)·op(B).

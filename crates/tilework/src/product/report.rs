@@ -45,15 +45,11 @@ pub fn memory_peak_bytes() -> u64 {
         .map_or(0, |kib| kib * 1024)
 }
 
-fn flops(plan: &Plan) -> f64 {
-    2.0 * plan.grid.m as f64 * plan.grid.n as f64 * plan.k as f64
-}
-
 impl ProductReport {
     /// Sustained rate of the work that this process did.
     pub fn gflops(&self) -> f64 {
         let n_tasks = self.plan.grid.n_tiles().max(1) as f64;
-        flops(&self.plan) * (self.n_tasks_run as f64 / n_tasks) / self.seconds / 1e9
+        self.plan.flops() * (self.n_tasks_run as f64 / n_tasks) / self.seconds / 1e9
     }
 
     /// As JSON.
@@ -134,7 +130,7 @@ impl ProductReport {
 pub fn plan_json(plan: &Plan, inputs: &Inputs) -> Value {
     let moved = (plan.bytes_read + plan.bytes_written) as f64;
     json!({
-        "job": "multiply",
+        "job": inputs.spec.kind(),
         "status": "planned",
         "m": plan.grid.m,
         "n": plan.grid.n,
@@ -143,7 +139,7 @@ pub fn plan_json(plan: &Plan, inputs: &Inputs) -> Value {
         "alpha": inputs.spec.alpha,
         "beta": inputs.spec.beta,
         "seconds": plan.seconds,
-        "gflops": flops(plan) / plan.seconds / 1e9,
+        "gflops": plan.flops() / plan.seconds / 1e9,
         "tasks": plan.grid.n_tiles(),
         "tile_rows": plan.grid.tile_rows_max(),
         "tile_cols": plan.grid.tile_cols_max(),
@@ -162,11 +158,21 @@ pub fn plan_json(plan: &Plan, inputs: &Inputs) -> Value {
 pub fn write_plan(out: &mut dyn Write, plan: &Plan, inputs: &Inputs) -> io::Result<()> {
     let grid = &plan.grid;
     let moved = (plan.bytes_read + plan.bytes_written) as f64;
-    writeln!(
-        out,
-        "plan: C ({} x {}) = A ({} x {}) · B ({} x {}), {}",
-        grid.m, grid.n, grid.m, plan.k, plan.k, grid.n, inputs.spec.dtype
-    )?;
+    let (m, n, k, dtype) = (grid.m, grid.n, plan.k, inputs.spec.dtype);
+    match (grid.symmetric, inputs.spec.transpose_a) {
+        (false, _) => writeln!(
+            out,
+            "plan: C ({m} x {n}) = A ({m} x {k}) · B ({k} x {n}), {dtype}"
+        ),
+        (true, true) => writeln!(
+            out,
+            "plan: G ({n} x {n}) = A'·A, A is {k} x {n}, half of it computed, {dtype}"
+        ),
+        (true, false) => writeln!(
+            out,
+            "plan: G ({n} x {n}) = A·A', A is {n} x {k}, half of it computed, {dtype}"
+        ),
+    }?;
     if !inputs.spec.is_plain() {
         writeln!(out, "  formula  {}", inputs.spec.formula())?;
     }

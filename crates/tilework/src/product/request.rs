@@ -4,7 +4,7 @@ use super::inputs::{AddRequest, InputRequest, Inputs};
 use crate::failure::{CliError, Exit};
 use std::path::{Path, PathBuf};
 use tilework_kernel::Simd;
-use tilework_linalg::multiply::{KIND, NUMERICS_VERSION, VERSION};
+use tilework_linalg::multiply::NUMERICS_VERSION;
 use tilework_linalg::plan::StoredPlan;
 use tilework_linalg::{AlgorithmChoice, MultiplySpec, Number, Operand, Plan, PlanError, PlanRequest};
 use tilework_runtime::description::{FORMAT_VERSION, InputsDifference};
@@ -72,6 +72,7 @@ impl Resources {
             a: &inputs.a,
             b: &inputs.b,
             d: inputs.formula.d(),
+            symmetric: inputs.spec.symmetric,
             memory_bytes: self.memory_bytes,
             n_threads: self.n_threads,
             n_workers: self.n_workers,
@@ -241,11 +242,15 @@ impl ProductRequest {
                 differences.push(format!("{what} was {stored}, now {now}"));
             }
         };
-        differ("the kind of job", stored.kind.clone(), KIND.to_owned());
+        differ(
+            "the kind of job",
+            stored.kind.clone(),
+            inputs.spec.kind().to_owned(),
+        );
         differ(
             "the job's version",
             stored.version.to_string(),
-            VERSION.to_string(),
+            inputs.spec.version().to_string(),
         );
         differ(
             "the format version",
@@ -262,25 +267,27 @@ impl ProductRequest {
             stored.spec.dtype.to_string(),
             inputs.spec.dtype.to_string(),
         );
-        differ(
-            "--transpose-a",
-            stored.spec.transpose_a.to_string(),
-            inputs.spec.transpose_a.to_string(),
-        );
-        differ(
-            "--transpose-b",
-            stored.spec.transpose_b.to_string(),
-            inputs.spec.transpose_b.to_string(),
-        );
-        differ(
-            "--alpha",
-            stored.spec.alpha.to_string(),
-            inputs.spec.alpha.to_string(),
-        );
-        let is_given = |beta: Option<f64>| if beta.is_some() { "given" } else { "not given" }.to_owned();
-        differ("--add", is_given(stored.spec.beta), is_given(inputs.spec.beta));
-        if let (Some(stored), Some(now)) = (stored.spec.beta, inputs.spec.beta) {
-            differ("--beta", stored.to_string(), now.to_string());
+        let (then, now) = (&stored.spec, &inputs.spec);
+        if now.symmetric {
+            let rows = [then, now].map(|spec| spec.transpose_b.to_string());
+            differ("--rows", rows[0].clone(), rows[1].clone());
+        } else {
+            differ(
+                "--transpose-a",
+                then.transpose_a.to_string(),
+                now.transpose_a.to_string(),
+            );
+            differ(
+                "--transpose-b",
+                then.transpose_b.to_string(),
+                now.transpose_b.to_string(),
+            );
+            differ("--alpha", then.alpha.to_string(), now.alpha.to_string());
+            let is_given = |beta: Option<f64>| if beta.is_some() { "given" } else { "not given" }.to_owned();
+            differ("--add", is_given(then.beta), is_given(now.beta));
+            if let (Some(then), Some(now)) = (then.beta, now.beta) {
+                differ("--beta", then.to_string(), now.to_string());
+            }
         }
         if !self.algorithm.accepts(stored.plan.algorithm) {
             differences.push(format!("--algorithm was {}, now another", stored.plan.algorithm));
@@ -337,13 +344,38 @@ impl ProductRequest {
 pub fn describe(inputs: &Inputs, plan: &Plan) -> Result<Description, CliError> {
     Ok(Description {
         format_version: FORMAT_VERSION,
-        kind: KIND.to_owned(),
-        version: VERSION,
+        kind: inputs.spec.kind().to_owned(),
+        version: inputs.spec.version(),
         numerics_version: NUMERICS_VERSION,
         spec: inputs.spec,
         plan: plan.stored(),
         inputs: inputs.identities()?,
     })
+}
+
+/// The inputs that a description names.
+pub fn stored_inputs(description: &Description) -> InputRequest {
+    let mut paths = description.inputs.iter().map(|input| PathBuf::from(&input.path));
+    let a = paths.next().unwrap_or_default();
+    let spec = &description.spec;
+    let b = if spec.symmetric {
+        a.clone()
+    } else {
+        paths.next().unwrap_or_default()
+    };
+    InputRequest {
+        a,
+        b,
+        transpose_a: spec.transpose_a,
+        transpose_b: spec.transpose_b,
+        symmetric: spec.symmetric,
+        dtype: Some(spec.dtype),
+        alpha: spec.alpha,
+        add: spec.beta.map(|beta| AddRequest {
+            d: paths.next().unwrap_or_default(),
+            beta,
+        }),
+    }
 }
 
 /// The request that goes on with what a journal describes.
@@ -378,23 +410,8 @@ pub fn resume_request(
             "finish it with the version that began it, or start again with `multiply ... --restart`".into(),
         )
     })?;
-    let path = |i: usize| {
-        description
-            .inputs
-            .get(i)
-            .map(|input| PathBuf::from(&input.path))
-            .unwrap_or_default()
-    };
     Ok(ProductRequest {
-        inputs: InputRequest {
-            a: path(0),
-            b: path(1),
-            transpose_a: description.spec.transpose_a,
-            transpose_b: description.spec.transpose_b,
-            dtype: Some(description.spec.dtype),
-            alpha: description.spec.alpha,
-            add: description.spec.beta.map(|beta| AddRequest { d: path(2), beta }),
-        },
+        inputs: stored_inputs(&description),
         output: output.to_path_buf(),
         resources,
         overwrite: false,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
-use tilework_linalg::multiply::{KIND, MultiplySettings};
+use tilework_linalg::multiply::MultiplySettings;
 use tilework_linalg::{Multiply, MultiplySpec, Number, Plan};
 use tilework_runtime::{JobFolder, Observer, RunOptions, RunReport, StopSwitch, run};
 use tilework_store::disk::Disk;
@@ -191,7 +191,7 @@ fn run_job<T: Number>(
 impl Outcome {
     fn report(&self, plan: Plan, spec: MultiplySpec, started: Instant) -> ProductReport {
         ProductReport {
-            job: KIND,
+            job: spec.kind(),
             spec,
             seconds: started.elapsed().as_secs_f64(),
             n_tasks_run: self.run.n_tasks_run,

@@ -20,7 +20,9 @@ fn every_command_that_takes_files_has_examples() {
     let folder = Folder::new();
     for command in [
         "multiply",
+        "gram",
         "plan multiply",
+        "plan gram",
         "resume",
         "status",
         "explain",
