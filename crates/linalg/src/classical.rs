@@ -277,11 +277,15 @@ impl<T: Number> TileWork for Classical<'_, T> {
                 Panel::A { rows, .. } => {
                     let rows = self.schedule.rows_in_tile(rows);
                     let bands = rows.start / self.band_rows..rows.end.div_ceil(self.band_rows);
-                    for piece in self.band_starts[bands.start]..self.band_starts[bands.end] {
-                        push(Touches {
-                            changes: Part::Piece(piece),
-                            reads: Some(block),
-                        });
+                    // Columns by columns: the bands share what the caches hold of packed B.
+                    let n_pieces = |band: usize| self.band_starts[band + 1] - self.band_starts[band];
+                    for nth in 0..bands.clone().map(n_pieces).max().unwrap_or(0) {
+                        for band in bands.clone().filter(|band| nth < n_pieces(*band)) {
+                            push(Touches {
+                                changes: Part::Piece(self.band_starts[band] + nth),
+                                reads: Some(block),
+                            });
+                        }
                     }
                 }
             }

@@ -333,7 +333,7 @@ fn slab_depths(request: &LayoutRequest<'_>, kc: usize) -> Vec<usize> {
     let runs_along_k = request.a.is_row_contiguous() || !request.b.is_row_contiguous();
     let k = (request.k.max(1) as usize).next_multiple_of(depth_step(request.algorithm, kc));
     let mut depths = Vec::new();
-    let mut depth = if runs_along_k { 8 * kc } else { 4 * kc };
+    let mut depth = if runs_along_k { 4 * kc } else { 2 * kc };
     while depth >= depth_step(request.algorithm, kc) {
         depths.push(depth.min(k));
         depth /= 2;

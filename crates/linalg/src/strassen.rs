@@ -453,7 +453,10 @@ impl<T: Number> TileWork for Strassen<'_, T> {
                 let rows = offsets(rows, self.halves.tile.rows.start);
                 let bands = rows.start / self.band_rows..rows.end.div_ceil(self.band_rows);
                 for pair in pieces(depth.clone(), self.halves.pair_depth) {
-                    for piece in bands.start * self.pieces_per_band..bands.end * self.pieces_per_band {
+                    let pieces =
+                        (0..self.pieces_per_band).flat_map(|nth| bands.clone().map(move |band| (band, nth)));
+                    for (band, nth) in pieces {
+                        let piece = band * self.pieces_per_band + nth;
                         let touches = Touches {
                             changes: Part::Piece(piece),
                             reads: Some(Part::Block(self.halves.block_of(pair.start))),

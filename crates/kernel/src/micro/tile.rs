@@ -37,6 +37,15 @@ macro_rules! tile_fn {
             const { assert!(VECS <= $vecs) };
             debug_assert!(targets.iter().all(|target| target.ldc >= VECS * $lanes));
 
+            for target in targets {
+                for i in 0..$mr {
+                    for j in 0..VECS {
+                        let at = target.c.wrapping_add(i * target.ldc + j * $lanes);
+                        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+                    }
+                }
+            }
+
             let mut acc = [[$zero(); VECS]; $mr];
             macro_rules! step {
                                 ($p:expr) => {
@@ -57,32 +66,16 @@ macro_rules! tile_fn {
                                     }
                                 };
                             }
-            macro_rules! unrolled_steps {
-                ($n:expr) => {
-                    for _ in 0..$n {
-                        step!(0);
-                        step!(1);
-                        step!(2);
-                        step!(3);
-                        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                        ahead = ahead.wrapping_add(LINE_BYTES / size_of::<$element>());
-                        // SAFETY: all four steps were below `depth`, so the pointers end at most one past the panels.
-                        (a, b) = unsafe { (a.add(UNROLL * $mr), b.add(UNROLL * NR)) };
-                    }
-                };
+            for _ in 0..depth / UNROLL {
+                step!(0);
+                step!(1);
+                step!(2);
+                step!(3);
+                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                ahead = ahead.wrapping_add(LINE_BYTES / size_of::<$element>());
+                // SAFETY: all four steps were below `depth`, so the pointers end at most one past the panels.
+                (a, b) = unsafe { (a.add(UNROLL * $mr), b.add(UNROLL * NR)) };
             }
-            // The rows of C are fetched one after another: all at once would keep the panels waiting.
-            let n_unrolled = depth / UNROLL;
-            for i in 0..$mr {
-                for target in targets {
-                    for j in 0..VECS {
-                        let at = target.c.wrapping_add(i * target.ldc + j * $lanes);
-                        _mm_prefetch::<_MM_HINT_T0>(at.cast());
-                    }
-                }
-                unrolled_steps!(n_unrolled / (2 * $mr));
-            }
-            unrolled_steps!(n_unrolled - n_unrolled / (2 * $mr) * $mr);
             for _ in 0..depth % UNROLL {
                 step!(0);
                 // SAFETY: as above, for one step.
