@@ -179,6 +179,12 @@ impl Layout {
         }
         let n_threads = request.n_threads;
         let rows_per_chunk = half_len / slab_depth / kernel.mr() * kernel.mr();
+        // Where memory is short and chunks are small, so are the packed blocks of A.
+        let rows_per_chunk = if rows_per_chunk >= kernel.row_block() {
+            rows_per_chunk
+        } else {
+            rows_per_chunk.div_ceil(n_threads).next_multiple_of(kernel.mr())
+        };
         let rows_per_thread = tile_rows.div_ceil(n_halves).div_ceil(n_threads);
         let band_rows = rows_per_thread
             .next_multiple_of(kernel.mr())
