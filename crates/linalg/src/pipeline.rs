@@ -1,8 +1,9 @@
 //! One tile: panels are read by one thread while all others multiply; every source element passes the check on its way.
 //!
-//! Chunks of B are packed, chunks of A are multiplied with them, slab of depth by slab; the crew keeps that order where it matters. Where the layout keeps B's columns packed over all depth, the first
-//! tile of those columns packs them and the next ones only read A. The reader runs ahead by as many chunks as the layout has
-//! buffers, across slabs. No partial product is ever written.
+//! Chunks of B are packed, chunks of A are multiplied with them, slab of depth by slab; the crew keeps that order where it
+//! matters. Where the layout keeps B's columns packed over all depth, the first tile of those columns packs them and the next
+//! ones only read A. The reader runs ahead by as many chunks as the layout has buffers, across slabs. No partial product is ever
+//! written.
 
 use crate::check::{ErrorModel, Verdict};
 use crate::classical::{Classical, ClassicalPlan};
@@ -153,8 +154,8 @@ fn compute_tile_by<T: Number>(
     } else {
         (Verdict::Passed { residual_max: 0.0 }, 0)
     };
-    // A tile that failed may have been multiplied with damaged packed columns: the next attempt packs them anew.
-    let is_sound = !matches!(verdict, Verdict::Failed { .. });
+    // Anything but a pass may come from damaged packed columns, infinities too: the next attempt packs them anew.
+    let is_sound = matches!(verdict, Verdict::Passed { .. });
     if workspace.layout.keeps_columns() && is_sound {
         workspace.packed_cols = Some((algorithm, packed_cols));
     }
