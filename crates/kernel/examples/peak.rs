@@ -9,9 +9,10 @@
 #![allow(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 use std::hint::black_box;
+use std::marker::PhantomData;
 use std::time::Instant;
 
-use tilework_kernel::{AlignedBuffer, Element, Kernel, MatMut, MatRef, Simd};
+use tilework_kernel::{AlignedBuffer, Element, Kernel, MatMut, MatRef, Simd, SumsPlace};
 
 const ROUNDS: usize = 15;
 /// About 4 ms.
@@ -31,7 +32,9 @@ fn main() {
         cols: given(3),
     };
     println!("{shape:?}, medians of {ROUNDS} rounds");
-    println!("simd      dtype  peak GF/s  band GF/s  share (quartiles)  pack B GB/s  pack B^T GB/s");
+    println!(
+        "simd      dtype  peak GF/s  band GF/s  share (quartiles)  Strassen GF/s  pack B GB/s  pack B^T GB/s"
+    );
     for simd in Simd::available()
         .into_iter()
         .filter(|&simd| simd != Simd::Portable)
@@ -70,11 +73,13 @@ fn measure<T: Element>(simd: Simd, shape: &Shape) {
         })
         .collect();
 
+    let pair = StrassenPair::new(&kernel, rows, cols);
+    let mut strassen_bands: Vec<_> = (0..threads).map(|_| pair.band(&kernel)).collect();
     let flops = (2 * threads * rows * depth * cols) as f64;
     let bytes = (depth * cols * size_of::<T>()) as f64;
     let itemsize = size_of::<T>() as f64;
     let (mut peaks, mut rates, mut shares) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut packs, mut packs_transposed) = (Vec::new(), Vec::new());
+    let (mut packs, mut packs_transposed, mut strassen_rates) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let b_rows = MatRef::row_major(b.as_slice::<T>(), depth, cols);
         packs.push(bytes / seconds(|| pack_all(&kernel, b_rows, packed_b.as_mut_slice())));
@@ -87,6 +92,8 @@ fn measure<T: Element>(simd: Simd, shape: &Shape) {
             kernel.multiply_band(a, packed_b, c, false, scratch.as_mut_slice());
         };
         let band_s = seconds(|| on_threads(&mut bands, multiply));
+        let strassen_s = seconds(|| on_threads(&mut strassen_bands, |band| pair.multiply(&kernel, band)));
+        strassen_rates.push((threads * pair.flops()) as f64 / strassen_s);
         let mut lanes = vec![0; threads];
         let peak_s = seconds(|| {
             on_threads(&mut lanes, |lanes| {
@@ -100,16 +107,72 @@ fn measure<T: Element>(simd: Simd, shape: &Shape) {
         shares.push(100.0 * (flops / band_s) / (peak_flops / peak_s));
     }
     println!(
-        "{simd:<8}  {:<5}  {:9.1}  {:9.1}  {:.0} % ({:.0} to {:.0})  {:11.1}  {:13.1}",
+        "{simd:<8}  {:<5}  {:9.1}  {:9.1}  {:.0} % ({:.0} to {:.0})  {:13.1}  {:11.1}  {:13.1}",
         T::NAME,
         quartile(&mut peaks, 2) / 1e9,
         quartile(&mut rates, 2) / 1e9,
         quartile(&mut shares, 2),
         quartile(&mut shares, 1),
         quartile(&mut shares, 3),
+        quartile(&mut strassen_rates, 2) / 1e9,
         quartile(&mut packs, 2) / 1e9,
         quartile(&mut packs_transposed, 2) / 1e9,
     );
+}
+
+/// The packed sums of two depth blocks of `B`, with which bands are multiplied by Strassen's algorithm.
+struct StrassenPair<T> {
+    packed: AlignedBuffer,
+    rows: usize,
+    cols: usize,
+    element: PhantomData<T>,
+}
+
+impl<T: Element> StrassenPair<T> {
+    /// For bands of as many rows and columns in all four quadrants together.
+    fn new(kernel: &Kernel<T>, rows: usize, cols: usize) -> StrassenPair<T> {
+        let (rows, cols) = (rows / 2, cols / 2);
+        StrassenPair {
+            packed: filled::<T>(kernel.packed_sums_len(T::KC, cols)),
+            rows,
+            cols,
+            element: PhantomData,
+        }
+    }
+
+    fn flops(&self) -> usize {
+        2 * (2 * self.rows) * (2 * T::KC) * (2 * self.cols)
+    }
+
+    fn ldc(&self) -> usize {
+        2 * self.cols + 8
+    }
+
+    fn band(&self, kernel: &Kernel<T>) -> [AlignedBuffer; 3] {
+        [
+            filled::<T>(2 * self.rows * 2 * T::KC),
+            filled::<T>(2 * self.rows * self.ldc()),
+            filled::<T>(kernel.strassen_scratch_len(self.rows, T::KC)),
+        ]
+    }
+
+    fn multiply(&self, kernel: &Kernel<T>, [a, c, scratch]: &mut [AlignedBuffer; 3]) {
+        let &StrassenPair { rows, cols, .. } = self;
+        let a = MatRef::row_major(a.as_slice::<T>(), 2 * rows, 2 * T::KC);
+        let a = [(0, 0), (0, T::KC), (rows, 0), (rows, T::KC)]
+            .map(|(row, step)| a.sub(row..row + rows, step..step + T::KC));
+        let (top, bottom) =
+            MatMut::new(c.as_mut_slice::<T>(), 2 * rows, 2 * cols, self.ldc()).split_at_row(rows);
+        let ((c0, c1), (c2, c3)) = (top.split_at_col(cols), bottom.split_at_col(cols));
+        let place = SumsPlace {
+            depth: T::KC,
+            cols,
+            first_step: 0,
+            first_col: 0,
+        };
+        let packed = self.packed.as_slice();
+        kernel.multiply_strassen(a, packed, place, [c0, c1, c2, c3], true, scratch.as_mut_slice());
+    }
 }
 
 /// Runs `work` on every part, each on a thread of its own.

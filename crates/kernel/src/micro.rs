@@ -13,6 +13,7 @@ mod tile;
 #[cfg(target_arch = "x86_64")]
 mod transpose;
 
+use crate::pack::Terms;
 use crate::{Element, MatMut, MatRef, Simd};
 
 /// Elements of the largest tile of any instruction set: 8 x 48 `f32`.
@@ -59,14 +60,27 @@ pub(crate) struct Target<T> {
 pub(crate) type TileFn<T> =
     unsafe fn(depth: usize, a: *const T, b: *const T, targets: &[Target<T>], ahead: *const T);
 
-/// Copies element `p` of lane `i` from `lanes[i * lane_stride + p]` to `out[p * width + i]`, for
-/// [`TRANSPOSED_LANES`] lanes and `p` in `0..n_steps`.
+/// Lanes in memory: each one's elements are adjacent, and lane after lane begins `stride` further on.
+#[derive(Debug, Clone, Copy)]
+struct Lanes<T> {
+    start: *const T,
+    stride: usize,
+}
+
+impl<T> Lanes<T> {
+    /// Where an element would be.
+    fn at(self, lane: usize, step: usize) -> *const T {
+        self.start.wrapping_add(lane * self.stride + step)
+    }
+}
+
+/// Copies element `p` of lane `i`, or what the terms make of two such, to `out[p * width + i]`, for [`TRANSPOSED_LANES`] lanes and
+/// `p` in `0..n_steps`.
 ///
 /// # Safety
 /// The machine supports the function's instruction set; `n_steps` is a multiple of [`TRANSPOSED_LANES`]; every lane has
 /// `n_steps` readable elements; `out` is writable up to `[(n_steps - 1) * width + TRANSPOSED_LANES - 1]` and overlaps no lane.
-type TransposeFn<T> =
-    unsafe fn(lanes: *const T, lane_stride: usize, n_steps: usize, out: *mut T, width: usize);
+type TransposeFn<T> = unsafe fn(lanes: Terms<Lanes<T>>, n_steps: usize, out: *mut T, width: usize);
 
 /// Lanes that a [`TransposeFn`] takes, and what its number of steps is a multiple of.
 pub(crate) const TRANSPOSED_LANES: usize = 8;
@@ -166,38 +180,38 @@ impl<T: Element> MicroKernel<T> {
 
     /// Copies [`TRANSPOSED_LANES`] rows of `lanes`, whose elements are adjacent, to the columns of `out` from `first` on:
     /// `out[p * width + first + i] = lanes[i][p]`, for whole groups of [`TRANSPOSED_LANES`] steps; returns how many steps that were.
+    /// Two terms have the same shape.
     pub(crate) fn transpose_lanes(
         &self,
-        lanes: MatRef<'_, T>,
+        lanes: Terms<MatRef<'_, T>>,
         width: usize,
         first: usize,
         out: &mut [T],
     ) -> usize {
         let transpose = self.transpose.expect("asked before");
-        let n_steps = lanes.cols() - lanes.cols() % TRANSPOSED_LANES;
+        let n_cols = lanes.first().cols();
+        let n_steps = n_cols - n_cols % TRANSPOSED_LANES;
         if n_steps == 0 {
             return 0;
         }
         assert!(
-            lanes.rows() == TRANSPOSED_LANES && lanes.col_stride() == 1,
-            "lanes to transpose"
-        );
-        assert!(
             first + TRANSPOSED_LANES <= width && n_steps * width <= out.len(),
             "transposed steps"
         );
+        let lanes = lanes.map(|lanes| {
+            assert!(
+                (lanes.rows(), lanes.cols()) == (TRANSPOSED_LANES, n_cols) && lanes.col_stride() == 1,
+                "lanes to transpose"
+            );
+            Lanes {
+                start: lanes.data().as_ptr(),
+                stride: lanes.row_stride(),
+            }
+        });
         // SAFETY: `new` checked the instruction set. A view of eight rows with adjacent elements has `cols` readable elements in
         // each row, `row_stride` apart. The last element written is `(n_steps - 1) * width + first + 7 < n_steps * width`.
         // `out` is a unique borrow, so it overlaps no lane.
-        unsafe {
-            transpose(
-                lanes.data().as_ptr(),
-                lanes.row_stride(),
-                n_steps,
-                out.as_mut_ptr().add(first),
-                width,
-            );
-        }
+        unsafe { transpose(lanes, n_steps, out.as_mut_ptr().add(first), width) };
         n_steps
     }
 }

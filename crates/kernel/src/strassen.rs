@@ -10,20 +10,12 @@
 //! what is missing counts as zero.
 
 use crate::band::{multiply_row_block, packed_a_len};
-use crate::micro::{MicroKernel, Store};
-use crate::pack::pack_panel;
+use crate::micro::Store;
+use crate::pack::{Terms, pack_terms};
 use crate::{Element, Kernel, MatMut, MatRef};
 
 /// Number of products, and of sums of `B` that are packed.
 const PRODUCTS_LEN: usize = 7;
-
-/// A quadrant, or the sum or difference of two.
-#[derive(Debug, Clone, Copy)]
-enum Sum {
-    One(usize),
-    Plus(usize, usize),
-    Minus(usize, usize),
-}
 
 /// Where a product goes.
 #[derive(Debug, Clone, Copy)]
@@ -35,10 +27,10 @@ enum Goal {
 }
 
 use Goal::First;
-use Sum::{Minus, One, Plus};
+use Terms::{Minus, One, Plus};
 
-/// Strassen's products, in the order in which each element of `C` gets them, which is part of the numerics version.
-const PRODUCTS: [(Sum, Sum, &[Goal]); PRODUCTS_LEN] = [
+/// Strassen's products of sums of quadrants, in the order in which each element of `C` gets them, which is part of the numerics version.
+const PRODUCTS: [(Terms<usize>, Terms<usize>, &[Goal]); PRODUCTS_LEN] = [
     (Plus(0, 3), Plus(0, 3), &[First(0), First(3)]),
     (Plus(2, 3), One(0), &[First(2), Goal::Minus(3)]),
     (One(0), Minus(1, 3), &[First(1), Goal::Plus(3)]),
@@ -113,7 +105,13 @@ impl<T: Element> Kernel<T> {
                     let cols = first.min(quadrant.cols())..(first + nr).min(quadrant.cols());
                     quadrant.sub(0..quadrant.rows(), cols).transposed()
                 });
-                pack_sum(self.micro(), sum, lanes, nr, panel, scratch);
+                pack_terms(
+                    self.micro(),
+                    sum.map(|quadrant| lanes[quadrant]),
+                    nr,
+                    panel,
+                    scratch,
+                );
             }
         }
     }
@@ -189,53 +187,29 @@ impl<T: Element> Kernel<T> {
     }
 
     /// Packs a sum of row blocks of `A`'s quadrants.
-    fn pack_a_sum(&self, sum: Sum, a: [MatRef<'_, T>; 4], depth: usize, packed: &mut [T], scratch: &mut [T]) {
+    fn pack_a_sum(
+        &self,
+        sum: Terms<usize>,
+        a: [MatRef<'_, T>; 4],
+        depth: usize,
+        packed: &mut [T],
+        scratch: &mut [T],
+    ) {
         let mr = self.mr();
         for (i, panel) in packed.chunks_exact_mut(depth * mr).enumerate() {
             let lanes = a.map(|quadrant| {
                 let rows = (i * mr).min(quadrant.rows())..((i + 1) * mr).min(quadrant.rows());
                 quadrant.sub(rows, 0..quadrant.cols())
             });
-            pack_sum(self.micro(), sum, lanes, mr, panel, scratch);
+            pack_terms(
+                self.micro(),
+                sum.map(|quadrant| lanes[quadrant]),
+                mr,
+                panel,
+                scratch,
+            );
         }
     }
-}
-
-/// Packs one panel of a sum of quadrants given as lanes.
-fn pack_sum<T: Element>(
-    micro: &MicroKernel<T>,
-    sum: Sum,
-    lanes: [MatRef<'_, T>; 4],
-    width: usize,
-    panel: &mut [T],
-    scratch: &mut [T],
-) {
-    match sum {
-        One(one) => pack_padded(micro, lanes[one], width, panel),
-        Plus(one, two) => {
-            pack_padded(micro, lanes[one], width, panel);
-            let other = &mut scratch[..panel.len()];
-            pack_padded(micro, lanes[two], width, other);
-            panel.iter_mut().zip(other).for_each(|(x, y)| *x = *x + *y);
-        }
-        Minus(one, two) => {
-            pack_padded(micro, lanes[one], width, panel);
-            let other = &mut scratch[..panel.len()];
-            pack_padded(micro, lanes[two], width, other);
-            panel.iter_mut().zip(other).for_each(|(x, y)| *x = *x - *y);
-        }
-    }
-}
-
-/// Packs a panel whose source may have fewer steps than the panel: the others are zero.
-fn pack_padded<T: Element>(micro: &MicroKernel<T>, lanes: MatRef<'_, T>, width: usize, panel: &mut [T]) {
-    let (steps, missing) = panel.split_at_mut(lanes.cols() * width);
-    if lanes.rows() == 0 {
-        steps.fill(T::ZERO);
-    } else {
-        pack_panel(micro, lanes, width, steps);
-    }
-    missing.fill(T::ZERO);
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use tilework_runtime::TaskContext;
 const TOP_ROWS_STEP: usize = 8;
 const LEFT_COLS_STEP: usize = 48;
 /// Columns of a half that are multiplied as one piece of work.
-const PIECE_COLS: usize = 2048;
+const PIECE_COLS: usize = 4096;
 
 /// How a tile is halved, and what is read for it.
 #[derive(Debug, Clone)]

@@ -1,8 +1,10 @@
 //! Transposing in registers: eight lanes that each lie along memory become steps of eight neighbours, as packed panels want
-//! them.
+//! them. Of a sum, both terms are added on the way.
 //!
 //! Loads and stores are whole vectors; between them, each element passes three shuffles (a butterfly of 1, 2 and 4 places).
 
+use super::Lanes;
+use crate::pack::Terms;
 use std::arch::x86_64::*;
 
 /// Lanes, and steps at a time.
@@ -13,19 +15,18 @@ pub(super) const SIDE: usize = 8;
 /// # Safety
 /// As [`TransposeFn`](super::TransposeFn) says, with AVX-512F.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn eight_f64(
-    lanes: *const f64,
-    lane_stride: usize,
-    n_steps: usize,
-    out: *mut f64,
-    width: usize,
-) {
+pub(super) unsafe fn eight_f64(lanes: Terms<Lanes<f64>>, n_steps: usize, out: *mut f64, width: usize) {
     debug_assert!(n_steps.is_multiple_of(SIDE) && width >= SIDE);
     for step in (0..n_steps).step_by(SIDE) {
         let mut r = [_mm512_setzero_pd(); SIDE];
         for (lane, r) in r.iter_mut().enumerate() {
             // SAFETY: `SIDE` elements from `step` on are within the `n_steps` of this lane.
-            *r = unsafe { _mm512_loadu_pd(lanes.add(lane * lane_stride + step)) };
+            let load = |lanes: Lanes<f64>| unsafe { _mm512_loadu_pd(lanes.at(lane, step)) };
+            *r = match lanes {
+                Terms::One(one) => load(one),
+                Terms::Plus(one, two) => _mm512_add_pd(load(one), load(two)),
+                Terms::Minus(one, two) => _mm512_sub_pd(load(one), load(two)),
+            };
         }
         let pairs = |i: usize| {
             (
@@ -66,19 +67,18 @@ pub(super) unsafe fn eight_f64(
 /// # Safety
 /// As [`TransposeFn`](super::TransposeFn) says, with AVX2.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn eight_f32(
-    lanes: *const f32,
-    lane_stride: usize,
-    n_steps: usize,
-    out: *mut f32,
-    width: usize,
-) {
+pub(super) unsafe fn eight_f32(lanes: Terms<Lanes<f32>>, n_steps: usize, out: *mut f32, width: usize) {
     debug_assert!(n_steps.is_multiple_of(SIDE) && width >= SIDE);
     for step in (0..n_steps).step_by(SIDE) {
         let mut r = [_mm256_setzero_ps(); SIDE];
         for (lane, r) in r.iter_mut().enumerate() {
             // SAFETY: `SIDE` elements from `step` on are within the `n_steps` of this lane.
-            *r = unsafe { _mm256_loadu_ps(lanes.add(lane * lane_stride + step)) };
+            let load = |lanes: Lanes<f32>| unsafe { _mm256_loadu_ps(lanes.at(lane, step)) };
+            *r = match lanes {
+                Terms::One(one) => load(one),
+                Terms::Plus(one, two) => _mm256_add_ps(load(one), load(two)),
+                Terms::Minus(one, two) => _mm256_sub_ps(load(one), load(two)),
+            };
         }
         // Lanes i and i + 4 side by side first, so that no shuffle has to cross the halves again.
         let low = |i: usize| _mm256_permute2f128_ps::<0x20>(r[i], r[i + 4]);
@@ -108,26 +108,48 @@ pub(super) unsafe fn eight_f32(
 mod tests {
     use super::super::TransposeFn;
     use super::*;
+    use crate::Element;
 
     /// Every source has exactly the elements that may be read, and `out` those that may be written, so that valgrind sees one more.
-    fn assert_transposes<T: crate::Element>(transpose: TransposeFn<T>) {
+    fn assert_transposes<T: Element>(transpose: TransposeFn<T>) {
         for (n_steps, gap, width) in [(8, 0, 8), (16, 3, 9), (24, 8, 24), (40, 1, 48), (64, 0, 50)] {
-            let value = |lane: usize, step: usize| T::from_f64((1 + lane * n_steps + step) as f64);
-            let (lane_stride, untouched) = (n_steps + gap, T::from_f64(-1.0));
-            let mut lanes = vec![untouched; (SIDE - 1) * lane_stride + n_steps];
-            for at in 0..SIDE * n_steps {
-                lanes[at / n_steps * lane_stride + at % n_steps] = value(at / n_steps, at % n_steps);
-            }
-            let mut out = vec![untouched; (n_steps - 1) * width + SIDE];
-            // SAFETY: the caller asked for the instruction set; the lengths above are those that the function asks for.
-            unsafe { transpose(lanes.as_ptr(), lane_stride, n_steps, out.as_mut_ptr(), width) };
-            for (at, &found) in out.iter().enumerate() {
-                let (step, lane) = (at / width, at % width);
-                let expected = if lane < SIDE { value(lane, step) } else { untouched };
-                assert_eq!(
-                    found, expected,
-                    "lane {lane}, step {step} of {n_steps}, width {width}"
-                );
+            let (stride, untouched) = (n_steps + gap, T::from_f64(-1.0));
+            let value = |factor: usize, lane: usize, step: usize| {
+                T::from_f64((factor * (1 + lane * n_steps + step)) as f64)
+            };
+            let source = |factor: usize| {
+                let mut lanes = vec![untouched; (SIDE - 1) * stride + n_steps];
+                for at in 0..SIDE * n_steps {
+                    let (lane, step) = (at / n_steps, at % n_steps);
+                    lanes[lane * stride + step] = value(factor, lane, step);
+                }
+                lanes
+            };
+            let (one, two) = (source(5), source(3));
+            let [one, two] = [&one, &two].map(|lanes| Lanes {
+                start: lanes.as_ptr(),
+                stride,
+            });
+            for (lanes, factor) in [
+                (Terms::One(one), 5),
+                (Terms::Plus(one, two), 8),
+                (Terms::Minus(one, two), 2),
+            ] {
+                let mut out = vec![untouched; (n_steps - 1) * width + SIDE];
+                // SAFETY: the caller asked for the instruction set; the lengths above are those that the function asks for.
+                unsafe { transpose(lanes, n_steps, out.as_mut_ptr(), width) };
+                for (at, &found) in out.iter().enumerate() {
+                    let (step, lane) = (at / width, at % width);
+                    let expected = if lane < SIDE {
+                        value(factor, lane, step)
+                    } else {
+                        untouched
+                    };
+                    assert_eq!(
+                        found, expected,
+                        "lane {lane}, step {step} of {n_steps}, width {width}, factor {factor}"
+                    );
+                }
             }
         }
     }
