@@ -32,6 +32,7 @@ def main():
     parser.add_argument("--memory", default="256MiB")
     parser.add_argument("--reps", type=int, default=5)
     parser.add_argument("--dtype", choices=list(harness.DTYPES), default="f64")
+    parser.add_argument("--name", default="memory_budget")
     args = parser.parse_args()
 
     a, b = (harness.matrix(args.size, args.size, seed, args.dtype) for seed in (1, 2))
@@ -51,7 +52,7 @@ def main():
     for name, (said, counted) in ratios.items():
         print(f"{name}: bytes / bytes_bound {said:.3f} by its report, {counted:.3f} by the kernel's count")
     harness.save(
-        "memory_budget",
+        args.name,
         [
             {
                 "size": args.size,
