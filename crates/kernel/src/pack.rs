@@ -115,7 +115,7 @@ pub(crate) fn pack_terms<T: Element>(
 /// Packs a panel whose source may have fewer steps than the panel: the others are zero.
 fn pack_padded<T: Element>(micro: &MicroKernel<T>, lanes: MatRef<'_, T>, width: usize, panel: &mut [T]) {
     let (steps, missing) = panel.split_at_mut(lanes.cols() * width);
-    if lanes.rows() == 0 {
+    if lanes.rows() == 0 || lanes.cols() == 0 {
         steps.fill(T::ZERO);
     } else {
         pack_panel(micro, lanes, width, steps);

@@ -105,10 +105,12 @@ impl Halves {
     }
 
     fn requests_of_b(&self, pair: Range<u64>) -> impl Iterator<Item = Request> {
-        let extent = if self.whole_rows {
-            half_of(&pair)
+        let (half, extent) = if self.whole_rows {
+            (half_of(&pair), half_of(&pair))
         } else {
-            self.left_cols as u64
+            // A narrow tile ends before its left half does.
+            let n_cols = self.tile.cols.end - self.tile.cols.start;
+            (self.left_cols as u64, n_cols.min(self.left_cols as u64))
         };
         pieces(0..extent, self.b_chunk).map(move |part| {
             if self.whole_rows {
@@ -116,13 +118,13 @@ impl Halves {
                     depth,
                     cols: self.tile.cols.clone(),
                 };
-                twins(&pair, extent, &part, panel)
+                twins(&pair, half, &part, panel)
             } else {
                 let panel = |cols| Panel::B {
                     depth: pair.clone(),
                     cols,
                 };
-                twins(&self.tile.cols, extent, &part, panel)
+                twins(&self.tile.cols, half, &part, panel)
             }
         })
     }

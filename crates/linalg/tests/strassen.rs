@@ -4,6 +4,7 @@ mod common;
 
 use common::*;
 use proptest::prelude::*;
+use tilework_core::failure::JobEnd;
 use tilework_kernel::Simd;
 use tilework_linalg::check::element_error_bound;
 use tilework_linalg::{Algorithm, Number};
@@ -85,6 +86,43 @@ proptest! {
         check::<f64>((m, k, n), &setup, seed);
         check::<f32>((m, k, n), &setup, seed);
     }
+}
+
+#[test]
+fn a_last_pair_of_depth_blocks_may_be_one_deep() {
+    for shape in [(100, 1025, 100), (4, 1025, 7), (7, 2049, 50)] {
+        for transpose in [(false, false), (true, false), (false, true), (true, true)] {
+            for simd in Simd::available() {
+                let setup = Setup {
+                    transpose,
+                    simd,
+                    ..strassen()
+                };
+                check::<f64>(shape, &setup, 3);
+            }
+        }
+    }
+}
+
+#[test]
+fn narrow_tiles_are_computed_in_the_least_memory() {
+    let shape = (300, 2000, 10);
+    let (m, k, n) = shape;
+    let (a, b) = (numbers::<f64>(m * k, 1), numbers::<f64>(k * n, 2));
+    let disk = FakeDisk::new(1);
+    install(&disk, A, m, k, &a);
+    install(&disk, B, n, k, &transposed(&b, k, n));
+    let least = (1..100).find_map(|quarter_mib: u64| {
+        let setup = Setup {
+            transpose: (false, true),
+            memory_bytes: quarter_mib << 18,
+            ..strassen()
+        };
+        multiply::<f64>(&disk, &setup, &()).ok()
+    });
+    assert_eq!(least.map(|report| report.end), Some(JobEnd::Done));
+    let error = largest_error(&a, &b, &output::<f64>(&disk), shape);
+    assert!(error <= promised(&a, &b, k), "{error:e}");
 }
 
 #[test]
