@@ -18,8 +18,10 @@ use tilework_kernel::{Kernel, Simd};
 const TASK_SECONDS_MAX: f64 = 10.0;
 /// A job that takes longer than this ...
 const SHORT_JOB_SECONDS: f64 = 5.0;
-/// ... has at least this many tasks, so that a crash loses little; out of core the bytes come first.
+/// ... has at least this many tasks, so that a crash loses little, unless that takes longer by more than this factor; out of core
+/// the bytes come first.
 const LONG_JOB_TASKS_MIN: u64 = 8;
+const LONG_JOB_TASKS_COST_MAX: f64 = 1.03;
 /// Seconds for each GiB of memory that is touched for the first time.
 const FIRST_TOUCH_S_PER_GIB: f64 = 0.3;
 /// Bytes per second that one core brings from the page cache to where they are multiplied: copied, checked and packed.
@@ -206,11 +208,14 @@ impl PlanRequest<'_> {
                 .cmp(&bytes_first(y))
                 .then(x.seconds.total_cmp(&y.seconds))
         };
-        let best = plans
-            .iter()
-            .filter(short_tasks)
-            .filter(enough_tasks)
-            .min_by(better);
+        let fastest = plans.iter().filter(short_tasks).min_by(better);
+        let best = plans.iter().filter(short_tasks).filter(enough_tasks).min_by(better);
+        let best = match (best, fastest) {
+            (Some(best), Some(fastest)) if best.seconds > fastest.seconds * LONG_JOB_TASKS_COST_MAX => {
+                Some(fastest)
+            }
+            _ => best,
+        };
         // A single tile may take over ten seconds when k alone is large enough: then the smallest tiles that fit are best.
         let best = best.or_else(|| plans.iter().max_by_key(|plan| plan.grid.n_tiles()));
         best.cloned()
