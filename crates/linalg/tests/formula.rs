@@ -314,6 +314,7 @@ fn certificate<T: Number>(
         formula: &Formula::new(alpha, Some(Addend { d: open(D), beta }), T::DTYPE).unwrap(),
         rows: 0..m as u64,
         cols: 0..n as u64,
+        algorithm: Algorithm::Classical,
         seed: [3; 32],
     };
     certify(&claim, &Whole(c, n), &mut [T::ZERO; 1024], &|| Ok(())).unwrap()

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tilework_core::failure::Failure;
 use tilework_kernel::Simd;
 use tilework_linalg::certify::{Certificate, Claim, Product, certify};
-use tilework_linalg::{Formula, Number, Operand};
+use tilework_linalg::{Algorithm, Formula, Number, Operand};
 use tilework_store::fake_disk::FakeDisk;
 use tilework_store::matrix::MatrixSource;
 
@@ -201,6 +201,7 @@ fn certificate<T: Number>(a: &[T], b: &[T], c: &[T], (m, k, n): (usize, usize, u
         formula: &Formula::plain(),
         rows: 0..m as u64,
         cols: 0..n as u64,
+        algorithm: Algorithm::Classical,
         seed: [3; 32],
     };
     certify(&claim, &Whole(c, n), &mut [T::ZERO; 4096], &|| Ok(())).unwrap()
