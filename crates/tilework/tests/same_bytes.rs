@@ -204,6 +204,31 @@ fn r1_a_strassen_product_of_badly_scaled_rows_is_verified_by_its_own_bound() {
 }
 
 #[test]
+fn the_report_says_which_tiles_fell_back_to_the_classical_algorithm() {
+    let stage = stage("700x600", "600x700", "f64");
+    let line = "multiply A.npy B.npy -o C.npy --overwrite --memory 24MiB";
+    let facts = |report: &Value| (report["algorithm"].clone(), report["tiles_fallen_back"].clone());
+    assert_eq!(facts(&stage.succeed(line)), ("classical".into(), 0.into()));
+    let strassen = format!("{line} --algorithm strassen");
+    assert_eq!(facts(&stage.succeed(&strassen)), ("strassen".into(), 0.into()));
+    let text = |line: &str| String::from_utf8(stage.run(line).stderr).unwrap();
+    assert!(!text(&strassen).contains("classically"));
+
+    // The last column of B is in one strip of columns only.
+    stage.patch("B.npy", &f64::INFINITY.to_le_bytes(), HEADER_LEN + 8 * 699);
+    let report = stage.succeed(&strassen);
+    let (n_tiles, fallen_back) = (
+        report["tasks"].as_u64().unwrap(),
+        report["tiles_fallen_back"].as_u64().unwrap(),
+    );
+    assert!(fallen_back > 0 && fallen_back < n_tiles, "{report}");
+    let text = text(&strassen);
+    let words = format!("{fallen_back} of {n_tiles} tiles classically");
+    assert!(text.contains(&words), "{text}");
+    stage.succeed("verify C.npy");
+}
+
+#[test]
 fn a_strassen_product_is_resumed_on_its_grid_with_its_algorithm() {
     let stage = stage("1900x1203", "1203x2100", "f64");
     let begin = "--memory 24MiB --threads 2 --algorithm strassen";
