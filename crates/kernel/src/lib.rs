@@ -1,7 +1,8 @@
 //! Dense block multiplication: aligned memory, strided views, packing and SIMD micro-kernels.
 //!
-//! The rule of this crate is one sentence: every element of `C` is one chain of fused multiply-adds per depth block, in
-//! ascending depth, so all instruction sets give the same bits. There are no threads here, and no file or environment access.
+//! The rule of this crate is one sentence: every element of a product is one chain of fused multiply-adds per depth block, in
+//! ascending depth, and all sums around it (of depth blocks, or of Strassen's quadrants and products) are rounded one by one in
+//! a fixed order, so all instruction sets give the same bits. There are no threads here, and no file or environment access.
 //!
 //! # Layout
 //! - [`AlignedBuffer`]: large fallible allocations.

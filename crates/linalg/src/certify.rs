@@ -5,9 +5,10 @@
 //! infinities, those with a non-finite element of D, and rows of C that overflow, are computed plainly and compared by kind.
 //! All else goes through Freivalds' check, with A, B, D and C scaled by powers of two so that no sum can overflow.
 
-use crate::check::random_vector;
+use crate::check::{STRASSEN_UNDERFLOWS, random_vector, share_between_halves, strassen_residual_bound};
 use crate::formula::{Addend, Formula};
 use crate::operand::{Number, Operand};
+use crate::plan::Algorithm;
 use crate::recompute::{ROWS_PER_PASS, agrees, plain_rows};
 use std::ops::Range;
 use tilework_core::failure::Failure;
@@ -35,6 +36,8 @@ pub struct Claim<'a> {
     pub rows: Range<u64>,
     /// Columns of the block.
     pub cols: Range<u64>,
+    /// What computed it: Strassen's bound is for the rows and columns of one tile, the classical one for any.
+    pub algorithm: Algorithm,
     /// Seed of x.
     pub seed: [u8; 32],
 }
@@ -281,7 +284,7 @@ impl Weights {
         let coefficient = coefficient::<T>(claim, n_cols);
         // What underflow can lose, in the scaled units: it must not count as an error.
         let tiny = f64::MIN_POSITIVE * (n_cols + k + 1) as f64;
-        let (b_x, b_x_magnitude) = {
+        let (b_x, mut b_x_magnitude) = {
             let weight = |p: usize| if finite_cols[p] { Some(x[p]) } else { None };
             let b_transposed = claim.b.transpose();
             weigh_transposed(
@@ -294,6 +297,12 @@ impl Weights {
                 buffer,
             )?
         };
+        if claim.algorithm == Algorithm::Strassen {
+            for pair in b_x_magnitude.chunks_mut(2 * T::KC) {
+                let half = pair.len().div_ceil(2);
+                share_between_halves(pair, half);
+            }
+        }
         let mut a_b_x = vec![0.0; a.lines.len()];
         let mut magnitude = vec![tiny * 4.0 / coefficient; a.lines.len()];
         let scale = a.scale();
@@ -315,6 +324,9 @@ impl Weights {
                     }
                 }
             }
+        }
+        if claim.algorithm == Algorithm::Strassen {
+            share_among_rows(&mut magnitude);
         }
         let mut weights = Weights {
             x,
@@ -365,7 +377,11 @@ impl Weights {
         }
         match product_exponent {
             Some(exponent) => {
-                underflow += lost(k + 1, alpha_exponent - self.exponent) * alpha.abs();
+                let times = match claim.algorithm {
+                    Algorithm::Classical => 1.0,
+                    Algorithm::Strassen => STRASSEN_UNDERFLOWS,
+                };
+                underflow += times * lost(k + 1, alpha_exponent - self.exponent) * alpha.abs();
                 let scaling = Scaling::new(exponent - self.exponent);
                 for (value, magnitude) in self.expected.iter_mut().zip(&mut self.magnitude) {
                     *value = scaling.apply(*value * alpha);
@@ -404,13 +420,23 @@ fn chain_len(claim: &Claim<'_>) -> u64 {
     claim.a.cols() + formula
 }
 
-/// Relative bound of a row's residual: the longest chains of additions on both sides, whoever computed C in whatever order.
+/// Relative bound of a row's residual: the longest chains of additions on both sides, in whatever order they were made.
 fn coefficient<T: Number>(claim: &Claim<'_>, n_cols: usize) -> f64 {
     let chain_len = chain_len(claim) as usize;
     // C·x, B·x and D·x.
     let n_sums = if claim.formula.d().is_some() { 3 } else { 2 };
     let check = (n_sums * n_cols + chain_len + 8) as f64 * f64::UNIT_ROUNDOFF;
-    1.05 * ((chain_len + 1) as f64 * T::UNIT_ROUNDOFF + check)
+    let classical = 1.05 * ((chain_len + 1) as f64 * T::UNIT_ROUNDOFF + check);
+    match claim.algorithm {
+        Algorithm::Classical => classical,
+        Algorithm::Strassen => classical + strassen_residual_bound::<T>(claim.a.cols() as usize),
+    }
+}
+
+/// Adds the largest row's magnitude to every row's: whichever row of the tile is its twin, that one's errors are covered.
+fn share_among_rows(magnitudes: &mut [f64]) {
+    let largest = magnitudes.iter().copied().fold(0.0, f64::max);
+    magnitudes.iter_mut().for_each(|magnitude| *magnitude += largest);
 }
 
 /// Sums of weighted columns: B·x and |B|·|x| for B given transposed, skipping columns without a weight.

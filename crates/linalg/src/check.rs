@@ -38,6 +38,15 @@ fn strassen_roundings<T: Number>(k: usize) -> usize {
     T::KC.min(k) + 3 + 4 * n_pairs
 }
 
+/// What Strassen's algorithm adds to the coefficient of a residual, whose magnitudes then count twin rows and twin depths too; that twin
+/// columns count three times at most is in here.
+pub(crate) fn strassen_residual_bound<T: Number>(k: usize) -> f64 {
+    SECOND_ORDER * (6 * strassen_roundings::<T>(k)) as f64 * T::UNIT_ROUNDOFF
+}
+
+/// Times that Strassen's algorithm loses what the classical one may lose by underflow.
+pub(crate) const STRASSEN_UNDERFLOWS: f64 = 4.0;
+
 /// What decides the roundings on the way from inputs to residual.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorModel {
@@ -111,11 +120,10 @@ impl ErrorModel {
     /// depth blocks go to an element of C; and no pair of elements of A and B occurs in more than two of them. docs/numerics.md has
     /// the derivation.
     pub fn strassen<T: Number>(self, twin_distance: usize) -> ErrorModel {
-        let roundings = 6 * strassen_roundings::<T>(self.k);
         ErrorModel {
-            coefficient: self.coefficient + SECOND_ORDER * roundings as f64 * T::UNIT_ROUNDOFF,
+            coefficient: self.coefficient + strassen_residual_bound::<T>(self.k),
             twin_distance: Some(twin_distance),
-            underflow: 4.0 * self.underflow,
+            underflow: STRASSEN_UNDERFLOWS * self.underflow,
             ..self
         }
     }

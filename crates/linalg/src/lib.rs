@@ -9,13 +9,15 @@
 //! - [`layout`]: what a worker keeps in memory, summed in one place
 //! - [`plan`]: choosing tiles and layout
 //! - [`workspace`]: the buffers and threads of one worker
-//! - [`pipeline`]: streaming panels through a tile
+//! - [`pipeline`]: streaming panels through a tile, with `schedule` (which ones, in order), `reader` (ahead of their use), and
+//!   `packed_cols` (columns of B that stay packed)
+//! - `classical`, `strassen`: what is computed of them, by a `crew` of threads; `largest` notes whether it is safe
 //! - `epilogue`: scaling a tile, and adding D
 //! - [`matvec`], [`check`]: Freivalds' check, computed apart from the kernel
 //! - [`certify`], [`recompute`]: the same check for any C, non-finite values included
 //! - [`multiply`]: the job, and [`gram`]: what is different where a matrix is multiplied with its own transpose
 //! - [`mirror`]: the other half of a symmetric C
-//! - [`in_memory`]: products without a job, of matrices that are in memory already
+//! - [`in_memory`]: products without a job, of matrices that are in memory already, small ones by `fork_join`
 
 #![forbid(unsafe_code)]
 
@@ -38,11 +40,10 @@ pub mod multiply;
 pub mod operand;
 mod packed_cols;
 pub mod pipeline;
-mod reader;
-mod schedule;
-
 pub mod plan;
+mod reader;
 pub mod recompute;
+mod schedule;
 mod strassen;
 pub mod tiles;
 pub mod workspace;

@@ -4,10 +4,8 @@ mod common;
 
 use common::*;
 use std::path::Path;
-use std::sync::Mutex;
 use tilework_core::failure::{Cause, JobEnd};
-use tilework_core::ids::{Attempt, TaskIdx};
-use tilework_runtime::Observer;
+use tilework_core::ids::TaskIdx;
 use tilework_store::disk::Disk;
 use tilework_store::fake_disk::{CrashMode, FakeDisk};
 use tilework_store::journal::{JobFiles, recover};
@@ -41,22 +39,6 @@ fn expected() -> Vec<u64> {
         k,
         n,
     ))
-}
-
-/// Remembers what was acknowledged, and what ran.
-#[derive(Default)]
-struct Log {
-    started: Mutex<Vec<TaskIdx>>,
-    committed: Mutex<Vec<TaskIdx>>,
-}
-
-impl Observer for Log {
-    fn on_started(&self, attempt: Attempt) {
-        self.started.lock().unwrap().push(attempt.task);
-    }
-    fn on_committed(&self, attempt: Attempt) {
-        self.committed.lock().unwrap().push(attempt.task);
-    }
 }
 
 /// Finishes the job on what a crash left; fails the test if an acknowledged task is run again or a byte is wrong.

@@ -4,12 +4,11 @@ mod common;
 
 use common::*;
 use proptest::prelude::*;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use tilework_core::failure::{Cause, Failure, JobEnd};
+use tilework_core::failure::{Cause, JobEnd};
 use tilework_kernel::Simd;
-use tilework_linalg::certify::{Certificate, Claim, Product, certify};
+use tilework_linalg::certify::{Certificate, Claim, certify};
 use tilework_linalg::formula::Addend;
 use tilework_linalg::plan::StoredPlan;
 use tilework_linalg::tiles::Grid;
@@ -240,13 +239,6 @@ fn infinities_nans_and_overflow_come_out_where_ieee_puts_them() {
     );
 }
 
-fn canonical(values: Vec<f64>) -> Vec<f64> {
-    values
-        .into_iter()
-        .map(|value| if value.is_nan() { f64::NAN } else { value })
-        .collect()
-}
-
 /// Magnitudes of A, B, alpha, D and beta, one far from another.
 const SCALES: [[f64; 5]; 10] = [
     [1e-310, 1e300, 1.0, 1.0, 1.0],
@@ -278,17 +270,6 @@ fn tiny_and_huge_numbers_pass_their_check() {
     }
 }
 
-/// C in memory as a product to be certified.
-struct Whole<'a, T>(&'a [T], usize);
-
-impl<T: Number> Product<T> for Whole<'_, T> {
-    fn read(&self, rows: Range<u64>, cols: Range<u64>, out: &mut [T]) -> Result<(), Failure> {
-        let places = rows.flat_map(|i| cols.clone().map(move |j| i as usize * self.1 + j as usize));
-        places.zip(out).for_each(|(at, out)| *out = self.0[at]);
-        Ok(())
-    }
-}
-
 /// Certifies `c`, with D stored by columns.
 fn certificate<T: Number>(
     a: &[T],
@@ -314,6 +295,7 @@ fn certificate<T: Number>(
         formula: &Formula::new(alpha, Some(Addend { d: open(D), beta }), T::DTYPE).unwrap(),
         rows: 0..m as u64,
         cols: 0..n as u64,
+        algorithm: Algorithm::Classical,
         seed: [3; 32],
     };
     certify(&claim, &Whole(c, n), &mut [T::ZERO; 1024], &|| Ok(())).unwrap()

@@ -5,23 +5,14 @@ mod common;
 use common::*;
 use proptest::prelude::*;
 use std::path::Path;
-use std::sync::Mutex;
 use tilework_core::failure::JobEnd;
-use tilework_core::ids::{Attempt, RunEpoch, TaskIdx};
+use tilework_core::ids::RunEpoch;
 use tilework_kernel::Simd;
 use tilework_linalg::Number;
 use tilework_linalg::tiles::Grid;
-use tilework_runtime::Observer;
 use tilework_store::disk::Disk;
 use tilework_store::fake_disk::{CrashMode, FakeDisk};
 use tilework_store::journal::{JobFiles, recover};
-
-/// Row-major, other way round.
-fn transposed<T: Number>(values: &[T], rows: usize, cols: usize) -> Vec<T> {
-    (0..rows * cols)
-        .map(|at| values[at % rows * cols + at / rows])
-        .collect()
-}
 
 fn symmetric(setup: &Setup) -> Setup {
     Setup {
@@ -199,21 +190,6 @@ fn disk_with_input(seed: u64) -> FakeDisk {
     let disk = FakeDisk::new(seed);
     install(&disk, A, N, K, &numbers::<f64>(N * K, 1));
     disk
-}
-
-#[derive(Default)]
-struct Log {
-    started: Mutex<Vec<TaskIdx>>,
-    committed: Mutex<Vec<TaskIdx>>,
-}
-
-impl Observer for Log {
-    fn on_started(&self, attempt: Attempt) {
-        self.started.lock().unwrap().push(attempt.task);
-    }
-    fn on_committed(&self, attempt: Attempt) {
-        self.committed.lock().unwrap().push(attempt.task);
-    }
 }
 
 #[test]

@@ -4,13 +4,11 @@ mod common;
 
 use common::*;
 use proptest::prelude::*;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use tilework_core::failure::Failure;
 use tilework_kernel::Simd;
-use tilework_linalg::certify::{Certificate, Claim, Product, certify};
-use tilework_linalg::{Formula, Number, Operand};
+use tilework_linalg::certify::{Certificate, Claim, certify};
+use tilework_linalg::{Algorithm, Formula, Number, Operand};
 use tilework_store::fake_disk::FakeDisk;
 use tilework_store::matrix::MatrixSource;
 
@@ -20,13 +18,6 @@ fn product<T: Number>(a: &[T], b: &[T], (m, k, n): (usize, usize, usize), setup:
     install(&disk, B, k, n, b);
     multiply_done::<T>(&disk, setup);
     output(&disk)
-}
-
-/// Row-major, other way round.
-fn transposed<T: Number>(values: &[T], rows: usize, cols: usize) -> Vec<T> {
-    (0..rows * cols)
-        .map(|at| values[at % rows * cols + at / rows])
-        .collect()
 }
 
 proptest! {
@@ -144,13 +135,6 @@ fn infinities_nans_and_overflow_come_out_where_ieee_puts_them() {
     assert!(c[9 * n + 20].is_infinite() && c[6 * n + 4].is_nan());
 }
 
-fn canonical(values: Vec<f64>) -> Vec<f64> {
-    values
-        .into_iter()
-        .map(|value| if value.is_nan() { f64::NAN } else { value })
-        .collect()
-}
-
 #[test]
 fn tiny_and_huge_numbers_pass_their_check() {
     let (m, k, n) = (40, 300, 40);
@@ -174,17 +158,6 @@ fn tiny_and_huge_numbers_pass_their_check() {
     }
 }
 
-/// C in memory as a product to be certified.
-struct Whole<'a, T>(&'a [T], usize);
-
-impl<T: Number> Product<T> for Whole<'_, T> {
-    fn read(&self, rows: Range<u64>, cols: Range<u64>, out: &mut [T]) -> Result<(), Failure> {
-        let places = rows.flat_map(|i| cols.clone().map(move |j| i as usize * self.1 + j as usize));
-        places.zip(out).for_each(|(at, out)| *out = self.0[at]);
-        Ok(())
-    }
-}
-
 fn certificate<T: Number>(a: &[T], b: &[T], c: &[T], (m, k, n): (usize, usize, usize)) -> Certificate {
     let disk = FakeDisk::new(1);
     install(&disk, A, m, k, a);
@@ -201,6 +174,7 @@ fn certificate<T: Number>(a: &[T], b: &[T], c: &[T], (m, k, n): (usize, usize, u
         formula: &Formula::plain(),
         rows: 0..m as u64,
         cols: 0..n as u64,
+        algorithm: Algorithm::Classical,
         seed: [3; 32],
     };
     certify(&claim, &Whole(c, n), &mut [T::ZERO; 4096], &|| Ok(())).unwrap()

@@ -36,13 +36,6 @@ fn product<T: Number>(a: &[T], b: &[T], (m, k, n): Shape, setup: &Setup) -> Vec<
     output(&disk)
 }
 
-/// Row-major, other way round.
-fn transposed<T: Number>(values: &[T], rows: usize, cols: usize) -> Vec<T> {
-    (0..rows * cols)
-        .map(|at| values[at % rows * cols + at / rows])
-        .collect()
-}
-
 /// The largest error against sums in f64, whose own roundings are far smaller for f32 and allowed for with f64.
 fn largest_error<T: Number>(a: &[T], b: &[T], c: &[T], (m, k, n): Shape) -> f64 {
     let at = |values: &[T], i: usize| Scalar::to_f64(values[i]);

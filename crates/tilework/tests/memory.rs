@@ -125,6 +125,22 @@ fn threads_workers_and_transposes_stay_within_too() {
 }
 
 #[test]
+fn strassens_algorithm_stays_within_too() {
+    let stage = Stage::with_inputs("1500x2200", "2200x1600", "");
+    let line = "multiply A.npy B.npy -o C.npy --overwrite --algorithm strassen";
+    for (memory, options) in [
+        ("32MiB", ""),
+        ("32MiB", " --threads 4"),
+        ("96MiB", " --workers 3"),
+    ] {
+        let report = stage.run_within(memory, &format!("{line}{options}"));
+        assert_eq!(report["algorithm"], "strassen");
+    }
+    let smallest = stage.smallest(&format!("{line} --memory 1MiB"));
+    stage.run_within(&smallest, line);
+}
+
+#[test]
 fn what_is_added_stays_within_too() {
     let stage = Stage::with_inputs("1800x1500", "1500x1900", "");
     stage.succeed("generate normal 1800x1900 -o D.npy --seed 3 --dtype f32");

@@ -166,6 +166,68 @@ fn a_resume_with_other_resources_does_not_change_them() {
     }
 }
 
+/// Multiplies the elements in the first `n_rows` rows of an f64 file by `factor`.
+fn scale_rows(stage: &Stage, name: &str, (n_rows, n_cols): (usize, usize), factor: f64) {
+    let mut bytes = stage.read(name);
+    let rows = &mut bytes[HEADER_LEN as usize..][..8 * n_rows * n_cols];
+    for element in rows.as_chunks_mut::<8>().0 {
+        *element = (f64::from_le_bytes(*element) * factor).to_le_bytes();
+    }
+    stage.write(name, &bytes);
+}
+
+/// Strassen's algorithm adds rows of both halves of a tile to each other, so the small ones lose what the classical bound promises:
+/// `verify` called such a product wrong, every byte of which was what had been committed.
+#[test]
+fn r1_a_strassen_product_of_badly_scaled_rows_is_verified_by_its_own_bound() {
+    let stage = stage("700x600", "600x700", "f64");
+    scale_rows(&stage, "A.npy", (350, 600), 1e12);
+    let product = stage.succeed("multiply A.npy B.npy -o C.npy --algorithm strassen --memory 24MiB");
+    assert!(product["tasks"].as_u64() > Some(1), "{product}");
+    let report = stage.succeed("verify C.npy");
+    assert_eq!(report["tiles_bad"], 0);
+    assert!(
+        report["notes"][0].as_str().unwrap().contains("Strassen's"),
+        "the test's rows are outside the classical bound: {report}"
+    );
+    // Whoever does not know what computed it can only hold it to the classical bound.
+    stage.find_wrong("verify A.npy B.npy C.npy", &["C·x differs from A·(B·x)"]);
+
+    let offset = HEADER_LEN + 8 * (400 * 700 + 5);
+    let element = f64::from_le_bytes(stage.read("C.npy")[offset as usize..][..8].try_into().unwrap());
+    stage.patch("C.npy", &(element + 1e6).to_le_bytes(), offset);
+    let json = stage.find_wrong("verify C.npy", &["C·x differs from A·(B·x) in 1 rows: 400"]);
+    assert!(
+        json["residual_max"].as_f64() > json["residual_bound"].as_f64(),
+        "{json}"
+    );
+}
+
+#[test]
+fn the_report_says_which_tiles_fell_back_to_the_classical_algorithm() {
+    let stage = stage("700x600", "600x700", "f64");
+    let line = "multiply A.npy B.npy -o C.npy --overwrite --memory 24MiB";
+    let facts = |report: &Value| (report["algorithm"].clone(), report["tiles_fallen_back"].clone());
+    assert_eq!(facts(&stage.succeed(line)), ("classical".into(), 0.into()));
+    let strassen = format!("{line} --algorithm strassen");
+    assert_eq!(facts(&stage.succeed(&strassen)), ("strassen".into(), 0.into()));
+    let text = |line: &str| String::from_utf8(stage.run(line).stderr).unwrap();
+    assert!(!text(&strassen).contains("classically"));
+
+    // The last column of B is in one strip of columns only.
+    stage.patch("B.npy", &f64::INFINITY.to_le_bytes(), HEADER_LEN + 8 * 699);
+    let report = stage.succeed(&strassen);
+    let (n_tiles, fallen_back) = (
+        report["tasks"].as_u64().unwrap(),
+        report["tiles_fallen_back"].as_u64().unwrap(),
+    );
+    assert!(fallen_back > 0 && fallen_back < n_tiles, "{report}");
+    let text = text(&strassen);
+    let words = format!("{fallen_back} of {n_tiles} tiles classically");
+    assert!(text.contains(&words), "{text}");
+    stage.succeed("verify C.npy");
+}
+
 #[test]
 fn a_strassen_product_is_resumed_on_its_grid_with_its_algorithm() {
     let stage = stage("1900x1203", "1203x2100", "f64");

@@ -48,24 +48,24 @@ macro_rules! tile_fn {
 
             let mut acc = [[$zero(); VECS]; $mr];
             macro_rules! step {
-                                ($p:expr) => {
-                                    // SAFETY: step `$p` from here is below `depth`, so its `$mr` elements of `a` and `NR` of `b` are readable.
-                                    let (a_step, b_step) = unsafe { (a.add($p * $mr), b.add($p * NR)) };
-                                    _mm_prefetch::<_MM_HINT_T0>(a_step.wrapping_add(A_AHEAD * $mr).cast());
-                                    let mut b_p = [$zero(); VECS];
-                                    for j in 0..VECS {
-                                        // SAFETY: vector `j` is within the `NR` elements of this step.
-                                        b_p[j] = unsafe { $load(b_step.add(j * $lanes)) };
-                                    }
-                                    for i in 0..$mr {
-                                        // SAFETY: row `i` is within the `$mr` elements of this step.
-                                        let a_ip = $broadcast(unsafe { *a_step.add(i) });
-                                        for j in 0..VECS {
-                                            acc[i][j] = $fma(a_ip, b_p[j], acc[i][j]);
-                                        }
-                                    }
-                                };
-                            }
+                ($p:expr) => {
+                    // SAFETY: step `$p` from here is below `depth`, so its `$mr` elements of `a` and `NR` of `b` are readable.
+                    let (a_step, b_step) = unsafe { (a.add($p * $mr), b.add($p * NR)) };
+                    _mm_prefetch::<_MM_HINT_T0>(a_step.wrapping_add(A_AHEAD * $mr).cast());
+                    let mut b_p = [$zero(); VECS];
+                    for j in 0..VECS {
+                        // SAFETY: vector `j` is within the `NR` elements of this step.
+                        b_p[j] = unsafe { $load(b_step.add(j * $lanes)) };
+                    }
+                    for i in 0..$mr {
+                        // SAFETY: row `i` is within the `$mr` elements of this step.
+                        let a_ip = $broadcast(unsafe { *a_step.add(i) });
+                        for j in 0..VECS {
+                            acc[i][j] = $fma(a_ip, b_p[j], acc[i][j]);
+                        }
+                    }
+                };
+            }
             for _ in 0..depth / UNROLL {
                 step!(0);
                 step!(1);

@@ -135,8 +135,7 @@ fn check_right_and_wrong<T: Number>() {
                 panic!("{story}: {verdict:?}")
             };
             assert!(residual_max < model.coefficient / 10.0, "{story}: {residual_max}");
-            let limit =
-                4.0 * model.coefficient * N as f64 * (alpha.abs() * (K * N) as f64 + beta.abs() * N as f64);
+            let limit = 4.0 * model.coefficient * (alpha.abs() * (K * N) as f64 + beta.abs() * N as f64);
             for at in (0..M * N).step_by(41) {
                 let (row, col) = (at / N, at % N);
                 let (verdict, _) = case.verdict(|c, ld| {

@@ -2,10 +2,13 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
-use tilework_core::failure::JobEnd;
+use std::sync::{Arc, Mutex};
+use tilework_core::failure::{Failure, JobEnd};
+use tilework_core::ids::{Attempt, TaskIdx};
 use tilework_kernel::{Element, Simd};
+use tilework_linalg::certify::Product;
 use tilework_linalg::formula::{Addend, Formula};
 use tilework_linalg::input_guard::InputGuard;
 use tilework_linalg::multiply::{MultiplySettings, NUMERICS_VERSION};
@@ -283,4 +286,46 @@ pub fn bits<T: Number>(values: &[T]) -> Vec<u64> {
         .iter()
         .map(|value| Scalar::to_f64(*value).to_bits())
         .collect()
+}
+
+/// Row-major, other way round.
+pub fn transposed<T: Number>(values: &[T], rows: usize, cols: usize) -> Vec<T> {
+    (0..rows * cols)
+        .map(|at| values[at % rows * cols + at / rows])
+        .collect()
+}
+
+/// With every NaN in the pattern that is written.
+pub fn canonical(values: Vec<f64>) -> Vec<f64> {
+    values
+        .into_iter()
+        .map(|value| if value.is_nan() { f64::NAN } else { value })
+        .collect()
+}
+
+/// C in memory, and its number of columns, as a product to be certified.
+pub struct Whole<'a, T>(pub &'a [T], pub usize);
+
+impl<T: Number> Product<T> for Whole<'_, T> {
+    fn read(&self, rows: Range<u64>, cols: Range<u64>, out: &mut [T]) -> Result<(), Failure> {
+        let places = rows.flat_map(|i| cols.clone().map(move |j| i as usize * self.1 + j as usize));
+        places.zip(out).for_each(|(at, out)| *out = self.0[at]);
+        Ok(())
+    }
+}
+
+/// Remembers what was acknowledged, and what ran.
+#[derive(Default)]
+pub struct Log {
+    pub started: Mutex<Vec<TaskIdx>>,
+    pub committed: Mutex<Vec<TaskIdx>>,
+}
+
+impl Observer for Log {
+    fn on_started(&self, attempt: Attempt) {
+        self.started.lock().unwrap().push(attempt.task);
+    }
+    fn on_committed(&self, attempt: Attempt) {
+        self.committed.lock().unwrap().push(attempt.task);
+    }
 }

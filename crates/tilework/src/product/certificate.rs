@@ -10,11 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 use tilework_core::failure::Failure;
 use tilework_core::ids::{RoundIdx, TaskIdx};
-use tilework_linalg::Number;
 use tilework_linalg::certify::{Certificate, Claim, Product, certify};
-use tilework_linalg::multiply::is_intact;
+use tilework_linalg::multiply::{is_computed_with, is_intact};
 use tilework_linalg::operand::read_failure;
-use tilework_linalg::tiles::Grid;
+use tilework_linalg::tiles::{Grid, Tile};
+use tilework_linalg::{Algorithm, Number};
 use tilework_runtime::FolderState;
 use tilework_store::disk::Disk;
 use tilework_store::element_type::{Dtype, ElementType};
@@ -56,6 +56,25 @@ pub fn verify_product(
     inputs: &InputRequest,
     c: &Path,
 ) -> Result<Verification, CliError> {
+    let (inputs, product) = open(disk, inputs, c)?;
+    let certificate = certify_block(&inputs, &product, Block::all_of(&inputs))?;
+    let bad_tiles = if certificate.holds() {
+        BTreeSet::new()
+    } else {
+        BTreeSet::from([0])
+    };
+    Ok(Verification {
+        certificate: Some(certificate),
+        is_plain: inputs.formula.is_plain(),
+        bad_tiles,
+        n_tiles_checked: 0,
+        notes: Vec::new(),
+        made_by: "multiply A B",
+    })
+}
+
+/// Opens the inputs in the product's dtype, and the product, which must have their shape.
+fn open(disk: &Arc<dyn Disk>, inputs: &InputRequest, c: &Path) -> Result<(Inputs, MatrixSource), CliError> {
     let product = MatrixSource::open(&**disk, c)?;
     let dtype = match product.info().element {
         ElementType::F32 => Dtype::F32,
@@ -78,23 +97,7 @@ pub fn verify_product(
             "check the order of the three files: tilework verify A.npy B.npy C.npy".into(),
         ));
     }
-    let certificate = match dtype {
-        Dtype::F64 => certify_file::<f64>(&inputs, &product),
-        Dtype::F32 => certify_file::<f32>(&inputs, &product),
-    }?;
-    let bad_tiles = if certificate.holds() {
-        BTreeSet::new()
-    } else {
-        BTreeSet::from([0])
-    };
-    Ok(Verification {
-        certificate: Some(certificate),
-        is_plain: inputs.formula.is_plain(),
-        bad_tiles,
-        n_tiles_checked: 0,
-        notes: Vec::new(),
-        made_by: "multiply A B",
-    })
+    Ok((inputs, product))
 }
 
 /// Verifies a finished output of ours by its journal: every tile's bytes, and the product if the inputs are still there.
@@ -139,7 +142,7 @@ pub fn verify_output(disk: &Arc<dyn Disk>, c: &Path) -> Result<Verification, Cli
             "multiply A B"
         },
     };
-    certify_with_stored_inputs(disk, c, &description, &mut verification)?;
+    certify_with_stored_inputs(disk, c, &description, &recovered, &mut verification)?;
     Ok(verification)
 }
 
@@ -147,6 +150,7 @@ fn certify_with_stored_inputs(
     disk: &Arc<dyn Disk>,
     c: &Path,
     description: &Description,
+    recovered: &Recovered,
     verification: &mut Verification,
 ) -> Result<(), CliError> {
     let inputs = stored_inputs(description);
@@ -173,19 +177,78 @@ fn certify_with_stored_inputs(
             return Ok(());
         }
     }
-    let certified = verify_product(disk, &inputs, c)?;
-    if let Some(certificate) = &certified.certificate {
-        let grid = &description.plan.grid;
-        let known = verification.bad_tiles.clone();
-        verification.bad_tiles.extend(
-            certificate
-                .bad_rows
-                .iter()
-                .flat_map(|row| bad_tiles_of_row(grid, *row, &known)),
-        );
+    let (inputs, product) = open(disk, &inputs, c)?;
+    let mut certificate = certify_block(&inputs, &product, Block::all_of(&inputs))?;
+    let grid = &description.plan.grid;
+    if description.plan.algorithm == Algorithm::Strassen {
+        let held = hold_by_tiles(&inputs, &product, grid, recovered, &mut certificate)?;
+        if held.n_rows > 0 {
+            verification.notes.push(format!(
+                "{} rows are outside the classical bound, and were held to that of Strassen's algorithm, tile by tile",
+                held.n_rows
+            ));
+        }
+        verification.bad_tiles.extend(held.bad_tiles);
     }
-    verification.certificate = certified.certificate;
+    let known = verification.bad_tiles.clone();
+    let named = (certificate.bad_rows.iter()).flat_map(|row| bad_tiles_of_row(grid, *row, &known));
+    verification.bad_tiles.extend(named);
+    verification.certificate = Some(certificate);
     Ok(())
+}
+
+/// Rows that were certified anew by their tiles, and the tiles that failed.
+struct HeldByTiles {
+    n_rows: usize,
+    bad_tiles: BTreeSet<u64>,
+}
+
+/// Holds rows that the classical bound refuses to the bounds of what their tiles were computed with. Rows without any tile by
+/// Strassen's algorithm stay refused.
+fn hold_by_tiles(
+    inputs: &Inputs,
+    product: &MatrixSource,
+    grid: &Grid,
+    recovered: &Recovered,
+    certificate: &mut Certificate,
+) -> Result<HeldByTiles, CliError> {
+    let algorithm_of = |task: TaskIdx| match recovered.commits.get(&(RoundIdx(0), task)) {
+        Some(commit) if is_computed_with(commit, Algorithm::Strassen) => Algorithm::Strassen,
+        _ => Algorithm::Classical,
+    };
+    let is_strassen = |task: TaskIdx| algorithm_of(task) == Algorithm::Strassen;
+    let (doubted, refused): (Vec<u64>, Vec<u64>) =
+        (certificate.bad_rows.iter()).partition(|row| grid.tasks_of_row(**row).any(is_strassen));
+    let tasks: BTreeSet<TaskIdx> = (doubted.iter()).flat_map(|row| grid.tasks_of_row(*row)).collect();
+    let mut held = HeldByTiles {
+        n_rows: doubted.len(),
+        bad_tiles: BTreeSet::new(),
+    };
+    let share = |certificate: &Certificate| certificate.residual_max / certificate.residual_bound;
+    let mut bad_rows: BTreeSet<u64> = refused.iter().copied().collect();
+    let mut worst: Option<Certificate> = None;
+    for task in tasks {
+        let Tile { rows, cols } = grid.tile(task);
+        let block = Block {
+            rows,
+            cols,
+            algorithm: algorithm_of(task),
+        };
+        let of_tile = certify_block(inputs, product, block)?;
+        if !of_tile.holds() {
+            held.bad_tiles.insert(task.0);
+            bad_rows.extend(&of_tile.bad_rows);
+        }
+        if worst.as_ref().is_none_or(|worst| share(&of_tile) > share(worst)) {
+            worst = Some(of_tile);
+        }
+    }
+    certificate.bad_rows = bad_rows.into_iter().collect();
+    if let Some(worst) = worst.filter(|_| refused.is_empty()) {
+        certificate.residual_max = worst.residual_max;
+        certificate.residual_bound = worst.residual_bound;
+    }
+    Ok(held)
 }
 
 /// A bad row names its tiles, unless the checksums already tell which one it is.
@@ -227,13 +290,44 @@ fn tiles_with_other_bytes<T: Number>(
     Ok(bad)
 }
 
-fn certify_file<T: Number>(inputs: &Inputs, product: &MatrixSource) -> Result<Certificate, CliError> {
+/// What is certified at once, and what it was computed with.
+struct Block {
+    rows: Range<u64>,
+    cols: Range<u64>,
+    algorithm: Algorithm,
+}
+
+impl Block {
+    /// The whole product, by whoever computed it.
+    fn all_of(inputs: &Inputs) -> Block {
+        Block {
+            rows: 0..inputs.a.rows(),
+            cols: 0..inputs.b.cols(),
+            algorithm: Algorithm::Classical,
+        }
+    }
+}
+
+/// Certifies a block in the dtype that the inputs were opened in.
+fn certify_block(inputs: &Inputs, product: &MatrixSource, block: Block) -> Result<Certificate, CliError> {
+    match inputs.spec.dtype {
+        Dtype::F64 => certify_block_as::<f64>(inputs, product, block),
+        Dtype::F32 => certify_block_as::<f32>(inputs, product, block),
+    }
+}
+
+fn certify_block_as<T: Number>(
+    inputs: &Inputs,
+    product: &MatrixSource,
+    block: Block,
+) -> Result<Certificate, CliError> {
     let claim = Claim {
         a: &inputs.a,
         b: &inputs.b,
         formula: &inputs.formula,
-        rows: 0..inputs.a.rows(),
-        cols: 0..inputs.b.cols(),
+        rows: block.rows,
+        cols: block.cols,
+        algorithm: block.algorithm,
         seed: unpredictable_seed(),
     };
     let mut buffer = vec![T::ZERO; READ_LEN];

@@ -33,6 +33,8 @@ pub struct ProductReport {
     pub residual_max: f64,
     /// What it was held against.
     pub residual_bound: f64,
+    /// Tiles of all runs that could only be computed classically, though the plan says otherwise.
+    pub n_tiles_fallen_back: u64,
     /// The plan.
     pub plan: Plan,
 }
@@ -77,6 +79,8 @@ impl ProductReport {
             "memory_peak_bytes": self.memory_peak_bytes,
             "residual_max": self.residual_max,
             "residual_bound": self.residual_bound,
+            "algorithm": self.plan.layout.algorithm.to_string(),
+            "tiles_fallen_back": self.n_tiles_fallen_back,
         })
     }
 
@@ -106,6 +110,15 @@ impl ProductReport {
             String::new()
         };
         writeln!(out, "  tasks    {} run{resumed}{retries}", self.n_tasks_run)?;
+        if self.n_tiles_fallen_back > 0 {
+            writeln!(
+                out,
+                "  method   {}; {} of {} tiles classically: not finite, or too near overflow",
+                method(self.plan.layout.algorithm),
+                self.n_tiles_fallen_back,
+                grid.n_tiles()
+            )?;
+        }
         writeln!(
             out,
             "  checked  every tile; largest residual {:.1e}, bound {:.1e}",
@@ -200,9 +213,9 @@ pub fn write_plan(out: &mut dyn Write, plan: &Plan, inputs: &Inputs) -> io::Resu
         "  disk     {} for the output",
         mib(npy_len(grid.m, grid.n, inputs.spec.dtype))
     )?;
-    let (algorithm, scale) = match plan.layout.algorithm {
-        Algorithm::Classical => ("classical", "|A|·|B|"),
-        Algorithm::Strassen => ("Strassen's, one level", "k·max|A|·max|B|"),
+    let scale = match plan.layout.algorithm {
+        Algorithm::Classical => "|A|·|B|",
+        Algorithm::Strassen => "k·max|A|·max|B|",
     };
     let scale = match (inputs.spec.is_plain(), inputs.spec.beta) {
         (true, _) => scale.to_owned(),
@@ -211,10 +224,19 @@ pub fn write_plan(out: &mut dyn Write, plan: &Plan, inputs: &Inputs) -> io::Resu
     };
     writeln!(
         out,
-        "  method   {algorithm}; an element's error is at most {:.1e} · {scale}",
+        "  method   {}; an element's error is at most {:.1e} · {scale}",
+        method(plan.layout.algorithm),
         error_bound(plan, inputs)
     )?;
     writeln!(out, "  time     about {}", crate::human::seconds(plan.seconds))
+}
+
+/// An algorithm for people.
+fn method(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::Classical => "classical",
+        Algorithm::Strassen => "Strassen's, one level",
+    }
 }
 
 /// The promised error of an element, see [`element_error_bound`].

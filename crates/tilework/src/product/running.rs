@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
-use tilework_linalg::multiply::MultiplySettings;
+use tilework_core::record::Commit;
+use tilework_linalg::multiply::{MultiplySettings, is_computed_with};
 use tilework_linalg::{Multiply, MultiplySpec, Number, Plan};
 use tilework_runtime::{JobFolder, Observer, RunOptions, RunReport, StopSwitch, run};
 use tilework_store::disk::Disk;
@@ -128,10 +129,28 @@ impl Residuals {
     }
 }
 
+/// What all commits of a job tell together.
+#[derive(Debug, Clone, Copy, Default)]
+struct Committed {
+    residuals: Residuals,
+    n_tiles_fallen_back: u64,
+}
+
+impl Committed {
+    fn of(recovered: &Recovered, plan: &Plan) -> Committed {
+        let as_planned = |commit: &&Commit| is_computed_with(commit, plan.layout.algorithm);
+        let n_as_planned = recovered.commits.values().filter(as_planned).count();
+        Committed {
+            residuals: Residuals::of(recovered),
+            n_tiles_fallen_back: (recovered.commits.len() - n_as_planned) as u64,
+        }
+    }
+}
+
 /// What a run leaves to be told.
 struct Outcome {
     run: RunReport,
-    residuals: Residuals,
+    committed: Committed,
     bytes_read: u64,
     bytes_written: u64,
 }
@@ -165,11 +184,12 @@ fn run_job<T: Number>(
         // What is there now was there when the user said --overwrite, by this run or by the one that it resumes.
         may_replace_output: request.overwrite || disk.stat(&request.output).is_ok_and(|stat| stat.is_some()),
     };
-    let residuals = Mutex::new(Residuals::default());
+    let committed = Mutex::new(Committed::default());
     let report = |recovered: &Recovered| {
-        let found = Residuals::of(recovered);
-        *residuals.lock().unwrap_or_else(PoisonError::into_inner) = found;
-        let report = serde_json::json!({ "residual_max": found.max, "residual_bound": found.bound });
+        let found = Committed::of(recovered, plan);
+        *committed.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        let Residuals { max, bound } = found.residuals;
+        let report = serde_json::json!({ "residual_max": max, "residual_bound": bound });
         report.to_string().into_bytes()
     };
     let run = run(
@@ -182,7 +202,7 @@ fn run_job<T: Number>(
     );
     Outcome {
         run,
-        residuals: residuals.into_inner().unwrap_or_else(PoisonError::into_inner),
+        committed: committed.into_inner().unwrap_or_else(PoisonError::into_inner),
         bytes_read: inputs.bytes_read(),
         bytes_written: job.bytes_written(),
     }
@@ -200,8 +220,9 @@ impl Outcome {
             bytes_read: self.bytes_read,
             bytes_written: self.bytes_written,
             memory_peak_bytes: crate::product::report::memory_peak_bytes(),
-            residual_max: self.residuals.max,
-            residual_bound: self.residuals.bound,
+            residual_max: self.committed.residuals.max,
+            residual_bound: self.committed.residuals.bound,
+            n_tiles_fallen_back: self.committed.n_tiles_fallen_back,
             plan,
         }
     }
