@@ -118,11 +118,15 @@ impl ErrorModel {
     ///
     /// Each product is a chain of at most KC fused multiply-adds on sums that were rounded once; at most four products for each two
     /// depth blocks go to an element of C; and no pair of elements of A and B occurs in more than two of them. docs/numerics.md has
-    /// the derivation.
+    /// the derivation. A·y is summed over two depth blocks at a time.
     pub fn strassen<T: Number>(self, twin_distance: usize) -> ErrorModel {
+        let chain = |n_blocks: usize| chain_len((n_blocks * T::KC).min(self.k), true);
+        let longer = chain(2) - chain(1);
+        let roundings = SECOND_ORDER * longer as f64 * f64::UNIT_ROUNDOFF;
         ErrorModel {
-            coefficient: self.coefficient + strassen_residual_bound::<T>(self.k),
+            coefficient: self.coefficient + strassen_residual_bound::<T>(self.k) + roundings,
             twin_distance: Some(twin_distance),
+            check_chain: self.check_chain + longer,
             underflow: STRASSEN_UNDERFLOWS * self.underflow,
             ..self
         }

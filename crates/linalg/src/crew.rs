@@ -81,6 +81,11 @@ impl<W> Crew<W> {
         }
     }
 
+    /// Whether pushed work is still taken: after a panic nobody would do it.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.lock().closed
+    }
+
     /// No more work comes: threads end when the queue is empty.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
@@ -223,6 +228,7 @@ mod tests {
             crew.work(|_, _| panic!("as the test wants"));
         }));
         assert!(panicked.is_err());
+        assert!(!crew.is_open());
         crew.push(touches(0), Arc::clone(&token));
         crew.work(|_, _| panic!("nothing is left"));
         assert_eq!(Arc::strong_count(&token), 1);

@@ -317,7 +317,11 @@ fn stream<T: Number>(
             let fed = filled.iter().try_for_each(|read| {
                 context.check_cancelled()?;
                 tile_work.feed(&crew, read?);
-                Ok(())
+                if crew.is_open() {
+                    Ok(())
+                } else {
+                    Err(Failure::fatal(Cause::Panic, "a compute thread panicked"))
+                }
             });
             match fed {
                 Ok(()) => crew.close(),

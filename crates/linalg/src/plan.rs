@@ -14,8 +14,10 @@ use std::fmt;
 use tilework_core::limits::TASKS_MAX;
 use tilework_kernel::{Kernel, Simd};
 
-/// A task takes no longer than this at the estimated rate.
+/// A task takes no longer than this at the estimated rate ...
 const TASK_SECONDS_MAX: f64 = 10.0;
+/// ... or than this where C does not fit the memory: larger tiles move fewer bytes.
+const TASK_SECONDS_MAX_OUT_OF_CORE: f64 = 20.0;
 /// A job that takes longer than this ...
 const SHORT_JOB_SECONDS: f64 = 5.0;
 /// ... has at least this many tasks, so that a crash loses little, unless that takes longer by more than this factor; out of core
@@ -195,8 +197,18 @@ impl PlanRequest<'_> {
             .clone()
             .flat_map(|grid| self.layouts(grid, &kernel))
             .collect();
+        if !plans.is_empty() && plans.iter().all(|plan| plan.grid.n_tiles() > TASKS_MAX) {
+            let memory_bytes = self.memory_bytes;
+            return Err(PlanError::TooManyTasks { memory_bytes });
+        }
         let out_of_core = m.saturating_mul(n).saturating_mul(size_of::<T>() as u64) > self.memory_bytes;
-        let short_tasks = |plan: &&Plan| plan.task_seconds_max() <= TASK_SECONDS_MAX;
+        let seconds_max = if out_of_core {
+            TASK_SECONDS_MAX_OUT_OF_CORE
+        } else {
+            TASK_SECONDS_MAX
+        };
+        let short_tasks =
+            |plan: &&Plan| plan.task_seconds_max() <= seconds_max && plan.grid.n_tiles() <= TASKS_MAX;
         let enough_tasks = |plan: &&Plan| {
             out_of_core
                 || plan.seconds <= SHORT_JOB_SECONDS
@@ -217,7 +229,8 @@ impl PlanRequest<'_> {
             _ => best,
         };
         // A single tile may take over ten seconds when k alone is large enough: then the smallest tiles that fit are best.
-        let best = best.or_else(|| plans.iter().max_by_key(|plan| plan.grid.n_tiles()));
+        let countable = plans.iter().filter(|plan| plan.grid.n_tiles() <= TASKS_MAX);
+        let best = best.or_else(|| countable.max_by_key(|plan| plan.grid.n_tiles()));
         best.cloned()
             .ok_or_else(|| self.too_little_memory(grids, &kernel))
     }
@@ -255,13 +268,22 @@ impl PlanRequest<'_> {
         })
     }
 
+    /// Strassen's errors depend on where in a tile an element is, so that the halves of a symmetric product would differ.
+    fn algorithms(&self) -> &'static [Algorithm] {
+        if self.symmetric {
+            &[Algorithm::Classical]
+        } else {
+            self.algorithm.candidates()
+        }
+    }
+
     /// The least that any of these grids can do with.
     fn too_little_memory<T: Number>(
         &self,
         grids: impl IntoIterator<Item = Grid>,
         kernel: &Kernel<T>,
     ) -> PlanError {
-        let algorithms = self.algorithm.candidates();
+        let algorithms = self.algorithms();
         let least = grids.into_iter().flat_map(|grid| {
             algorithms.iter().filter_map(move |algorithm| {
                 let request = self.layout_request(&grid, *algorithm);
@@ -292,7 +314,7 @@ impl PlanRequest<'_> {
     fn layouts<T: Number>(&self, grid: Grid, kernel: &Kernel<T>) -> impl Iterator<Item = Plan> + use<'_, T> {
         let kernel = *kernel;
         let choices =
-            self.algorithm.candidates().iter().flat_map(|algorithm| {
+            self.algorithms().iter().flat_map(|algorithm| {
                 [PackedB::Columns, PackedB::Slab].map(|packed_b| (*algorithm, packed_b))
             });
         choices.filter_map(move |(algorithm, packed_b)| self.layout_grid(grid, algorithm, packed_b, &kernel))
