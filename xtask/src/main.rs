@@ -1,8 +1,8 @@
-//! Development commands: `cargo xtask test [--no-lints]`, `tidy`, `soak`, `memcheck` and `picture`.
+//! Development commands: `cargo xtask test [--no-lints]`, `tidy`, `sim`, `soak`, `memcheck` and `picture`.
 //!
 //! `test` is the whole check of a commit, the same here and in CI. `tidy` is its part that reads the sources and
 //! holds them to the rules that no compiler knows. `soak` runs what takes
-//! minutes, `memcheck` the kernel under valgrind; `picture` draws a terminal for the README.
+//! minutes, `sim` simulated runs by their seeds, `memcheck` the kernel under valgrind; `picture` draws a terminal for the README.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -16,6 +16,7 @@ mod libtest;
 mod memcheck;
 mod picture;
 mod report;
+mod sim;
 mod soak;
 mod step;
 mod test;
@@ -24,7 +25,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask soak | cargo xtask memcheck | cargo xtask picture < text > svg";
+const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask soak | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask picture < text > svg";
 
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +36,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ["test", "--no-lints"] => test::run(&root, test::Lints::Skip)?,
         ["tidy"] => tidy::run(&root)?,
         ["soak"] => soak::run(&root)?,
+        ["sim", ref args @ ..] => sim::run(&root, args)?,
         ["memcheck"] => memcheck::run(&root)?,
         ["picture"] => picture::run().map(|()| true)?,
         _ => anyhow::bail!(USAGE),

@@ -1,36 +1,48 @@
-//! The driver machine: releases tasks, watches commits, retries, runs barriers, and ends the job.
+//! The driver machine: jobs and the workers that they share. It releases tasks, watches commits and heartbeats, retries, runs
+//! barriers, and ends jobs.
 //!
-//! `Running -> (all tasks committed) -> Advancing -> Running | Verifying -> (bad tiles: Running) | Finishing -> Ended`.
-//! A stop request goes from any of these to `Stopping`, which ends when every worker has drained.
+//! What a single job goes through is in `job`; who the workers are in `fleet`; how round-robin deals in `deal`.
 
-use crate::failure::{Cause, Failure, JobEnd, Remedy, StopCause};
-use crate::ids::{Attempt, Millis, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
-use crate::limits;
-use crate::message::{ToDriver, ToWorker, WorkerReport};
-use crate::task_table::{TaskStatus, TaskTable};
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
+use crate::alarm::{Alarm, AlarmKind, Stall};
+use crate::failure::{Failure, JobEnd, StopCause};
+use crate::ids::{JobId, Millis, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
+use crate::message::{JobAttempt, ToDriver, ToWorker, WorkerReport};
+use crate::task_table::TaskTable;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use fleet::Fleet;
+use job::{JobRun, Surroundings};
+
+mod deal;
+mod durations;
+mod fleet;
+mod job;
 
 /// What happened to the driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriverEvent {
+    /// A job is to be driven: a new one, one that is resumed, or one that another driver left.
+    Submitted(JobStart),
     /// A worker said something.
     Received(ToDriver),
-    /// A worker is gone; what it held is given back.
+    /// The engine knows that a worker is gone; what it held is given back.
     WorkerLost(WorkerIdx),
-    /// The barrier is durable and the job has another round of this many tasks.
-    RoundReady(RoundIdx, u64),
+    /// The barrier is durable and the job has another round.
+    RoundReady(JobId, Round),
+    /// The barrier was not made: the journal lacks these tasks' commits.
+    BarrierRefused(JobId, Vec<TaskIdx>),
     /// The barrier is durable and the job has no further round.
-    RoundsDone,
+    RoundsDone(JobId),
+    /// The journal was read: these tasks of the round are committed.
+    CommitsRead(JobId, Vec<TaskIdx>),
     /// The committed outputs were read back; these tasks' outputs are damaged.
-    OutputsVerified(Vec<TaskIdx>),
+    OutputsVerified(JobId, Vec<TaskIdx>),
     /// The outputs are durable under their final names.
-    OutputsFinished,
+    OutputsFinished(JobId),
     /// A step of the driver's own (advance, verify, finish) failed.
-    StepFailed(Failure),
-    /// Someone wants the run to stop.
-    StopRequested(StopCause),
+    StepFailed(JobId, Failure),
+    /// Someone wants the job to stop.
+    StopRequested(JobId, StopCause),
     /// Time passed.
     Tick,
 }
@@ -38,354 +50,388 @@ pub enum DriverEvent {
 /// What the driver must do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriverEffect {
-    /// Put the attempt into the queue that workers fetch from.
-    Release(Attempt),
+    /// Put the attempt into a queue that workers fetch from.
+    Release(JobAttempt, Queue),
     /// Say something to a worker.
     Send(WorkerIdx, ToWorker),
-    /// Make the round's barrier durable and ask the job what comes next.
-    Advance(RoundIdx),
+    /// Make the round's barrier durable, if the journal has a commit of every task, and ask the job what comes next.
+    Advance(JobId, RoundIdx),
+    /// Read which tasks of the round are committed.
+    ReadCommits(JobId, RoundIdx),
     /// Read every committed output back and compare it with its commit.
-    VerifyOutputs,
+    VerifyOutputs(JobId),
     /// Make the outputs durable under their final names.
-    FinishOutputs,
+    FinishOutputs(JobId),
+    /// Tell whoever watches.
+    Alarm(Alarm),
     /// Come back with a `Tick` at this time.
     WakeAt(Millis),
-    /// The run is over.
-    End(JobEnd),
+    /// The run of the job is over.
+    End(JobId, JobEnd),
 }
 
+/// Where a released attempt lies until a worker fetches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Queue {
+    /// Whoever fetches first.
+    Shared,
+    /// This worker's own, which it looks into first; gone when the worker is lost.
+    Worker(WorkerIdx),
+}
+
+/// How tasks find their workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assign {
+    /// By load: whoever has room takes the next one.
+    Dynamic,
+    /// Task i goes to worker i mod n.
+    RoundRobin {
+        /// Workers that are waited for, for a while, before the tasks are dealt.
+        n_workers: u32,
+    },
+}
+
+/// What a task needs, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// Memory of a worker.
+    pub memory_bytes: u64,
+    /// Time, before there is a measurement.
+    pub expected_ms: u64,
+}
+
+/// A set of independent tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    /// Its number.
+    pub round: RoundIdx,
+    /// Its tasks.
+    pub n_tasks: u64,
+    /// What each needs.
+    pub needs: Needs,
+}
+
+/// What a job does when the disk of its output is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It stops and can be resumed.
+    Stop,
+    /// It waits for space.
+    Wait,
+}
+
+/// What a job starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Phase {
-    Running,
-    Advancing,
-    Verifying,
-    Finishing,
-    Stopping(JobEnd),
-    Ended,
-}
-
-/// What the driver starts from.
-#[derive(Debug, Clone)]
-pub struct DriverStart {
+pub struct JobStart {
+    /// The job.
+    pub job: JobId,
     /// This run.
     pub epoch: RunEpoch,
+    /// Attempts of this run and later ones count; those of earlier ones wrote to files that are no more.
+    pub adopts_from: RunEpoch,
     /// The round to go on with.
     pub round: RoundIdx,
     /// Tasks in that round.
     pub n_tasks: u64,
+    /// What each needs.
+    pub needs: Needs,
     /// Tasks of that round that the journal has commits of.
     pub committed: Vec<TaskIdx>,
     /// Whether outputs of an earlier run are used, which must be read back before the end.
     pub resumed: bool,
+    /// Whether another driver left it while workers were at it.
+    pub took_over: bool,
+    /// How tasks find their workers.
+    pub assign: Assign,
+    /// What happens on a full disk.
+    pub when_full: WhenFull,
+    /// When it stops if it has not ended.
+    pub deadline: Option<Millis>,
 }
 
-/// The driver's state: one byte per task and a constant.
-#[derive(Debug)]
+/// The driver's state: for each job one byte per task and a constant, and a constant for each worker.
+#[derive(Debug, Default)]
 pub struct Driver {
-    epoch: RunEpoch,
-    round: RoundIdx,
-    tasks: TaskTable,
-    phase: Phase,
-    workers: BTreeSet<WorkerIdx>,
-    /// Released attempts and who runs them, at most the release window.
-    in_flight: BTreeMap<TaskIdx, (Attempt, Option<WorkerIdx>)>,
-    /// Failed tasks that wait for their next attempt.
-    backing_off: BTreeMap<TaskIdx, Millis>,
-    must_verify: bool,
-    n_verify_passes: u32,
-    n_retries: u64,
+    fleet: Fleet,
+    jobs: BTreeMap<JobId, JobRun>,
+    next_watch: Millis,
+    last_event: Millis,
 }
 
 impl Driver {
-    /// A driver that goes on from `start`.
-    pub fn new(start: &DriverStart) -> Driver {
-        let mut tasks = TaskTable::new(start.n_tasks);
-        for task in &start.committed {
-            tasks.commit(*task);
-        }
-        Driver {
-            epoch: start.epoch,
-            round: start.round,
-            tasks,
-            phase: Phase::Running,
-            workers: BTreeSet::new(),
-            in_flight: BTreeMap::new(),
-            backing_off: BTreeMap::new(),
-            must_verify: start.resumed,
-            n_verify_passes: 0,
-            n_retries: 0,
-        }
+    /// A driver without jobs and workers.
+    pub fn new() -> Driver {
+        Driver::default()
     }
 
-    /// The round's tasks.
-    pub fn tasks(&self) -> &TaskTable {
-        &self.tasks
+    /// The current round's tasks of a job that has not ended.
+    pub fn tasks(&self, job: JobId) -> Option<&TaskTable> {
+        self.jobs.get(&job).map(JobRun::tasks)
     }
 
-    /// Whether the run is about to end, or has.
-    pub fn is_stopping(&self) -> bool {
-        matches!(self.phase, Phase::Stopping(_) | Phase::Ended)
+    /// The current round of a job that has not ended.
+    pub fn round(&self, job: JobId) -> Option<RoundIdx> {
+        self.jobs.get(&job).map(JobRun::round)
     }
 
-    /// Attempts that failed and were, or will be, made again.
-    pub fn n_retries(&self) -> u64 {
-        self.n_retries
+    /// Whether a job's run is about to end, or has.
+    pub fn is_stopping(&self, job: JobId) -> bool {
+        self.jobs.get(&job).is_none_or(JobRun::is_stopping)
+    }
+
+    /// What a job waits for, if it stands still.
+    pub fn stalled(&self, job: JobId) -> Option<Stall> {
+        self.jobs.get(&job).and_then(JobRun::stalled)
+    }
+
+    /// Attempts of a job that failed and were, or will be, made again.
+    pub fn n_retries(&self, job: JobId) -> u64 {
+        self.jobs.get(&job).map_or(0, JobRun::n_retries)
+    }
+
+    /// Backup attempts of a job's current round.
+    pub fn n_backups(&self, job: JobId) -> u64 {
+        self.jobs.get(&job).map_or(0, JobRun::n_backups)
     }
 
     /// Takes one event and appends what must be done, in order. `now` never goes back.
     pub fn on_event(&mut self, now: Millis, event: DriverEvent, effects: &mut Vec<DriverEffect>) {
-        match event {
-            DriverEvent::Received(message) => self.on_report(now, message, effects),
-            DriverEvent::WorkerLost(worker) => self.on_worker_lost(worker),
-            DriverEvent::RoundReady(round, n_tasks) => self.on_round_ready(round, n_tasks),
-            DriverEvent::RoundsDone => self.on_rounds_done(effects),
-            DriverEvent::OutputsVerified(bad_tasks) => self.on_outputs_verified(&bad_tasks, effects),
-            DriverEvent::OutputsFinished => self.on_outputs_finished(effects),
-            DriverEvent::StepFailed(failure) => self.stop(JobEnd::Failed(failure), effects),
-            DriverEvent::StopRequested(cause) => self.stop(JobEnd::Stopped(cause), effects),
-            DriverEvent::Tick => {}
+        let generation = self.fleet.generation();
+        let n_jobs = self.jobs.len();
+        self.forgive_own_sleep(now);
+        let affected = self.take(now, event, effects);
+        if now >= self.next_watch {
+            self.next_watch = Millis(now.0 + crate::limits::WATCH_MS);
+            for worker in self.fleet.silent(now) {
+                self.on_lost(now, worker, effects);
+            }
+            self.each_job(now, effects, JobRun::watch);
         }
-        self.go_on(now, effects);
-        self.check_invariants();
+        match affected {
+            // Only this job's window may have opened.
+            Some(job) if self.fleet.generation() == generation && self.jobs.len() == n_jobs => {
+                self.with_job(now, job, effects, JobRun::go_on);
+            }
+            _ => self.each_job(now, effects, JobRun::go_on),
+        }
+        self.jobs.retain(|_, job| !job.has_ended());
+        if self.jobs.len() < n_jobs {
+            // The others share what the ended job had.
+            self.each_job(now, effects, JobRun::go_on);
+        }
+        effects.extend(self.next_wake(now).map(DriverEffect::WakeAt));
     }
 
-    /// Panics if the machine reached a state it must never reach.
+    /// A driver that was stopped, or busy with a step of its own, does not blame the workers for what it did not hear.
+    fn forgive_own_sleep(&mut self, now: Millis) {
+        let slept_ms = now.0 - self.last_event.0;
+        if slept_ms > crate::limits::HEARTBEAT_MS {
+            self.fleet.forgive(slept_ms);
+        }
+        self.last_event = now;
+    }
+
+    /// Panics if the machine reached a state it must never reach. Takes time in proportion to what is in flight.
     pub fn check_invariants(&self) {
-        assert!(self.tasks.n_committed() <= self.tasks.n_tasks());
-        for task in self.in_flight.keys() {
-            assert_eq!(
-                self.tasks.status(*task),
-                Some(TaskStatus::Released),
-                "task {task} in flight"
-            );
-        }
-        for task in self.backing_off.keys() {
-            assert!(
-                !self.in_flight.contains_key(task),
-                "task {task} both waits and runs"
-            );
-        }
-        if matches!(self.phase, Phase::Advancing | Phase::Verifying | Phase::Finishing) {
-            assert!(self.tasks.is_complete(), "a barrier needs every task's commit");
-        }
+        self.jobs
+            .values()
+            .for_each(|job| job.check_invariants(&self.fleet));
     }
 
-    fn on_report(&mut self, now: Millis, message: ToDriver, effects: &mut Vec<DriverEffect>) {
-        let worker = message.worker;
-        match message.body {
-            WorkerReport::Joined => {
-                self.workers.insert(worker);
-                match self.phase {
-                    Phase::Stopping(_) => effects.push(DriverEffect::Send(worker, ToWorker::Cancel)),
-                    Phase::Ended => effects.push(DriverEffect::Send(worker, ToWorker::Drain)),
-                    _ => {}
-                }
+    /// Takes the event; the only job that it is about, if there is one.
+    fn take(&mut self, now: Millis, event: DriverEvent, effects: &mut Vec<DriverEffect>) -> Option<JobId> {
+        match event {
+            DriverEvent::Submitted(start) => {
+                self.submit(now, start, effects);
+                None
             }
-            WorkerReport::Drained => {
-                self.workers.remove(&worker);
+            DriverEvent::Received(message) => self.on_report(now, message, effects),
+            DriverEvent::WorkerLost(worker) => {
+                self.on_lost(now, worker, effects);
+                None
             }
-            WorkerReport::Started(attempt) => {
-                if let Some(entry) = self.held(attempt) {
-                    entry.1 = Some(worker);
-                }
+            DriverEvent::RoundReady(job, round) => self.with_job(now, job, effects, |job, around| {
+                job.on_round_ready(round.round, round.n_tasks, round.needs, around.now);
+            }),
+            DriverEvent::BarrierRefused(job, missing) => self.with_job(now, job, effects, |job, around| {
+                job.on_barrier_refused(&missing, around);
+            }),
+            DriverEvent::RoundsDone(job) => self.with_job(now, job, effects, JobRun::on_rounds_done),
+            DriverEvent::CommitsRead(job, tasks) => self.with_job(now, job, effects, |job, around| {
+                job.on_commits_read(&tasks, around);
+            }),
+            DriverEvent::OutputsVerified(job, bad_tasks) => {
+                self.with_job(now, job, effects, |job, around| {
+                    job.on_outputs_verified(&bad_tasks, around)
+                })
             }
-            WorkerReport::Committed(attempt) => {
-                if self.is_current(attempt) {
-                    self.backing_off.remove(&attempt.task);
-                    self.in_flight.remove(&attempt.task);
-                    self.tasks.commit(attempt.task);
-                }
+            DriverEvent::OutputsFinished(job) => {
+                self.with_job(now, job, effects, JobRun::on_outputs_finished)
             }
-            WorkerReport::GaveBack(attempt) => {
-                if self.held(attempt).is_some() {
-                    self.in_flight.remove(&attempt.task);
-                    self.tasks.put_back(attempt.task);
-                }
-            }
-            WorkerReport::Failed(attempt, failure) => self.on_failed(now, attempt, failure, effects),
+            DriverEvent::StepFailed(job, failure) => self.with_job(now, job, effects, |job, around| {
+                job.stop(JobEnd::Failed(failure), around);
+            }),
+            DriverEvent::StopRequested(job, cause) => self.with_job(now, job, effects, |job, around| {
+                job.stop(JobEnd::Stopped(cause), around);
+            }),
+            DriverEvent::Tick => None,
         }
     }
 
-    /// A commit counts in any phase that still takes commits, whichever attempt of this run made it: the journal has it.
-    fn is_current(&self, attempt: Attempt) -> bool {
-        attempt.epoch == self.epoch
-            && attempt.round == self.round
-            && self.tasks.status(attempt.task).is_some()
+    fn submit(&mut self, now: Millis, start: JobStart, effects: &mut Vec<DriverEffect>) {
+        if self.jobs.contains_key(&start.job) {
+            return;
+        }
+        if start.took_over {
+            effects.push(DriverEffect::Alarm(Alarm {
+                job: Some(start.job),
+                kind: AlarmKind::DriverChanged { epoch: start.epoch },
+            }));
+        }
+        self.jobs.insert(start.job, JobRun::new(start, now));
     }
 
-    fn held(&mut self, attempt: Attempt) -> Option<&mut (Attempt, Option<WorkerIdx>)> {
-        self.in_flight
-            .get_mut(&attempt.task)
-            .filter(|(held, _)| *held == attempt)
-    }
-
-    fn on_failed(
+    fn on_report(
         &mut self,
         now: Millis,
-        attempt: Attempt,
-        failure: Failure,
+        message: ToDriver,
         effects: &mut Vec<DriverEffect>,
+    ) -> Option<JobId> {
+        let worker = message.worker;
+        self.fleet.touch(now, worker);
+        match message.body {
+            WorkerReport::Joined { memory_bytes } => {
+                self.hear(now, worker, memory_bytes, effects);
+                None
+            }
+            WorkerReport::Heartbeat {
+                memory_bytes,
+                holding,
+            } => {
+                self.hear(now, worker, memory_bytes, effects);
+                self.each_job(now, effects, |job, around| {
+                    job.on_heartbeat(worker, &holding, around);
+                });
+                let unknown = holding
+                    .iter()
+                    .filter(|held| !self.jobs.contains_key(&held.attempt.job));
+                effects.extend(unknown.map(|held| call_off(worker, held.attempt)));
+                None
+            }
+            WorkerReport::Took(attempt) => self.on_held(now, worker, attempt, false, effects),
+            WorkerReport::Started(attempt) => self.on_held(now, worker, attempt, true, effects),
+            WorkerReport::Committed(attempt) => self.with_job(now, attempt.job, effects, |job, around| {
+                job.on_committed(worker, attempt.attempt, around);
+            }),
+            WorkerReport::Failed(attempt, failure) => {
+                self.with_job(now, attempt.job, effects, |job, around| {
+                    job.on_failed(worker, attempt.attempt, failure, around);
+                })
+            }
+            WorkerReport::GaveBack(attempt) => self.with_job(now, attempt.job, effects, |job, around| {
+                job.on_gave_back(attempt.attempt, around);
+            }),
+            WorkerReport::Left(job) => self.with_job(now, job, effects, |job, _| job.on_left(worker)),
+            WorkerReport::Drained => {
+                self.forget(now, worker, effects);
+                None
+            }
+        }
+    }
+
+    fn hear(&mut self, now: Millis, worker: WorkerIdx, memory_bytes: u64, effects: &mut Vec<DriverEffect>) {
+        if self.fleet.hear(now, worker, memory_bytes) {
+            self.each_job(now, effects, |job, around| job.on_joined(worker, around));
+        }
+    }
+
+    fn on_held(
+        &mut self,
+        now: Millis,
+        worker: WorkerIdx,
+        attempt: JobAttempt,
+        started: bool,
+        effects: &mut Vec<DriverEffect>,
+    ) -> Option<JobId> {
+        if !self.jobs.contains_key(&attempt.job) {
+            effects.push(call_off(worker, attempt));
+        }
+        self.with_job(now, attempt.job, effects, |job, around| {
+            job.on_held(worker, attempt.attempt, started, around);
+        })
+    }
+
+    fn on_lost(&mut self, now: Millis, worker: WorkerIdx, effects: &mut Vec<DriverEffect>) {
+        if let Some(n_attempts) = self.forget(now, worker, effects) {
+            effects.push(DriverEffect::Alarm(Alarm {
+                job: None,
+                kind: AlarmKind::WorkerLost { worker, n_attempts },
+            }));
+        }
+    }
+
+    /// A worker is gone, and all that it held waits again; how much that was.
+    fn forget(&mut self, now: Millis, worker: WorkerIdx, effects: &mut Vec<DriverEffect>) -> Option<u64> {
+        let member = self.fleet.remove(worker)?;
+        let mut n_attempts = 0;
+        self.each_job(now, effects, |job, around| {
+            n_attempts += job.on_lost(worker, &member.held, around);
+        });
+        Some(n_attempts)
+    }
+
+    fn with_job(
+        &mut self,
+        now: Millis,
+        job: JobId,
+        effects: &mut Vec<DriverEffect>,
+        step: impl FnOnce(&mut JobRun, &mut Surroundings<'_>),
+    ) -> Option<JobId> {
+        let n_jobs = self.jobs.len();
+        if let Some(run) = self.jobs.get_mut(&job) {
+            let mut around = Surroundings {
+                now,
+                fleet: &mut self.fleet,
+                effects,
+                n_jobs,
+            };
+            step(run, &mut around);
+        }
+        Some(job)
+    }
+
+    fn each_job(
+        &mut self,
+        now: Millis,
+        effects: &mut Vec<DriverEffect>,
+        mut step: impl FnMut(&mut JobRun, &mut Surroundings<'_>),
     ) {
-        if self.held(attempt).is_none() {
-            return;
-        }
-        self.in_flight.remove(&attempt.task);
-        self.tasks.put_back(attempt.task);
-        let attempts_max = match failure.remedy {
-            Remedy::Fatal => 0,
-            Remedy::Retry => limits::ATTEMPTS_MAX_RETRY,
-            Remedy::Corrupt => limits::ATTEMPTS_MAX_CORRUPT,
-        };
-        let n_attempts = self.tasks.attempts(attempt.task);
-        if n_attempts >= attempts_max {
-            self.stop(JobEnd::Failed(failure), effects);
-        } else {
-            self.n_retries += 1;
-            let delay_ms = limits::BACKOFF_FIRST_MS << (n_attempts - 1).min(10);
-            self.backing_off
-                .insert(attempt.task, Millis(now.0 + delay_ms.min(limits::BACKOFF_MAX_MS)));
-            // Held as released while it waits, so that the window's order does not take it early.
-            self.tasks.hold(attempt.task);
-        }
-    }
-
-    fn on_worker_lost(&mut self, worker: WorkerIdx) {
-        self.workers.remove(&worker);
-        let lost = self
-            .in_flight
-            .extract_if(.., |_, (_, holder)| *holder == Some(worker));
-        for (task, _) in lost.collect::<Vec<_>>() {
-            self.tasks.put_back(task);
-        }
-    }
-
-    fn on_round_ready(&mut self, round: RoundIdx, n_tasks: u64) {
-        if self.phase == Phase::Advancing {
-            self.round = round;
-            self.tasks = TaskTable::new(n_tasks);
-            self.phase = Phase::Running;
-        }
-    }
-
-    fn on_rounds_done(&mut self, effects: &mut Vec<DriverEffect>) {
-        if self.phase == Phase::Advancing {
-            if self.must_verify {
-                self.phase = Phase::Verifying;
-                effects.push(DriverEffect::VerifyOutputs);
-            } else {
-                self.finish(effects);
-            }
-        }
-    }
-
-    fn on_outputs_verified(&mut self, bad_tasks: &[TaskIdx], effects: &mut Vec<DriverEffect>) {
-        if self.phase != Phase::Verifying {
-            return;
-        }
-        self.n_verify_passes += 1;
-        if bad_tasks.is_empty() {
-            self.finish(effects);
-        } else if self.n_verify_passes >= limits::VERIFY_PASSES_MAX {
-            let text = format!(
-                "{} outputs read back damaged after {} passes",
-                bad_tasks.len(),
-                self.n_verify_passes
-            );
-            self.stop(JobEnd::Failed(Failure::fatal(Cause::Storage, text)), effects);
-        } else {
-            bad_tasks.iter().for_each(|task| self.tasks.put_back(*task));
-            self.n_retries += bad_tasks.len() as u64;
-            self.phase = Phase::Running;
-        }
-    }
-
-    fn finish(&mut self, effects: &mut Vec<DriverEffect>) {
-        self.phase = Phase::Finishing;
-        effects.push(DriverEffect::FinishOutputs);
-    }
-
-    fn on_outputs_finished(&mut self, effects: &mut Vec<DriverEffect>) {
-        if matches!(self.phase, Phase::Finishing | Phase::Stopping(_)) {
-            // A stop that came while the outputs took their names is too late: the job is done.
-            self.end(JobEnd::Done, effects);
-        }
-    }
-
-    /// The first failure is the one to tell; a stop request that comes while the outputs take their names is too late.
-    fn stop(&mut self, end: JobEnd, effects: &mut Vec<DriverEffect>) {
-        let is_failure = matches!(end, JobEnd::Failed(_));
-        match &mut self.phase {
-            Phase::Ended | Phase::Stopping(JobEnd::Failed(_)) => {}
-            Phase::Stopping(earlier) if is_failure => *earlier = end,
-            Phase::Stopping(_) => {}
-            Phase::Finishing if !is_failure => {}
-            _ => {
-                self.phase = Phase::Stopping(end);
-                effects.extend(
-                    self.workers
-                        .iter()
-                        .map(|worker| DriverEffect::Send(*worker, ToWorker::Cancel)),
-                );
-            }
-        }
-    }
-
-    fn end(&mut self, end: JobEnd, effects: &mut Vec<DriverEffect>) {
-        self.phase = Phase::Ended;
-        effects.extend(
-            self.workers
-                .iter()
-                .map(|worker| DriverEffect::Send(*worker, ToWorker::Drain)),
-        );
-        effects.push(DriverEffect::End(end));
-    }
-
-    fn go_on(&mut self, now: Millis, effects: &mut Vec<DriverEffect>) {
-        match &self.phase {
-            Phase::Running if self.tasks.is_complete() => {
-                self.phase = Phase::Advancing;
-                effects.push(DriverEffect::Advance(self.round));
-            }
-            Phase::Running => {
-                self.wake_due(now, effects);
-                self.fill_window(effects);
-            }
-            Phase::Stopping(end) if self.workers.is_empty() => self.end(end.clone(), effects),
-            _ => {}
-        }
-    }
-
-    fn wake_due(&mut self, now: Millis, effects: &mut Vec<DriverEffect>) {
-        let due: Vec<TaskIdx> = self
-            .backing_off
-            .extract_if(.., |_, at| *at <= now)
-            .map(|(task, _)| task)
-            .collect();
-        due.into_iter().for_each(|task| self.tasks.put_back(task));
-        effects.extend(
-            self.backing_off
-                .values()
-                .min()
-                .map(|at| DriverEffect::WakeAt(*at)),
-        );
-    }
-
-    fn fill_window(&mut self, effects: &mut Vec<DriverEffect>) {
-        let window = self.workers.len() * limits::RELEASE_WINDOW_PER_WORKER as usize;
-        while self.in_flight.len() < window {
-            let Some((task, number)) = self.tasks.release_next() else {
-                break;
+        let n_jobs = self.jobs.len();
+        for run in self.jobs.values_mut() {
+            let mut around = Surroundings {
+                now,
+                fleet: &mut self.fleet,
+                effects,
+                n_jobs,
             };
-            let attempt = Attempt {
-                epoch: self.epoch,
-                round: self.round,
-                task,
-                attempt: number,
-            };
-            self.in_flight.insert(task, (attempt, None));
-            effects.push(DriverEffect::Release(attempt));
+            step(run, &mut around);
         }
     }
+
+    fn next_wake(&self, now: Millis) -> Option<Millis> {
+        self.jobs.values().filter_map(|job| job.next_due(now)).min()
+    }
+}
+
+/// Of a job that this driver does not know, or knows no more, nothing is needed.
+fn call_off(worker: WorkerIdx, attempt: JobAttempt) -> DriverEffect {
+    DriverEffect::Send(
+        worker,
+        ToWorker::CancelJob {
+            job: attempt.job,
+            epoch: attempt.attempt.epoch,
+        },
+    )
 }
 
 #[cfg(test)]

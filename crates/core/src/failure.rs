@@ -30,6 +30,8 @@ pub enum Cause {
     Panic,
     /// The job's own code refused.
     Job,
+    /// Workers were lost while they ran it.
+    WorkerLost,
     /// The run was asked to stop while the attempt ran.
     Cancelled,
 }

@@ -5,11 +5,18 @@ pub const LOCK_RETRIES_MAX: u32 = 20;
 /// Pause between two tries.
 pub const LOCK_RETRY_MS: u64 = 5;
 /// Tasks released ahead of the workers, per worker: enough that none is idle, few enough that a lost run re-runs little.
-pub const RELEASE_WINDOW_PER_WORKER: u32 = 2;
+/// One is written, one runs, one is next.
+pub const RELEASE_WINDOW_PER_WORKER: u32 = 3;
 /// Attempts at one task before its job fails, when the error says that retrying may help.
 pub const ATTEMPTS_MAX_RETRY: u8 = 5;
 /// Attempts at one task before its job fails, when the result failed its check.
 pub const ATTEMPTS_MAX_CORRUPT: u8 = 3;
+/// Workers that may be lost while they run the same task before its job fails.
+pub const ATTEMPTS_MAX_LOST: u8 = 3;
+/// Attempts at one task for any reason before its job fails: give-backs, backups and take-overs count too.
+pub const ATTEMPTS_MAX: u8 = 60;
+/// Results of one worker that may fail their checks before it gets no more tasks.
+pub const CORRUPT_PER_WORKER_MAX: u32 = 3;
 /// First delay before another attempt; doubled for each further one.
 pub const BACKOFF_FIRST_MS: u64 = 100;
 /// Longest delay before another attempt.
@@ -28,3 +35,35 @@ pub const VERIFY_PASSES_MAX: u32 = 3;
 pub const DRIVER_POLL_MS: u64 = 100;
 /// A named wait: how long an idle worker sleeps before it looks around and sleeps again; the driver wakes it.
 pub const IDLE_WAIT_MS: u64 = 3_600_000;
+/// How often a worker says that it is there.
+pub const HEARTBEAT_MS: u64 = 2_000;
+/// How long a worker may be silent before it counts as lost.
+pub const WORKER_LOST_MS: u64 = 6_000;
+/// How often the driver looks for what did not happen: silent workers, stragglers, tasks that nobody took.
+pub const WATCH_MS: u64 = 500;
+/// How long a released task may lie in a queue while a worker is idle, before it is released anew.
+pub const UNCLAIMED_MS: u64 = 20_000;
+/// How long a job may stand still before an alarm says so.
+pub const STALL_ALARM_MS: u64 = 10_000;
+/// How long a round-robin job waits for the workers that it expects before it deals its tasks to those that are there.
+pub const DEAL_WAIT_MS: u64 = 5_000;
+/// How long a driver that took a job over listens to what the workers hold, before it releases the rest.
+pub const TAKE_OVER_LISTEN_MS: u64 = 2_500;
+/// How long a job waits for space on a full disk before it tries again, where it was told to wait.
+pub const DISK_FULL_WAIT_MS: u64 = 30_000;
+/// An attempt counts as a straggler when it takes this much longer than the typical one, in percent ...
+pub const STRAGGLER_PERCENT: u64 = 150;
+/// ... and a worker as slow.
+pub const SLOW_WORKER_PERCENT: u64 = 300;
+/// Backup attempts of a round, per thousand of its tasks; one is always allowed.
+pub const BACKUPS_PER_MILLE: u64 = 50;
+/// Committed attempts from whose durations the typical one is taken.
+pub const DURATIONS_KEPT: usize = 15;
+/// How long a driver's lease is good for after its last renewal, as the others see it.
+pub const LEASE_MS: u64 = 6_000;
+/// How often it is renewed.
+pub const LEASE_RENEW_MS: u64 = 2_000;
+/// How long a driver that can't renew its lease goes on: less than the others wait, by more than clocks differ in rate.
+pub const LEASE_STEP_DOWN_MS: u64 = 4_000;
+/// Jobs of which a worker remembers the latest run; when there are more, those that it holds nothing of are forgotten.
+pub const RUNS_REMEMBERED_MAX: usize = 1_000;

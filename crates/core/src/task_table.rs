@@ -69,18 +69,23 @@ impl TaskTable {
 
     /// Releases the first waiting task, if any: its id and the number of this attempt.
     pub fn release_next(&mut self) -> Option<(TaskIdx, AttemptNo)> {
+        let task = TaskIdx(self.has_waiting().then_some(self.first_waiting as u64)?);
+        Some((task, self.release(task)))
+    }
+
+    /// Whether any task waits.
+    pub fn has_waiting(&mut self) -> bool {
         while self.first_waiting < self.entries.len() {
-            let task = TaskIdx(self.first_waiting as u64);
-            if self.status(task) == Some(TaskStatus::Waiting) {
-                return Some((task, self.release(task)));
+            if self.status(TaskIdx(self.first_waiting as u64)) == Some(TaskStatus::Waiting) {
+                return true;
             }
             self.first_waiting += 1;
         }
-        None
+        false
     }
 
-    /// Releases `task`, which waits.
-    fn release(&mut self, task: TaskIdx) -> AttemptNo {
+    /// Releases `task`, which waits or is held, or releases it once more.
+    pub(crate) fn release(&mut self, task: TaskIdx) -> AttemptNo {
         let attempt = self.attempts(task);
         let counted = (attempt + 1).min(ATTEMPTS_CAP);
         self.entries[task.0 as usize] = counted << STATUS_BITS | TaskStatus::Released as u8;

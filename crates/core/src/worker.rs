@@ -1,111 +1,140 @@
-//! The worker machine: takes tasks, and commits each in the only safe order.
+//! The worker machine: takes tasks, commits each in the only safe order, and says what it holds.
 //!
-//! Order of one attempt: run and check -> output durable -> journal record durable -> acknowledged. The machine asks for
-//! each step only after the event that the step before it is durable (invariant 3). The next attempt may run while earlier
-//! ones are being written, up to [`UNCOMMITTED_MAX`].
+//! Order of one attempt: `Ahead -> Running -> Writing -> Committing -> acknowledged`, that is: run and check -> output durable ->
+//! journal record durable -> acknowledged. The machine asks for each step only after the event that the step before it is durable
+//! (invariant 3). The next attempt may run while earlier ones are being written, up to [`UNCOMMITTED_MAX`]; with look-ahead one
+//! more is taken while one runs, so that its first bytes can be fetched.
 
 use crate::failure::{Cause, Failure};
-use crate::ids::{Attempt, RunEpoch, WorkerIdx};
-use crate::limits::UNCOMMITTED_MAX;
-use crate::message::{ToDriver, ToWorker, WorkerReport};
+use crate::ids::{JobId, Millis, RunEpoch, WorkerIdx};
+use crate::limits::{HEARTBEAT_MS, RUNS_REMEMBERED_MAX, UNCOMMITTED_MAX};
+use crate::message::{Holding, JobAttempt, ToDriver, ToWorker, WorkerReport};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 /// What happened to a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerEvent {
-    /// The process or thread group is ready.
-    Started,
+    /// The process or thread group is ready, or reaches the engine again.
+    Connected,
     /// The engine brought a task.
-    Assigned(Attempt),
+    Assigned(JobAttempt),
     /// The attempt ran and passed its check, or failed.
-    RunEnded(Attempt, Result<(), Failure>),
+    RunEnded(JobAttempt, Result<(), Failure>),
     /// The attempt's output is durable, or could not be made so.
-    OutputDurable(Attempt, Result<(), Failure>),
+    OutputDurable(JobAttempt, Result<(), Failure>),
     /// The attempt's journal record is durable, or could not be made so.
-    CommitDurable(Attempt, Result<(), Failure>),
+    CommitDurable(JobAttempt, Result<(), Failure>),
     /// The driver said something.
     Received(ToWorker),
+    /// Time passed.
+    Tick,
 }
 
 /// What a worker must do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerEffect {
-    /// Ask the engine for one more task.
+    /// Ask the engine for one more task; an earlier ask that brought none is replaced.
     Fetch,
+    /// The attempt runs next: what it reads first may be fetched.
+    Prepare(JobAttempt),
     /// Run and check the attempt.
-    Run(Attempt),
+    Run(JobAttempt),
     /// Tell the running attempt to stop early.
-    CancelRun(Attempt),
+    CancelRun(JobAttempt),
     /// Make the attempt's output durable.
-    WriteOutput(Attempt),
+    WriteOutput(JobAttempt),
     /// Make the attempt's journal record durable.
-    AppendCommit(Attempt),
-    /// Tell the engine's queue that the task needs no redelivery.
-    Ack(Attempt),
+    AppendCommit(JobAttempt),
+    /// Tell the engine's queue that the attempt is still being worked at.
+    Renew(JobAttempt),
+    /// Tell the engine's queue that the attempt needs no redelivery.
+    Ack(JobAttempt),
     /// Say something to the driver.
     Send(ToDriver),
+    /// Come back with a `Tick` at this time.
+    WakeAt(Millis),
     /// Nothing is left to do.
     End,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    Ahead,
     Running,
     Writing,
     Committing,
 }
 
+/// What a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerStart {
+    /// Its number.
+    pub worker: WorkerIdx,
+    /// Its memory: it takes no task that needs more.
+    pub memory_bytes: u64,
+    /// Whether it takes the next task while one runs.
+    pub looks_ahead: bool,
+}
+
 /// One worker's state.
 #[derive(Debug)]
 pub struct Worker {
-    worker: WorkerIdx,
-    epoch: RunEpoch,
+    start: WorkerStart,
     /// Attempts in hand, oldest first.
-    in_hand: Vec<(Attempt, Phase)>,
+    in_hand: Vec<(JobAttempt, Phase)>,
+    /// The latest run of each job that was heard of, and whether it was cancelled: earlier runs are over.
+    runs: BTreeMap<JobId, (RunEpoch, bool)>,
+    /// Cancelled jobs of which something may still be in hand.
+    leaving: BTreeSet<JobId>,
+    next_heartbeat: Millis,
+    connected: bool,
     fetching: bool,
     draining: bool,
     ended: bool,
 }
 
 impl Worker {
-    /// A worker of the run `epoch` that has not started yet.
-    pub fn new(worker: WorkerIdx, epoch: RunEpoch) -> Worker {
+    /// A worker that is not connected yet.
+    pub fn new(start: WorkerStart) -> Worker {
         Worker {
-            worker,
-            epoch,
+            start,
             in_hand: Vec::new(),
+            runs: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            next_heartbeat: Millis(0),
+            connected: false,
             fetching: false,
             draining: false,
             ended: false,
         }
     }
 
-    /// Takes one event and appends what must be done, in order.
-    pub fn on_event(&mut self, event: WorkerEvent, effects: &mut Vec<WorkerEffect>) {
+    /// Takes one event and appends what must be done, in order. `now` never goes back.
+    pub fn on_event(&mut self, now: Millis, event: WorkerEvent, effects: &mut Vec<WorkerEffect>) {
+        if self.ended {
+            return;
+        }
         match event {
-            WorkerEvent::Started => self.send(WorkerReport::Joined, effects),
+            WorkerEvent::Connected => self.on_connected(now, effects),
             WorkerEvent::Assigned(attempt) => self.on_assigned(attempt, effects),
             WorkerEvent::RunEnded(attempt, result) => self.on_run_ended(attempt, result, effects),
             WorkerEvent::OutputDurable(attempt, result) => self.on_output_durable(attempt, result, effects),
             WorkerEvent::CommitDurable(attempt, result) => self.on_commit_durable(attempt, result, effects),
-            WorkerEvent::Received(ToWorker::Cancel) => self.on_cancel(effects),
-            WorkerEvent::Received(ToWorker::Drain) => self.draining = true,
+            WorkerEvent::Received(message) => self.on_message(message, effects),
+            WorkerEvent::Tick => {}
         }
-        self.go_on(effects);
-        self.check_invariants();
+        self.go_on(now, effects);
     }
 
     /// Panics if the machine reached a state it must never reach.
     pub fn check_invariants(&self) {
-        let n_running = self
-            .in_hand
-            .iter()
-            .filter(|(_, phase)| *phase == Phase::Running)
-            .count();
-        assert!(n_running <= 1, "a worker runs one attempt at a time");
+        let count = |phase| self.in_hand.iter().filter(|(_, held)| *held == phase).count();
+        assert!(count(Phase::Running) <= 1, "a worker runs one attempt at a time");
+        assert!(count(Phase::Ahead) <= 1, "a worker takes one attempt ahead");
         assert!(
-            self.in_hand.len() <= UNCOMMITTED_MAX + 1,
-            "uncommitted attempts are bounded"
+            count(Phase::Writing) + count(Phase::Committing) <= UNCOMMITTED_MAX,
+            "uncommitted outputs are bounded"
         );
         assert!(
             !self.ended || self.in_hand.is_empty(),
@@ -113,22 +142,62 @@ impl Worker {
         );
     }
 
-    fn on_assigned(&mut self, attempt: Attempt, effects: &mut Vec<WorkerEffect>) {
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn on_connected(&mut self, now: Millis, effects: &mut Vec<WorkerEffect>) {
+        self.connected = true;
+        // What was asked of an engine that could not be reached is forgotten.
         self.fetching = false;
-        if attempt.epoch != self.epoch {
-            effects.push(WorkerEffect::Ack(attempt));
-        } else if self.draining {
-            self.send(WorkerReport::GaveBack(attempt), effects);
+        let memory_bytes = self.start.memory_bytes;
+        self.send(WorkerReport::Joined { memory_bytes }, effects);
+        self.next_heartbeat = if self.in_hand.is_empty() {
+            Millis(now.0 + HEARTBEAT_MS)
         } else {
-            self.in_hand.push((attempt, Phase::Running));
-            self.send(WorkerReport::Started(attempt), effects);
-            effects.push(WorkerEffect::Run(attempt));
+            now
+        };
+    }
+
+    fn on_assigned(&mut self, attempt: JobAttempt, effects: &mut Vec<WorkerEffect>) {
+        self.fetching = false;
+        if self.in_hand.iter().any(|(held, _)| *held == attempt) {
+            // The queue brought it twice.
+            return;
         }
+        let (latest, cancelled) = self.run_of(attempt);
+        if attempt.attempt.epoch < latest {
+            effects.push(WorkerEffect::Ack(attempt));
+        } else if self.draining || cancelled || self.holds(Phase::Ahead) {
+            self.give_back(attempt, effects);
+        } else if self.holds(Phase::Running) {
+            self.in_hand.push((attempt, Phase::Ahead));
+            self.send(WorkerReport::Took(attempt), effects);
+            effects.push(WorkerEffect::Prepare(attempt));
+        } else {
+            self.in_hand.push((attempt, Phase::Ahead));
+        }
+    }
+
+    /// The latest run of the attempt's job, which this attempt may be the first to tell of.
+    fn run_of(&mut self, attempt: JobAttempt) -> (RunEpoch, bool) {
+        let epoch = attempt.attempt.epoch;
+        if self.runs.len() >= RUNS_REMEMBERED_MAX {
+            let in_hand = &self.in_hand;
+            self.runs
+                .retain(|job, _| in_hand.iter().any(|(held, _)| held.job == *job));
+        }
+        let run = self.runs.entry(attempt.job).or_insert((epoch, false));
+        if epoch > run.0 {
+            *run = (epoch, false);
+        }
+        *run
     }
 
     fn on_run_ended(
         &mut self,
-        attempt: Attempt,
+        attempt: JobAttempt,
         result: Result<(), Failure>,
         effects: &mut Vec<WorkerEffect>,
     ) {
@@ -141,8 +210,9 @@ impl Worker {
                 effects,
             ),
             Err(failure) if failure.cause == Cause::Cancelled => {
-                self.let_go(attempt);
-                self.send(WorkerReport::GaveBack(attempt), effects);
+                if self.let_go(attempt) {
+                    self.give_back(attempt, effects);
+                }
             }
             Err(failure) => self.on_failed(attempt, failure, effects),
         }
@@ -150,57 +220,98 @@ impl Worker {
 
     fn on_output_durable(
         &mut self,
-        attempt: Attempt,
+        attempt: JobAttempt,
         result: Result<(), Failure>,
         effects: &mut Vec<WorkerEffect>,
     ) {
         match result {
-            Ok(()) => {
-                self.advance(
-                    attempt,
-                    Phase::Writing,
-                    Phase::Committing,
-                    WorkerEffect::AppendCommit(attempt),
-                    effects,
-                );
-            }
+            Ok(()) => self.advance(
+                attempt,
+                Phase::Writing,
+                Phase::Committing,
+                WorkerEffect::AppendCommit(attempt),
+                effects,
+            ),
             Err(failure) => self.on_failed(attempt, failure, effects),
         }
     }
 
     fn on_commit_durable(
         &mut self,
-        attempt: Attempt,
+        attempt: JobAttempt,
         result: Result<(), Failure>,
         effects: &mut Vec<WorkerEffect>,
     ) {
         match result {
             Ok(()) => {
-                self.let_go(attempt);
-                effects.push(WorkerEffect::Ack(attempt));
-                self.send(WorkerReport::Committed(attempt), effects);
+                if self.let_go(attempt) {
+                    effects.push(WorkerEffect::Ack(attempt));
+                    self.send(WorkerReport::Committed(attempt), effects);
+                }
             }
             Err(failure) => self.on_failed(attempt, failure, effects),
         }
     }
 
     /// The driver decides about another attempt, so the queue needs to keep nothing.
-    fn on_failed(&mut self, attempt: Attempt, failure: Failure, effects: &mut Vec<WorkerEffect>) {
-        self.let_go(attempt);
-        effects.push(WorkerEffect::Ack(attempt));
-        self.send(WorkerReport::Failed(attempt, failure), effects);
+    fn on_failed(&mut self, attempt: JobAttempt, failure: Failure, effects: &mut Vec<WorkerEffect>) {
+        if self.let_go(attempt) {
+            effects.push(WorkerEffect::Ack(attempt));
+            self.send(WorkerReport::Failed(attempt, failure), effects);
+        }
     }
 
-    fn on_cancel(&mut self, effects: &mut Vec<WorkerEffect>) {
-        self.draining = true;
-        let running = self.in_hand.iter().filter(|(_, phase)| *phase == Phase::Running);
-        effects.extend(running.map(|(attempt, _)| WorkerEffect::CancelRun(*attempt)));
+    fn on_message(&mut self, message: ToWorker, effects: &mut Vec<WorkerEffect>) {
+        match message {
+            ToWorker::CancelJob { job, epoch } => self.on_cancel(job, epoch, effects),
+            ToWorker::Abandon(attempt) => self.stop_if(|held| held == attempt, effects),
+            ToWorker::Recall(attempt) => self.give_back_ahead(|held| held == attempt, effects),
+            ToWorker::Drain => {
+                self.draining = true;
+                self.give_back_ahead(|_| true, effects);
+            }
+        }
+    }
+
+    fn on_cancel(&mut self, job: JobId, epoch: RunEpoch, effects: &mut Vec<WorkerEffect>) {
+        let run = self.runs.entry(job).or_insert((epoch, false));
+        if epoch < run.0 {
+            return;
+        }
+        *run = (epoch, true);
+        self.leaving.insert(job);
+        self.stop_if(|held| held.job == job, effects);
+    }
+
+    /// Gives back what has not begun, and tells what runs to stop.
+    fn stop_if(&mut self, is_meant: impl Fn(JobAttempt) -> bool, effects: &mut Vec<WorkerEffect>) {
+        self.give_back_ahead(&is_meant, effects);
+        let running = self
+            .in_hand
+            .iter()
+            .filter(|(held, phase)| *phase == Phase::Running && is_meant(*held));
+        effects.extend(running.map(|(held, _)| WorkerEffect::CancelRun(*held)));
+    }
+
+    fn give_back_ahead(&mut self, is_meant: impl Fn(JobAttempt) -> bool, effects: &mut Vec<WorkerEffect>) {
+        let ahead = self
+            .in_hand
+            .extract_if(.., |(held, phase)| *phase == Phase::Ahead && is_meant(*held));
+        for (attempt, _) in ahead.collect::<Vec<_>>() {
+            self.give_back(attempt, effects);
+        }
+    }
+
+    /// The driver releases it anew, so the queue needs to keep nothing.
+    fn give_back(&mut self, attempt: JobAttempt, effects: &mut Vec<WorkerEffect>) {
+        effects.push(WorkerEffect::Ack(attempt));
+        self.send(WorkerReport::GaveBack(attempt), effects);
     }
 
     /// Moves an attempt on by one phase; an event about an attempt that is not in that phase is stale and ignored.
     fn advance(
         &mut self,
-        attempt: Attempt,
+        attempt: JobAttempt,
         from: Phase,
         to: Phase,
         effect: WorkerEffect,
@@ -212,122 +323,99 @@ impl Worker {
         }
     }
 
-    fn let_go(&mut self, attempt: Attempt) {
+    /// Whether it was held.
+    fn let_go(&mut self, attempt: JobAttempt) -> bool {
+        let n_before = self.in_hand.len();
         self.in_hand.retain(|(held, _)| *held != attempt);
+        self.in_hand.len() < n_before
     }
 
-    fn go_on(&mut self, effects: &mut Vec<WorkerEffect>) {
-        let running = self.in_hand.iter().any(|(_, phase)| *phase == Phase::Running);
+    fn holds(&self, phase: Phase) -> bool {
+        self.in_hand.iter().any(|(_, held)| *held == phase)
+    }
+
+    fn go_on(&mut self, now: Millis, effects: &mut Vec<WorkerEffect>) {
+        self.run_next(effects);
+        self.take_leave(effects);
         if self.draining {
-            if self.in_hand.is_empty() && !self.ended {
+            if self.in_hand.is_empty() {
                 self.ended = true;
                 self.send(WorkerReport::Drained, effects);
                 effects.push(WorkerEffect::End);
+                return;
             }
-        } else if !running && !self.fetching && self.in_hand.len() < UNCOMMITTED_MAX {
+        } else if self.wants_more() {
             self.fetching = true;
             effects.push(WorkerEffect::Fetch);
         }
+        if self.connected {
+            self.tell_and_renew(now, effects);
+        }
+    }
+
+    fn run_next(&mut self, effects: &mut Vec<WorkerEffect>) {
+        if self.holds(Phase::Running) || self.n_uncommitted() >= UNCOMMITTED_MAX {
+            return;
+        }
+        if let Some(entry) = self.in_hand.iter_mut().find(|(_, phase)| *phase == Phase::Ahead) {
+            entry.1 = Phase::Running;
+            let attempt = entry.0;
+            self.send(WorkerReport::Started(attempt), effects);
+            effects.push(WorkerEffect::Run(attempt));
+        }
+    }
+
+    fn n_uncommitted(&self) -> usize {
+        let is_uncommitted = |phase| matches!(phase, Phase::Writing | Phase::Committing);
+        self.in_hand
+            .iter()
+            .filter(|(_, phase)| is_uncommitted(*phase))
+            .count()
+    }
+
+    fn wants_more(&self) -> bool {
+        let has_room = if self.start.looks_ahead {
+            !self.holds(Phase::Ahead)
+        } else {
+            !self.holds(Phase::Running) && !self.holds(Phase::Ahead) && self.n_uncommitted() < UNCOMMITTED_MAX
+        };
+        self.connected && !self.fetching && has_room
+    }
+
+    /// Says that nothing of a cancelled job is left, once.
+    fn take_leave(&mut self, effects: &mut Vec<WorkerEffect>) {
+        let left = self
+            .leaving
+            .extract_if(.., |job| self.in_hand.iter().all(|(held, _)| held.job != *job));
+        for job in left.collect::<Vec<_>>() {
+            self.send(WorkerReport::Left(job), effects);
+        }
+    }
+
+    fn tell_and_renew(&mut self, now: Millis, effects: &mut Vec<WorkerEffect>) {
+        if now >= self.next_heartbeat {
+            self.next_heartbeat = Millis(now.0 + HEARTBEAT_MS);
+            effects.extend(self.in_hand.iter().map(|(held, _)| WorkerEffect::Renew(*held)));
+            let holding = self.in_hand.iter().map(|(attempt, phase)| Holding {
+                attempt: *attempt,
+                started: *phase != Phase::Ahead,
+            });
+            let report = WorkerReport::Heartbeat {
+                memory_bytes: self.start.memory_bytes,
+                holding: holding.collect(),
+            };
+            self.send(report, effects);
+        }
+        effects.push(WorkerEffect::WakeAt(self.next_heartbeat));
     }
 
     fn send(&self, body: WorkerReport, effects: &mut Vec<WorkerEffect>) {
         effects.push(WorkerEffect::Send(ToDriver {
-            worker: self.worker,
+            worker: self.start.worker,
             body,
         }));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::{AttemptNo, RoundIdx, TaskIdx};
-
-    fn attempt(task: u64) -> Attempt {
-        Attempt {
-            epoch: RunEpoch(1),
-            round: RoundIdx(0),
-            task: TaskIdx(task),
-            attempt: AttemptNo(0),
-        }
-    }
-
-    fn step(worker: &mut Worker, event: WorkerEvent) -> Vec<WorkerEffect> {
-        let mut effects = Vec::new();
-        worker.on_event(event, &mut effects);
-        effects
-    }
-
-    fn started() -> Worker {
-        let mut worker = Worker::new(WorkerIdx(0), RunEpoch(1));
-        assert!(step(&mut worker, WorkerEvent::Started).contains(&WorkerEffect::Fetch));
-        worker
-    }
-
-    #[test]
-    fn a_task_is_acknowledged_only_after_output_and_record_are_durable() {
-        let mut worker = started();
-        let a = attempt(0);
-        assert!(step(&mut worker, WorkerEvent::Assigned(a)).contains(&WorkerEffect::Run(a)));
-        let effects = step(&mut worker, WorkerEvent::RunEnded(a, Ok(())));
-        assert_eq!(effects, [WorkerEffect::WriteOutput(a), WorkerEffect::Fetch]);
-        assert_eq!(
-            step(&mut worker, WorkerEvent::OutputDurable(a, Ok(()))),
-            [WorkerEffect::AppendCommit(a)]
-        );
-        let effects = step(&mut worker, WorkerEvent::CommitDurable(a, Ok(())));
-        assert_eq!(effects[0], WorkerEffect::Ack(a));
-        assert!(matches!(&effects[1], WorkerEffect::Send(m) if m.body == WorkerReport::Committed(a)));
-    }
-
-    #[test]
-    fn a_record_is_not_appended_twice_for_a_repeated_event() {
-        let mut worker = started();
-        let a = attempt(0);
-        step(&mut worker, WorkerEvent::Assigned(a));
-        step(&mut worker, WorkerEvent::RunEnded(a, Ok(())));
-        step(&mut worker, WorkerEvent::OutputDurable(a, Ok(())));
-        assert!(step(&mut worker, WorkerEvent::OutputDurable(a, Ok(()))).is_empty());
-    }
-
-    #[test]
-    fn a_task_of_another_run_is_not_executed() {
-        let mut worker = started();
-        let stale = Attempt {
-            epoch: RunEpoch(0),
-            ..attempt(0)
-        };
-        assert_eq!(
-            step(&mut worker, WorkerEvent::Assigned(stale)),
-            [WorkerEffect::Ack(stale), WorkerEffect::Fetch]
-        );
-    }
-
-    #[test]
-    fn cancelling_gives_the_running_task_back_and_commits_the_computed_one() {
-        let mut worker = started();
-        let (a, b) = (attempt(0), attempt(1));
-        step(&mut worker, WorkerEvent::Assigned(a));
-        step(&mut worker, WorkerEvent::RunEnded(a, Ok(())));
-        step(&mut worker, WorkerEvent::Assigned(b));
-        assert_eq!(
-            step(&mut worker, WorkerEvent::Received(ToWorker::Cancel)),
-            [WorkerEffect::CancelRun(b)]
-        );
-        let effects = step(&mut worker, WorkerEvent::RunEnded(b, Err(Failure::cancelled())));
-        assert!(matches!(&effects[0], WorkerEffect::Send(m) if m.body == WorkerReport::GaveBack(b)));
-        step(&mut worker, WorkerEvent::OutputDurable(a, Ok(())));
-        let effects = step(&mut worker, WorkerEvent::CommitDurable(a, Ok(())));
-        assert_eq!(effects.last(), Some(&WorkerEffect::End));
-    }
-
-    #[test]
-    fn uncommitted_outputs_are_bounded() {
-        let mut worker = started();
-        for task in 0..2 {
-            step(&mut worker, WorkerEvent::Assigned(attempt(task)));
-            let effects = step(&mut worker, WorkerEvent::RunEnded(attempt(task), Ok(())));
-            assert_eq!(effects.contains(&WorkerEffect::Fetch), task == 0);
-        }
-    }
-}
+mod tests;

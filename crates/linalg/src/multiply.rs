@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use tilework_core::driver::Needs;
 use tilework_core::failure::{Cause, Failure};
 use tilework_core::ids::{JobId, RoundIdx, TaskIdx};
 use tilework_core::record::Commit;
@@ -218,6 +219,14 @@ impl<T: Number> Job for Multiply<T> {
 
     fn n_tasks(&self) -> u64 {
         self.settings.plan.grid.n_tiles()
+    }
+
+    fn needs(&self) -> Needs {
+        let plan = &self.settings.plan;
+        Needs {
+            memory_bytes: plan.layout.worker_bytes(),
+            expected_ms: (plan.task_seconds_on_a_worker() * 1e3) as u64,
+        }
     }
 
     fn open_outputs(&self, resumed: bool) -> Result<(), Failure> {

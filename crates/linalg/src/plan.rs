@@ -126,7 +126,13 @@ impl Plan {
         2.0 * n_elements * self.k as f64
     }
 
-    /// Estimated seconds of the longest task. Tasks of a symmetric product differ: those that cross the diagonal are shorter.
+    /// Estimated seconds that the longest task takes one worker.
+    pub fn task_seconds_on_a_worker(&self) -> f64 {
+        self.task_seconds_max() * self.n_workers as f64
+    }
+
+    /// Estimated seconds that the longest task adds to the job. Tasks of a symmetric product differ: those that cross the diagonal
+    /// are shorter.
     fn task_seconds_max(&self) -> f64 {
         if self.grid.symmetric {
             let tile_area = self.grid.tile_rows_max() as f64 * self.grid.tile_cols_max() as f64;
@@ -157,6 +163,8 @@ pub struct Plan {
     pub bytes_bound: f64,
     /// Estimated seconds.
     pub seconds: f64,
+    /// Workers that share the work.
+    pub n_workers: usize,
 }
 
 /// The stored part of a plan.
@@ -221,7 +229,11 @@ impl PlanRequest<'_> {
                 .then(x.seconds.total_cmp(&y.seconds))
         };
         let fastest = plans.iter().filter(short_tasks).min_by(better);
-        let best = plans.iter().filter(short_tasks).filter(enough_tasks).min_by(better);
+        let best = plans
+            .iter()
+            .filter(short_tasks)
+            .filter(enough_tasks)
+            .min_by(better);
         let best = match (best, fastest) {
             (Some(best), Some(fastest)) if best.seconds > fastest.seconds * LONG_JOB_TASKS_COST_MAX => {
                 Some(fastest)
@@ -313,10 +325,10 @@ impl PlanRequest<'_> {
     /// The plans of a grid: by each algorithm, with B's columns kept packed, and slab by slab.
     fn layouts<T: Number>(&self, grid: Grid, kernel: &Kernel<T>) -> impl Iterator<Item = Plan> + use<'_, T> {
         let kernel = *kernel;
-        let choices =
-            self.algorithms().iter().flat_map(|algorithm| {
-                [PackedB::Columns, PackedB::Slab].map(|packed_b| (*algorithm, packed_b))
-            });
+        let choices = self
+            .algorithms()
+            .iter()
+            .flat_map(|algorithm| [PackedB::Columns, PackedB::Slab].map(|packed_b| (*algorithm, packed_b)));
         choices.filter_map(move |(algorithm, packed_b)| self.layout_grid(grid, algorithm, packed_b, &kernel))
     }
 
@@ -375,6 +387,7 @@ impl PlanRequest<'_> {
             bytes_written,
             bytes_bound,
             seconds,
+            n_workers: self.n_workers,
         })
     }
 

@@ -5,15 +5,15 @@
 
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-use tilework_core::driver::DriverEvent;
-use tilework_core::ids::{Attempt, WorkerIdx};
-use tilework_core::message::{ToDriver, ToWorker};
+use tilework_core::driver::{DriverEvent, Queue};
+use tilework_core::ids::WorkerIdx;
+use tilework_core::message::{JobAttempt, ToDriver, ToWorker};
 use tilework_core::worker::WorkerEvent;
 
 /// The driver's side of an engine. Dropping it cancels the workers that only this driver could end.
 pub trait DriverPort {
-    /// Puts an attempt into the queue that all workers fetch from, after those already there.
-    fn release(&mut self, attempt: Attempt);
+    /// Puts an attempt into a queue, after those already there. A worker's own queue is gone when the worker is.
+    fn release(&mut self, attempt: JobAttempt, queue: Queue);
     /// Tells one worker something; silently lost if that worker is gone.
     fn send(&mut self, worker: WorkerIdx, message: ToWorker);
     /// The next event, or `None` after `timeout`.
@@ -26,10 +26,13 @@ pub trait DriverPort {
 pub trait WorkerPort: Send {
     /// The worker's number.
     fn worker(&self) -> WorkerIdx;
-    /// Asks for one more task; it arrives as [`WorkerEvent::Assigned`].
+    /// Asks for one more task, of the worker's own queue first; it arrives as [`WorkerEvent::Assigned`]. An earlier ask that
+    /// brought none is replaced.
     fn fetch(&mut self);
+    /// The attempt is still being worked at.
+    fn renew(&mut self, attempt: JobAttempt);
     /// The task of this attempt needs no redelivery.
-    fn ack(&mut self, attempt: Attempt);
+    fn ack(&mut self, attempt: JobAttempt);
     /// Tells the driver something.
     fn send(&mut self, message: ToDriver);
     /// The next event, or `None` after `timeout`.

@@ -1,6 +1,7 @@
 //! What a job must offer the runtime. A value of the job's type is a started job: validated, planned, its stores open.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tilework_core::driver::Needs;
 use tilework_core::failure::Failure;
 use tilework_core::ids::{RoundIdx, RunEpoch, TaskIdx};
 use tilework_core::record::Commit;
@@ -17,6 +18,9 @@ pub trait Job: Send + Sync {
 
     /// Tasks in the first round.
     fn n_tasks(&self) -> u64;
+
+    /// What a task of the round needs, at most.
+    fn needs(&self) -> Needs;
 
     /// Prepares the outputs: fresh files, or on a resume the ones of the earlier run.
     ///

@@ -5,12 +5,14 @@
 //! - [`description`]: what a job *is*, as the journal stores it and a resume compares it
 //! - [`folder`]: the job's folder beside its output: lock, journal, and what they say
 //! - [`journal_writer`]: group commit
+//! - [`alarm_log`]: what a user was told of
 //! - [`engine`]: how driver and workers reach each other; [`local`] is the one within a process
 //! - [`worker_loop`], [`driver_loop`]: execute the machines' effects
 //! - [`mod@run`]: all of it together, for one job in one process
 
 #![forbid(unsafe_code)]
 
+pub mod alarm_log;
 pub mod contract;
 pub mod description;
 pub mod driver_loop;

@@ -1,18 +1,18 @@
-//! The engine within one process: a queue behind a mutex, and a channel to each side.
+//! The engine within one process: queues behind a mutex, and a channel to each side.
 
 use crate::engine::{DriverPort, WorkerPort};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tilework_core::driver::DriverEvent;
-use tilework_core::ids::{Attempt, WorkerIdx};
-use tilework_core::message::{ToDriver, ToWorker};
+use tilework_core::driver::{DriverEvent, Queue};
+use tilework_core::ids::WorkerIdx;
+use tilework_core::message::{JobAttempt, ToDriver, ToWorker};
 use tilework_core::worker::WorkerEvent;
 
 /// The driver's port and one for each of `n_workers`.
 pub fn local_engine(n_workers: u32) -> (LocalDriverPort, Vec<LocalWorkerPort>) {
-    let shared = Arc::new(Mutex::new(Queue::default()));
+    let shared = Arc::new(Mutex::new(Queues::default()));
     let (to_driver, at_driver) = channel();
     let mut inboxes = Vec::new();
     let workers = (0..n_workers).map(|worker| {
@@ -39,38 +39,47 @@ pub fn local_engine(n_workers: u32) -> (LocalDriverPort, Vec<LocalWorkerPort>) {
     )
 }
 
-/// Released attempts that nobody fetched, or fetches that found none: never both.
+/// Released attempts that nobody fetched, and fetches that found none.
 #[derive(Debug, Default)]
-struct Queue {
-    released: VecDeque<Attempt>,
+struct Queues {
+    released: BTreeMap<Queue, VecDeque<JobAttempt>>,
     fetching: VecDeque<WorkerIdx>,
 }
 
-fn locked(shared: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+impl Queues {
+    fn take(&mut self, worker: WorkerIdx) -> Option<JobAttempt> {
+        [Queue::Worker(worker), Queue::Shared]
+            .iter()
+            .find_map(|queue| self.released.get_mut(queue)?.pop_front())
+    }
+}
+
+fn locked(shared: &Mutex<Queues>) -> MutexGuard<'_, Queues> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The driver's side.
 #[derive(Debug)]
 pub struct LocalDriverPort {
-    shared: Arc<Mutex<Queue>>,
+    shared: Arc<Mutex<Queues>>,
     inbox: Sender<DriverEvent>,
     events: Receiver<DriverEvent>,
     workers: Vec<Sender<WorkerEvent>>,
 }
 
 impl DriverPort for LocalDriverPort {
-    fn release(&mut self, attempt: Attempt) {
-        let mut queue = locked(&self.shared);
-        while let Some(worker) = queue.fetching.pop_front() {
-            if self.workers[worker.0 as usize]
-                .send(WorkerEvent::Assigned(attempt))
-                .is_ok()
-            {
-                return;
-            }
+    fn release(&mut self, attempt: JobAttempt, queue: Queue) {
+        let mut queues = locked(&self.shared);
+        queues.released.entry(queue).or_default().push_back(attempt);
+        let may_take = |worker: WorkerIdx| queue == Queue::Shared || queue == Queue::Worker(worker);
+        let Some(at) = queues.fetching.iter().position(|worker| may_take(*worker)) else {
+            return;
+        };
+        let worker = queues.fetching.remove(at);
+        let taken = worker.and_then(|worker| Some((worker, queues.take(worker)?)));
+        if let Some((worker, attempt)) = taken {
+            let _ = self.workers[worker.0 as usize].send(WorkerEvent::Assigned(attempt));
         }
-        queue.released.push_back(attempt);
     }
 
     fn send(&mut self, worker: WorkerIdx, message: ToWorker) {
@@ -90,7 +99,7 @@ impl Drop for LocalDriverPort {
     /// Without a driver nobody would ever tell the workers to end.
     fn drop(&mut self) {
         for worker in &self.workers {
-            let _ = worker.send(WorkerEvent::Received(ToWorker::Cancel));
+            let _ = worker.send(WorkerEvent::Received(ToWorker::Drain));
         }
     }
 }
@@ -99,7 +108,7 @@ impl Drop for LocalDriverPort {
 #[derive(Debug)]
 pub struct LocalWorkerPort {
     worker: WorkerIdx,
-    shared: Arc<Mutex<Queue>>,
+    shared: Arc<Mutex<Queues>>,
     to_driver: Sender<DriverEvent>,
     inbox: Sender<WorkerEvent>,
     events: Receiver<WorkerEvent>,
@@ -111,16 +120,21 @@ impl WorkerPort for LocalWorkerPort {
     }
 
     fn fetch(&mut self) {
-        let mut queue = locked(&self.shared);
-        match queue.released.pop_front() {
+        let mut queues = locked(&self.shared);
+        match queues.take(self.worker) {
             Some(attempt) => {
                 let _ = self.inbox.send(WorkerEvent::Assigned(attempt));
             }
-            None => queue.fetching.push_back(self.worker),
+            None if queues.fetching.contains(&self.worker) => {}
+            None => queues.fetching.push_back(self.worker),
         }
     }
 
-    fn ack(&mut self, _attempt: Attempt) {
+    fn renew(&mut self, _attempt: JobAttempt) {
+        // Within a process nothing is redelivered.
+    }
+
+    fn ack(&mut self, _attempt: JobAttempt) {
         // Within a process nothing is redelivered.
     }
 
@@ -139,9 +153,10 @@ impl WorkerPort for LocalWorkerPort {
 
 impl Drop for LocalWorkerPort {
     fn drop(&mut self) {
-        locked(&self.shared)
-            .fetching
-            .retain(|worker| *worker != self.worker);
+        let mut queues = locked(&self.shared);
+        queues.fetching.retain(|worker| *worker != self.worker);
+        queues.released.remove(&Queue::Worker(self.worker));
+        drop(queues);
         let _ = self.to_driver.send(DriverEvent::WorkerLost(self.worker));
     }
 }

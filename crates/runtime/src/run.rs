@@ -6,14 +6,17 @@ use crate::job::Job;
 use crate::journal_writer::JournalWriter;
 use crate::local::local_engine;
 use crate::worker_loop::{Shared, work};
-use std::sync::Arc;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tilework_core::driver::{Driver, DriverStart};
+use tilework_core::alarm::Alarm;
+use tilework_core::driver::{Assign, JobStart, WhenFull};
 use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
-use tilework_core::ids::{Attempt, RoundIdx, TaskIdx};
+use tilework_core::ids::{Attempt, RoundIdx, TaskIdx, WorkerIdx};
 use tilework_store::journal::Recovered;
+use tilework_store::journal::recover::job_id;
 
 /// Asks a run to stop, from a signal's thread or by a deadline. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -69,6 +72,8 @@ pub trait Observer: Sync {
     fn on_committed(&self, _attempt: Attempt) {}
     /// An attempt failed.
     fn on_failed(&self, _attempt: Attempt, _failure: &Failure) {}
+    /// Something happened that a user may want to know of.
+    fn on_alarm(&self, _alarm: &Alarm) {}
     /// Something worth telling the user.
     fn on_note(&self, _note: &str) {}
     /// A committed output was read back damaged; its task runs again.
@@ -83,6 +88,8 @@ impl Observer for () {}
 pub struct RunOptions {
     /// Workers in this process, at least 1.
     pub n_workers: u32,
+    /// How tasks find their workers.
+    pub assign: Assign,
     /// Whether a file under the output's final name may be replaced.
     pub may_replace_output: bool,
     /// Stops it early.
@@ -100,8 +107,23 @@ pub struct RunReport {
     pub n_tasks_resumed: u64,
     /// Attempts that had to be made again.
     pub n_retries: u64,
+    /// What each worker did.
+    pub workers: Vec<WorkerShare>,
     /// From the call to its return.
     pub elapsed: Duration,
+}
+
+/// What one worker did in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerShare {
+    /// Which.
+    pub worker: WorkerIdx,
+    /// Tasks that it computed, backups among them.
+    pub n_tasks: u64,
+    /// How long that took it.
+    pub busy: Duration,
+    /// Work that it did, in the job's own unit, unfinished tasks included.
+    pub work: u64,
 }
 
 /// Runs `job`, described by `job_text`, in its folder until it is done, stopped, or has failed.
@@ -120,13 +142,14 @@ pub fn run<J: Job>(
     let committed = committed_tasks(folder, job.n_tasks());
     let n_tasks_resumed = committed.len() as u64;
     folder.forget_commits();
-    let (end, counts) = try_run(job, job_text, folder, options, observer, report, committed)
-        .unwrap_or_else(|failure| (JobEnd::Failed(failure), DriverCounts::default()));
+    let (end, counts, workers) = try_run(job, job_text, folder, options, observer, report, committed)
+        .unwrap_or_else(|failure| (JobEnd::Failed(failure), DriverCounts::default(), Vec::new()));
     RunReport {
         end,
         n_tasks_run: counts.n_committed_by_this_run,
         n_tasks_resumed: n_tasks_resumed - counts.n_damaged.min(n_tasks_resumed),
         n_retries: counts.n_retries,
+        workers,
         elapsed: started.elapsed(),
     }
 }
@@ -151,7 +174,7 @@ fn try_run<J: Job>(
     observer: &dyn Observer,
     report: &dyn Fn(&Recovered) -> Vec<u8>,
     committed: Vec<TaskIdx>,
-) -> Result<(JobEnd, DriverCounts), Failure> {
+) -> Result<(JobEnd, DriverCounts, Vec<WorkerShare>), Failure> {
     let resumed = !committed.is_empty();
     if !resumed {
         // Commits of an earlier run must not come back to life over the fresh output.
@@ -167,13 +190,24 @@ fn try_run<J: Job>(
         .start_run(job_text, now_unix_ms)
         .map_err(|error| storage_failure("start the journal", &error))?;
     let writer = JournalWriter::start(segment);
-    let work_done = AtomicU64::new(0);
-    let start = DriverStart {
+    let n_workers = options.n_workers as usize;
+    let work_done: Vec<AtomicU64> = (0..n_workers).map(|_| AtomicU64::new(0)).collect();
+    let computed: Vec<Mutex<(u64, Duration)>> = (0..n_workers).map(|_| Mutex::default()).collect();
+    let id = job_id(job_text);
+    let needs = job.needs();
+    let start = JobStart {
+        job: id,
         epoch,
+        adopts_from: epoch,
         round: RoundIdx(0),
         n_tasks: job.n_tasks(),
+        needs,
         committed,
         resumed,
+        took_over: false,
+        assign: options.assign,
+        when_full: WhenFull::Stop,
+        deadline: None,
     };
     let driver = DriverSide {
         job,
@@ -183,7 +217,9 @@ fn try_run<J: Job>(
         work_done: &work_done,
         stop: &options.stop,
         may_replace_output: options.may_replace_output,
+        id,
         epoch,
+        n_tasks: Cell::new(job.n_tasks()),
         report,
     };
     let shared = Shared {
@@ -191,7 +227,9 @@ fn try_run<J: Job>(
         journal: writer.handle(),
         observer,
         work_done: &work_done,
-        epoch,
+        computed: &computed,
+        id,
+        memory_bytes: needs.memory_bytes,
     };
     let (driver_port, worker_ports) = local_engine(options.n_workers);
     let outcome = thread::scope(|scope| {
@@ -199,9 +237,20 @@ fn try_run<J: Job>(
             let shared = shared.clone();
             scope.spawn(move || work(&shared, Box::new(port)));
         }
-        driver.drive(Driver::new(&start), Box::new(driver_port))
+        driver.drive(start, Box::new(driver_port))
     });
     drop((driver, shared));
     drop(writer);
-    Ok(outcome)
+    let shares = computed.into_iter().zip(work_done).zip(0..).map(share);
+    Ok((outcome.0, outcome.1, shares.collect()))
+}
+
+fn share(((computed, work), worker): ((Mutex<(u64, Duration)>, AtomicU64), u32)) -> WorkerShare {
+    let (n_tasks, busy) = computed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    WorkerShare {
+        worker: WorkerIdx(worker),
+        n_tasks,
+        busy,
+        work: work.into_inner(),
+    }
 }

@@ -10,14 +10,15 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework_core::failure::{Cause, Failure};
-use tilework_core::ids::{Attempt, RunEpoch, TaskIdx, WorkerIdx};
+use tilework_core::ids::{Attempt, JobId, Millis, TaskIdx, WorkerIdx};
 use tilework_core::limits::IDLE_WAIT_MS;
+use tilework_core::message::JobAttempt;
 use tilework_core::record::{Commit, Record};
-use tilework_core::worker::{Worker, WorkerEffect, WorkerEvent};
+use tilework_core::worker::{Worker, WorkerEffect, WorkerEvent, WorkerStart};
 use tilework_store::disk::is_disk_full;
 
 /// What all workers of a run share.
@@ -25,8 +26,22 @@ pub(crate) struct Shared<'a, J: Job> {
     pub(crate) job: &'a J,
     pub(crate) journal: JournalHandle,
     pub(crate) observer: &'a dyn Observer,
-    pub(crate) work_done: &'a AtomicU64,
-    pub(crate) epoch: RunEpoch,
+    /// Work done by each worker, in the job's own unit.
+    pub(crate) work_done: &'a [AtomicU64],
+    /// Tasks computed by each worker, and the time that took.
+    pub(crate) computed: &'a [Mutex<(u64, Duration)>],
+    pub(crate) id: JobId,
+    /// Memory of each worker.
+    pub(crate) memory_bytes: u64,
+}
+
+impl<J: Job> Shared<'_, J> {
+    fn named(&self, attempt: Attempt) -> JobAttempt {
+        JobAttempt {
+            job: self.id,
+            attempt,
+        }
+    }
 }
 
 impl<J: Job> Clone for Shared<'_, J> {
@@ -49,35 +64,47 @@ type InHand<O> = Mutex<BTreeMap<Attempt, Computed<O>>>;
 /// Works until the driver says that the run is over.
 pub(crate) fn work<J: Job>(shared: &Shared<'_, J>, mut port: Box<dyn WorkerPort>) {
     let in_hand: InHand<J::Output> = Mutex::new(BTreeMap::new());
-    let cancel = AtomicBool::new(false);
     let worker = port.worker();
     let (to_runner, at_runner) = channel();
     let (to_writer, at_writer) = channel();
     thread::scope(|scope| {
-        let (cancel, in_hand) = (&cancel, &in_hand);
+        let in_hand = &in_hand;
         let inbox = port.inbox();
-        scope.spawn(move || run_tasks(shared, worker, cancel, in_hand, &at_runner, &inbox));
+        scope.spawn(move || run_tasks(shared, worker, in_hand, &at_runner, &inbox));
         let inbox = port.inbox();
         scope.spawn(move || write_outputs(shared, in_hand, &at_writer, &inbox));
-        let _ = port.inbox().send(WorkerEvent::Started);
-        let mut machine = Worker::new(worker, shared.epoch);
+        let _ = port.inbox().send(WorkerEvent::Connected);
+        let mut machine = Worker::new(WorkerStart {
+            worker,
+            memory_bytes: shared.memory_bytes,
+            looks_ahead: false,
+        });
+        let started = Instant::now();
+        let mut wait = Duration::from_millis(IDLE_WAIT_MS);
+        let mut cancel_running = Arc::new(AtomicBool::new(false));
         let mut effects = Vec::new();
         loop {
-            let Some(event) = port.next(Duration::from_millis(IDLE_WAIT_MS)) else {
-                continue;
-            };
-            machine.on_event(event, &mut effects);
+            let event = port.next(wait).unwrap_or(WorkerEvent::Tick);
+            let now = Millis(started.elapsed().as_millis() as u64);
+            machine.on_event(now, event, &mut effects);
             for effect in effects.drain(..) {
                 match effect {
                     WorkerEffect::Fetch => port.fetch(),
-                    WorkerEffect::Run(attempt) => hand_over(&to_runner, attempt),
-                    WorkerEffect::CancelRun(_) => cancel.store(true, Ordering::Relaxed),
-                    WorkerEffect::WriteOutput(attempt) => hand_over(&to_writer, attempt),
-                    WorkerEffect::AppendCommit(attempt) => {
-                        append_commit(shared, in_hand, attempt, port.inbox())
+                    WorkerEffect::Prepare(_) => {}
+                    WorkerEffect::Run(attempt) => {
+                        cancel_running = Arc::new(AtomicBool::new(false));
+                        hand_over(&to_runner, (attempt.attempt, Arc::clone(&cancel_running)));
                     }
+                    // One attempt runs at a time, and this is the one.
+                    WorkerEffect::CancelRun(_) => cancel_running.store(true, Ordering::Relaxed),
+                    WorkerEffect::WriteOutput(attempt) => hand_over(&to_writer, attempt.attempt),
+                    WorkerEffect::AppendCommit(attempt) => {
+                        append_commit(shared, in_hand, attempt.attempt, port.inbox());
+                    }
+                    WorkerEffect::Renew(attempt) => port.renew(attempt),
                     WorkerEffect::Ack(attempt) => port.ack(attempt),
                     WorkerEffect::Send(message) => port.send(message),
+                    WorkerEffect::WakeAt(at) => wait = Duration::from_millis(at.0.saturating_sub(now.0)),
                     WorkerEffect::End => {
                         drop((to_runner, to_writer));
                         return;
@@ -88,10 +115,44 @@ pub(crate) fn work<J: Job>(shared: &Shared<'_, J>, mut port: Box<dyn WorkerPort>
     });
 }
 
-fn hand_over(thread: &Sender<Attempt>, attempt: Attempt) {
-    thread
-        .send(attempt)
-        .expect("the worker's threads live until it ends");
+/// A worker that is slow on purpose, for tests and measurements of assignment.
+mod slow {
+    use crate::job::TaskContext;
+    use std::time::{Duration, Instant};
+    use tilework_core::ids::WorkerIdx;
+
+    /// Makes what took so long take as many times as long as `TILEWORK_TEST_SLOW` says of this worker: `1:4x`.
+    pub(super) fn dawdle(worker: WorkerIdx, took: Duration, context: &TaskContext<'_>) {
+        let until = Instant::now() + took * (factor(worker) - 1);
+        while Instant::now() < until && context.check_cancelled().is_ok() {
+            std::thread::sleep((until - Instant::now()).min(Duration::from_millis(5)));
+        }
+    }
+
+    #[cfg(any(debug_assertions, feature = "test-slow"))]
+    fn factor(worker: WorkerIdx) -> u32 {
+        let setting = std::env::var("TILEWORK_TEST_SLOW").unwrap_or_default();
+        let parsed = setting
+            .strip_suffix('x')
+            .and_then(|setting| setting.split_once(':'))
+            .and_then(|(slow, factor)| Some((slow.parse().ok()?, factor.parse().ok()?)));
+        match parsed {
+            Some((slow, factor)) if WorkerIdx(slow) == worker => u32::max(factor, 1),
+            _ => 1,
+        }
+    }
+
+    #[cfg(not(any(debug_assertions, feature = "test-slow")))]
+    fn factor(_worker: WorkerIdx) -> u32 {
+        1
+    }
+}
+
+fn hand_over<W>(thread: &Sender<W>, work: W) {
+    assert!(
+        thread.send(work).is_ok(),
+        "the worker's threads live until it ends"
+    );
 }
 
 fn locked<O>(in_hand: &InHand<O>) -> std::sync::MutexGuard<'_, BTreeMap<Attempt, Computed<O>>> {
@@ -101,25 +162,33 @@ fn locked<O>(in_hand: &InHand<O>) -> std::sync::MutexGuard<'_, BTreeMap<Attempt,
 fn run_tasks<J: Job>(
     shared: &Shared<'_, J>,
     worker: WorkerIdx,
-    cancel: &AtomicBool,
     in_hand: &InHand<J::Output>,
-    attempts: &Receiver<Attempt>,
+    attempts: &Receiver<(Attempt, Arc<AtomicBool>)>,
     inbox: &Sender<WorkerEvent>,
 ) {
     let mut workspace: Option<J::Workspace> = None;
-    for attempt in attempts {
+    for (attempt, cancel) in attempts {
         let context = TaskContext {
             epoch: attempt.epoch,
             round: attempt.round,
             task: attempt.task,
             attempt: attempt.attempt.0,
-            cancel,
-            work_done: shared.work_done,
+            cancel: &cancel,
+            work_done: &shared.work_done[worker.0 as usize],
         };
         shared.observer.on_started(attempt);
         let started = Instant::now();
-        let result = run_task(shared.job, &mut workspace, &context).map(|(output, summary)| {
-            let commit = commit_of(attempt, worker, summary, started.elapsed());
+        let ran = run_task(shared.job, &mut workspace, &context);
+        slow::dawdle(worker, started.elapsed(), &context);
+        let result = ran.map(|(output, summary)| {
+            let elapsed = started.elapsed();
+            let mut computed = shared.computed[worker.0 as usize]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            computed.0 += 1;
+            computed.1 += elapsed;
+            drop(computed);
+            let commit = commit_of(attempt, worker, summary, elapsed);
             locked(in_hand).insert(
                 attempt,
                 Computed {
@@ -128,7 +197,7 @@ fn run_tasks<J: Job>(
                 },
             );
         });
-        let _ = inbox.send(WorkerEvent::RunEnded(attempt, result));
+        let _ = inbox.send(WorkerEvent::RunEnded(shared.named(attempt), result));
     }
 }
 
@@ -197,7 +266,7 @@ fn write_outputs<J: Job>(
         if result.is_err() {
             locked(in_hand).remove(&attempt);
         }
-        let _ = inbox.send(WorkerEvent::OutputDurable(attempt, result));
+        let _ = inbox.send(WorkerEvent::OutputDurable(shared.named(attempt), result));
     }
 }
 
@@ -210,6 +279,7 @@ fn append_commit<J: Job>(
     let Some(computed) = locked(in_hand).remove(&attempt) else {
         return;
     };
+    let named = shared.named(attempt);
     shared
         .journal
         .append(Record::Commit(computed.commit), move |result| {
@@ -221,6 +291,6 @@ fn append_commit<J: Job>(
                 };
                 Failure::fatal(cause, format!("cannot write the journal: {error}"))
             });
-            let _ = inbox.send(WorkerEvent::CommitDurable(attempt, result));
+            let _ = inbox.send(WorkerEvent::CommitDurable(named, result));
         });
 }

@@ -54,6 +54,7 @@ fn dispatch(command: Option<&Command>, output: &Output) -> Result<(), CliError> 
         Some(Command::Multiply(args)) => commands::multiply::run(args, output),
         Some(Command::Gram(args)) => commands::gram::run(args, output),
         Some(Command::Plan(args)) => commands::plan::run(args, output),
+        Some(Command::Simulate(args)) => commands::simulate::run(args, output),
         Some(Command::Resume(args)) => commands::resume::run(args, output),
         Some(Command::Status(args)) => commands::status::run(args, output),
         Some(Command::Explain(args)) => commands::explain::run(args, output),

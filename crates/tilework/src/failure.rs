@@ -220,7 +220,7 @@ impl From<Failure> for CliError {
             Cause::DiskFull | Cause::OutOfMemory => Exit::Resources,
             Cause::InputChanged => Exit::Usage,
             Cause::Cancelled => Exit::Interrupted,
-            Cause::Storage | Cause::Check | Cause::Panic | Cause::Job => Exit::JobFailed,
+            Cause::Storage | Cause::Check | Cause::Panic | Cause::Job | Cause::WorkerLost => Exit::JobFailed,
         };
         CliError::new(exit, failure.text)
     }

@@ -5,6 +5,7 @@ use crate::output::Output;
 use indicatif::{ProgressDrawTarget, ProgressStyle};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tilework_core::alarm::{Alarm, AlarmKind, Severity};
 use tilework_core::failure::Failure;
 use tilework_core::ids::{Attempt, TaskIdx};
 use tilework_runtime::Observer;
@@ -101,6 +102,17 @@ impl Observer for ProgressBar {
         let (task, attempt) = (attempt.task.0, attempt.attempt.0);
         self.bar
             .suspend(|| tracing::warn!(task, attempt, "attempt failed: {}", failure.text));
+    }
+
+    fn on_alarm(&self, alarm: &Alarm) {
+        let (kind, text) = (alarm.name(), alarm.text());
+        self.bar.suspend(|| match alarm.severity() {
+            // A failed attempt was told of already.
+            _ if matches!(alarm.kind, AlarmKind::TaskRetried { .. }) => tracing::debug!(kind, "{text}"),
+            Severity::Note => tracing::info!(kind, "{text}"),
+            Severity::Warning => tracing::warn!(kind, "{text}"),
+            Severity::Error => tracing::error!(kind, "{text}"),
+        });
     }
 
     fn on_damaged_output(&self, task: TaskIdx) {

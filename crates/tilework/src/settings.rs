@@ -3,12 +3,13 @@
 //! The default memory is half of what the process may use: of what the system has left, or of what the tightest control
 //! group above the process allows.
 
-use crate::args::multiply::ResourceArgs;
+use crate::args::multiply::{AssignArg, ResourceArgs};
 use crate::failure::{CliError, Exit};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
+use tilework_core::driver::Assign;
 
 /// What a run may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Settings {
     pub n_threads: usize,
     /// Workers in this process.
     pub n_workers: usize,
+    /// How tasks find their workers.
+    pub assign: Assign,
     /// When to stop, if there is a limit.
     pub deadline: Option<Instant>,
 }
@@ -43,6 +46,12 @@ impl Settings {
             memory_bytes,
             n_threads: n_threads.max(n_workers),
             n_workers,
+            assign: match resources.assign {
+                Some(AssignArg::RoundRobin) => Assign::RoundRobin {
+                    n_workers: n_workers as u32,
+                },
+                Some(AssignArg::Dynamic) | None => Assign::Dynamic,
+            },
             // A limit beyond the clock's range is none.
             deadline: time_limit.and_then(|limit| started.checked_add(limit)),
         })
@@ -183,6 +192,7 @@ mod tests {
             memory: Some(1 << 20),
             threads: Some(2),
             workers: Some(3),
+            assign: None,
         };
         let started = Instant::now();
         let settings = Settings::resolve(&resources, Some(Duration::from_secs(5)), started).unwrap();

@@ -29,8 +29,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tilework-store",
             "tilework-runtime",
             "tilework-linalg",
+            "tilework-sim",
         ],
     ),
+    ("tilework-sim", &["tilework-core", "tilework-store"]),
     ("xtask", &[]),
 ];
 

@@ -5,6 +5,7 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use tilework_core::driver::Assign;
 use tilework_core::failure::{Failure, JobEnd};
 use tilework_core::ids::{Attempt, TaskIdx};
 use tilework_kernel::{Element, Simd};
@@ -209,6 +210,7 @@ pub fn multiply<T: Number>(
     let job = Multiply::<T>::new(shared, a, b, settings);
     let options = RunOptions {
         n_workers: setup.n_workers as u32,
+        assign: Assign::Dynamic,
         stop: setup.stop.clone(),
         may_replace_output: setup.addend.is_some_and(|(path, _)| path == C),
     };

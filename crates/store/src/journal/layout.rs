@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tilework_core::ids::RunEpoch;
 
 const SEGMENT_SUFFIX: &str = ".segment";
+const ALARMS: &str = "alarms.jsonl";
 
 /// The files of the job that produces one output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,16 @@ impl JobFiles {
     /// The journal of a finished job, and its name while it is written.
     pub fn compacted(&self) -> (PathBuf, PathBuf) {
         (self.folder().join("journal"), self.folder().join("journal.new"))
+    }
+
+    /// What a user was told of.
+    pub fn alarms(&self) -> PathBuf {
+        self.folder().join(ALARMS)
+    }
+
+    /// Whether a file of the folder is the one of alarms.
+    pub fn is_alarms(name: &OsStr) -> bool {
+        name == ALARMS
     }
 
     /// The segment of run `epoch`.

@@ -6,6 +6,7 @@ use super::inspect::{
     VerifyArgs,
 };
 use super::multiply::{MultiplyArgs, PlanArgs, ResumeArgs};
+use super::simulate::SimulateArgs;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser, Subcommand};
 use std::path::PathBuf;
@@ -61,6 +62,8 @@ pub enum Command {
     Gram(GramArgs),
     /// Show what a job would do, without doing it
     Plan(PlanArgs),
+    /// Forecast a job on a cluster that need not exist: time, failures, bytes, messages
+    Simulate(SimulateArgs),
     /// Go on with an unfinished output
     Resume(ResumeArgs),
     /// Show how far an output is

@@ -4,6 +4,7 @@
 //!
 //! - [`Args`]: global options and [`Command`], one variant per verb
 //! - [`multiply`]: `multiply`, `plan` and `resume`, which share their resources; [`gram`]: the same with one operand
+//! - [`simulate`]: a cluster that need not exist
 //! - [`inspect`]: the verbs that look at outputs and matrices
 //! - [`values`]: sizes, durations and shapes
 
@@ -11,6 +12,7 @@ mod command;
 pub mod gram;
 pub mod inspect;
 pub mod multiply;
+pub mod simulate;
 pub mod values;
 
 pub use command::{Args, Command, GlobalArgs};

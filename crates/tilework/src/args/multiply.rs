@@ -3,7 +3,7 @@
 use super::gram::PlanGramArgs;
 use super::values::{algorithms, dtypes, parse_duration, parse_factor, parse_size};
 use clap::builder::FalseyValueParser;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 use tilework_linalg::AlgorithmChoice;
@@ -112,6 +112,18 @@ pub struct ResourceArgs {
     /// Workers in this process, which share the threads [default: 1]
     #[arg(long, env = "TILEWORK_WORKERS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub workers: Option<u32>,
+    /// How tasks find their workers: by load, or task i to worker i mod n [default: dynamic]
+    #[arg(long, env = "TILEWORK_ASSIGN", value_name = "HOW")]
+    pub assign: Option<AssignArg>,
+}
+
+/// How tasks find their workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AssignArg {
+    /// Whoever has room takes the next task
+    Dynamic,
+    /// Task i goes to worker i mod n; nothing is taken over but from lost workers
+    RoundRobin,
 }
 
 /// Arguments of `plan`.

@@ -33,6 +33,12 @@ pub enum ValueError {
     /// More bytes than any machine has.
     #[error("too large: at most 8EiB, for example 2GiB")]
     SizeTooLarge,
+    /// Not a rate of bytes.
+    #[error("not a rate: write a size and `/s`, for example 2GB/s")]
+    NotABandwidth,
+    /// Not a rate of arithmetic.
+    #[error("not a rate in GF/s: write a number above 0, for example 150")]
+    NotGflops,
     /// Not a duration.
     #[error("not a time: write numbers and units, for example 55m, 90s or 1h30m")]
     NotADuration,
@@ -116,6 +122,21 @@ fn fraction_bytes(number: &str, factor: u64) -> Result<u64, ValueError> {
         Err(ValueError::SizeTooLarge)
     } else {
         Ok(bytes as u64)
+    }
+}
+
+/// Parses bytes per second: a size, with or without `/s`.
+pub fn parse_bandwidth(text: &str) -> Result<u64, ValueError> {
+    parse_size(text.strip_suffix("/s").unwrap_or(text)).map_err(|_| ValueError::NotABandwidth)
+}
+
+/// Parses a rate in GF/s.
+pub fn parse_gflops(text: &str) -> Result<f64, ValueError> {
+    let rate: f64 = text.parse().map_err(|_| ValueError::NotGflops)?;
+    if rate.is_finite() && rate > 0.0 {
+        Ok(rate)
+    } else {
+        Err(ValueError::NotGflops)
     }
 }
 

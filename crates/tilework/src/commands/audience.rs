@@ -6,6 +6,7 @@ use crate::product::report::write_plan;
 use crate::product::running::Audience;
 use crate::progress::ProgressBar;
 use std::sync::OnceLock;
+use tilework_core::alarm::Alarm;
 use tilework_core::failure::Failure;
 use tilework_core::ids::{Attempt, TaskIdx};
 use tilework_linalg::Plan;
@@ -73,6 +74,9 @@ impl Observer for Teller<'_> {
     }
     fn on_failed(&self, attempt: Attempt, failure: &Failure) {
         self.bar.get().inspect(|bar| bar.on_failed(attempt, failure));
+    }
+    fn on_alarm(&self, alarm: &Alarm) {
+        self.bar.get().inspect(|bar| bar.on_alarm(alarm));
     }
     fn on_note(&self, note: &str) {
         self.output.note(&format!("note: {note}"));

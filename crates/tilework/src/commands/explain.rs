@@ -10,11 +10,14 @@ use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 use tilework_core::record::RunStart;
+use tilework_runtime::alarm_log::{self, LoggedAlarm};
 use tilework_store::disk::RealDisk;
 use tilework_store::identity::InputIdentity;
 
 /// Runs that are told of, the latest.
 const RUNS_SHOWN_MAX: usize = 5;
+/// Alarms that are told of, the latest.
+const ALARMS_SHOWN_MAX: usize = 10;
 
 /// Runs the command.
 pub fn run(args: &JobArgs, output: &Output) -> Result<(), CliError> {
@@ -31,12 +34,16 @@ pub fn run(args: &JobArgs, output: &Output) -> Result<(), CliError> {
     };
     let why = why(&state, &troubles);
     let (then, next) = outlook(&state, path, &troubles);
+    let alarms = alarm_log::read(&disk, &state.files)
+        .map_err(|error| CliError::io("read", &state.files.alarms(), &error))?;
+    let alarms = &alarms[alarms.len().saturating_sub(ALARMS_SHOWN_MAX)..];
     let runs: Vec<String> = state.job.as_ref().map(last_runs).unwrap_or_default();
     let mut json = status::to_json(&state, path);
     json["why"] = json!(why);
     json["then"] = json!(then);
     json["next"] = json!(next);
     json["inputs_changed"] = json!(troubles);
+    json["alarms"] = json!(alarms);
     json["damaged_bytes"] = json!(state.n_damaged_bytes);
     output.result(json, |out| {
         writeln!(out, "{}", status::describe(&state, path))?;
@@ -47,6 +54,9 @@ pub fn run(args: &JobArgs, output: &Output) -> Result<(), CliError> {
                 .try_for_each(|input| writeln!(out, "  input {} ({})", input.path, input.header))?;
         }
         runs.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+        alarms
+            .iter()
+            .try_for_each(|alarm| writeln!(out, "  {}", alarm_line(alarm)))?;
         writeln!(out, "then: {then}")?;
         next.map_or(Ok(()), |next| writeln!(out, "next: {next}"))
     })
@@ -124,6 +134,18 @@ fn outlook(state: &JobState, path: &Path, troubles: &[String]) -> (&'static str,
 fn last_runs(job: &KnownJob) -> Vec<String> {
     let skipped = job.runs.len().saturating_sub(RUNS_SHOWN_MAX);
     job.runs.iter().skip(skipped).map(run_line).collect()
+}
+
+fn alarm_line(alarm: &LoggedAlarm) -> String {
+    let when = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(alarm.unix_ms));
+    let next = alarm
+        .next
+        .as_ref()
+        .map_or(String::new(), |next| format!("; {next}"));
+    format!(
+        "{} {when}, run {}: {}{next}",
+        alarm.severity, alarm.run, alarm.text
+    )
 }
 
 fn run_line(run: &RunStart) -> String {

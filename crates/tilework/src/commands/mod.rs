@@ -14,5 +14,6 @@ pub mod man;
 pub mod multiply;
 pub mod plan;
 pub mod resume;
+pub mod simulate;
 pub mod status;
 pub mod verify;

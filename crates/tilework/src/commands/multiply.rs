@@ -125,6 +125,7 @@ pub(crate) fn resources(settings: &Settings) -> Result<Resources, CliError> {
         memory_bytes: settings.memory_bytes,
         n_threads: settings.n_threads,
         n_workers: settings.n_workers,
+        assign: settings.assign,
         simd: simd()?,
     })
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::io::{self, Write};
 use tilework_linalg::check::{element_error_bound, formula_error_bound};
 use tilework_linalg::{Algorithm, MultiplySpec, Plan};
+use tilework_runtime::run::WorkerShare;
 use tilework_store::element_type::Dtype;
 use tilework_store::npy::header::npy_len;
 
@@ -35,6 +36,8 @@ pub struct ProductReport {
     pub residual_bound: f64,
     /// Tiles of all runs that could only be computed classically, though the plan says otherwise.
     pub n_tiles_fallen_back: u64,
+    /// What each worker of this process did.
+    pub workers: Vec<WorkerShare>,
     /// The plan.
     pub plan: Plan,
 }
@@ -81,6 +84,40 @@ impl ProductReport {
             "residual_bound": self.residual_bound,
             "algorithm": self.plan.layout.algorithm.to_string(),
             "tiles_fallen_back": self.n_tiles_fallen_back,
+            "workers": self.workers.iter().map(|worker| self.worker_json(worker)).collect::<Vec<_>>(),
+        })
+    }
+
+    fn worker_json(&self, worker: &WorkerShare) -> Value {
+        json!({
+            "worker": worker.worker.0,
+            "tasks": worker.n_tasks,
+            "seconds_busy": worker.busy.as_secs_f64(),
+            "gflops": worker_gflops(worker),
+            "share": self.share(worker),
+        })
+    }
+
+    /// A worker's part of the work of all.
+    fn share(&self, worker: &WorkerShare) -> f64 {
+        let total: u64 = self.workers.iter().map(|worker| worker.work).sum();
+        worker.work as f64 / total.max(1) as f64
+    }
+
+    fn write_workers(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.workers.len() < 2 {
+            return Ok(());
+        }
+        self.workers.iter().try_for_each(|worker| {
+            writeln!(
+                out,
+                "  worker {} {} tasks, {:.2} s busy, {:.1} GF/s, {:.0} % of the work",
+                worker.worker,
+                worker.n_tasks,
+                worker.busy.as_secs_f64(),
+                worker_gflops(worker),
+                100.0 * self.share(worker)
+            )
         })
     }
 
@@ -110,6 +147,7 @@ impl ProductReport {
             String::new()
         };
         writeln!(out, "  tasks    {} run{resumed}{retries}", self.n_tasks_run)?;
+        self.write_workers(out)?;
         if self.n_tiles_fallen_back > 0 {
             writeln!(
                 out,
@@ -137,6 +175,11 @@ impl ProductReport {
             mib(self.bytes_written)
         )
     }
+}
+
+/// Rate of a worker while it was busy.
+fn worker_gflops(worker: &WorkerShare) -> f64 {
+    worker.work as f64 / worker.busy.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9
 }
 
 /// A plan as JSON, with the report's names for what it predicts.

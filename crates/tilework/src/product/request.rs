@@ -3,6 +3,7 @@
 use super::inputs::{AddRequest, InputRequest, Inputs};
 use crate::failure::{CliError, Exit};
 use std::path::{Path, PathBuf};
+use tilework_core::driver::Assign;
 use tilework_kernel::Simd;
 use tilework_linalg::multiply::NUMERICS_VERSION;
 use tilework_linalg::plan::StoredPlan;
@@ -26,6 +27,8 @@ pub struct Resources {
     pub n_threads: usize,
     /// Workers in the process.
     pub n_workers: usize,
+    /// How tasks find them.
+    pub assign: Assign,
     /// Instruction set.
     pub simd: Simd,
 }

@@ -180,6 +180,7 @@ fn run_job<T: Number>(
     let job = Multiply::<T>::new(Arc::clone(disk), inputs.a.clone(), inputs.b.clone(), settings);
     let options = RunOptions {
         n_workers: request.resources.n_workers as u32,
+        assign: request.resources.assign,
         stop: stop.clone(),
         // What is there now was there when the user said --overwrite, by this run or by the one that it resumes.
         may_replace_output: request.overwrite || disk.stat(&request.output).is_ok_and(|stat| stat.is_some()),
@@ -223,6 +224,7 @@ impl Outcome {
             residual_max: self.committed.residuals.max,
             residual_bound: self.committed.residuals.bound,
             n_tiles_fallen_back: self.committed.n_tiles_fallen_back,
+            workers: self.run.workers.clone(),
             plan,
         }
     }

@@ -1,0 +1,179 @@
+//! The workers that a driver knows: when each was last heard, and what it holds.
+
+use crate::ids::{Millis, WorkerIdx};
+use crate::limits::{CORRUPT_PER_WORKER_MAX, WORKER_LOST_MS};
+use crate::message::JobAttempt;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// An attempt that lies in a worker's own queue, or that it said it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) attempt: JobAttempt,
+    /// Whether the worker said so.
+    pub(super) taken: bool,
+}
+
+/// One worker.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) memory_bytes: u64,
+    pub(super) last_heard: Millis,
+    pub(super) held: Vec<Held>,
+    /// Results that failed their checks.
+    pub(super) n_corrupt: u32,
+    /// Whether it gets no more tasks.
+    pub(super) quarantined: bool,
+    /// Whether an alarm said that it is slow.
+    pub(super) known_slow: bool,
+}
+
+impl Member {
+    /// Whether it has this attempt, in its queue or in its hands.
+    pub(super) fn holds(&self, attempt: JobAttempt) -> bool {
+        self.held.iter().any(|held| held.attempt == attempt)
+    }
+
+    /// Whether nothing is in its hands.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.iter().all(|held| !held.taken)
+    }
+}
+
+/// All workers.
+#[derive(Debug, Default)]
+pub(super) struct Fleet {
+    members: BTreeMap<WorkerIdx, Member>,
+    /// Changes whenever a worker comes or goes or is quarantined.
+    generation: u64,
+}
+
+impl Fleet {
+    /// Notes that a worker was heard; `true` if it is new.
+    pub(super) fn hear(&mut self, now: Millis, worker: WorkerIdx, memory_bytes: u64) -> bool {
+        let is_new = !self.members.contains_key(&worker);
+        let member = self.members.entry(worker).or_insert_with(|| Member {
+            memory_bytes,
+            last_heard: now,
+            held: Vec::new(),
+            n_corrupt: 0,
+            quarantined: false,
+            known_slow: false,
+        });
+        member.last_heard = now;
+        if is_new || member.memory_bytes != memory_bytes {
+            member.memory_bytes = memory_bytes;
+            self.generation += 1;
+        }
+        is_new
+    }
+
+    /// Notes that a known worker said something.
+    pub(super) fn touch(&mut self, now: Millis, worker: WorkerIdx) {
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.last_heard = now;
+        }
+    }
+
+    /// Nobody was listened to for so long.
+    pub(super) fn forgive(&mut self, ms: u64) {
+        for member in self.members.values_mut() {
+            member.last_heard.0 += ms;
+        }
+    }
+
+    /// Forgets a worker, and tells what it was.
+    pub(super) fn remove(&mut self, worker: WorkerIdx) -> Option<Member> {
+        let removed = self.members.remove(&worker);
+        self.generation += u64::from(removed.is_some());
+        removed
+    }
+
+    /// Workers that were not heard of in time.
+    pub(super) fn silent(&self, now: Millis) -> Vec<WorkerIdx> {
+        self.members
+            .iter()
+            .filter(|(_, member)| now.0.saturating_sub(member.last_heard.0) >= WORKER_LOST_MS)
+            .map(|(worker, _)| *worker)
+            .collect()
+    }
+
+    pub(super) fn get(&self, worker: WorkerIdx) -> Option<&Member> {
+        self.members.get(&worker)
+    }
+
+    pub(super) fn get_mut(&mut self, worker: WorkerIdx) -> Option<&mut Member> {
+        self.members.get_mut(&worker)
+    }
+
+    /// All workers, whether or not they get tasks.
+    pub(super) fn workers(&self) -> impl Iterator<Item = WorkerIdx> {
+        self.members.keys().copied()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Workers that get tasks which need this much memory.
+    pub(super) fn fitting(&self, needed_bytes: u64) -> impl Iterator<Item = (WorkerIdx, &Member)> {
+        self.members
+            .iter()
+            .filter(move |(_, member)| !member.quarantined && member.memory_bytes >= needed_bytes)
+            .map(|(worker, member)| (*worker, member))
+    }
+
+    /// The worker that fits and holds least, if it is not the one to be avoided.
+    pub(super) fn least_loaded(&self, needed_bytes: u64, avoid: WorkerIdx) -> Option<WorkerIdx> {
+        self.fitting(needed_bytes)
+            .filter(|(worker, _)| *worker != avoid)
+            .min_by_key(|(_, member)| member.held.len())
+            .map(|(worker, _)| worker)
+    }
+
+    /// Memory of the largest worker that gets tasks.
+    pub(super) fn largest_bytes(&self) -> u64 {
+        self.fitting(0)
+            .map(|(_, member)| member.memory_bytes)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Notes that an attempt lies in a worker's queue, or that it took it.
+    pub(super) fn attach(&mut self, worker: WorkerIdx, attempt: JobAttempt, taken: bool) {
+        let Some(member) = self.members.get_mut(&worker) else {
+            return;
+        };
+        match member.held.iter_mut().find(|held| held.attempt == attempt) {
+            Some(held) => held.taken |= taken,
+            None => member.held.push(Held { attempt, taken }),
+        }
+    }
+
+    /// Notes that it holds it no longer.
+    pub(super) fn detach(&mut self, worker: WorkerIdx, attempt: JobAttempt) {
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.held.retain(|held| held.attempt != attempt);
+        }
+    }
+
+    /// Counts a result that failed its check; `true` if the worker is quarantined by it. The last worker never is: then the limit
+    /// of attempts decides.
+    pub(super) fn count_corrupt(&mut self, worker: WorkerIdx) -> bool {
+        let n_active = self.fitting(0).count();
+        let Some(member) = self.members.get_mut(&worker) else {
+            return false;
+        };
+        member.n_corrupt += 1;
+        if member.quarantined || member.n_corrupt < CORRUPT_PER_WORKER_MAX || n_active < 2 {
+            return false;
+        }
+        member.quarantined = true;
+        self.generation += 1;
+        true
+    }
+}

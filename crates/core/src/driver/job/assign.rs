@@ -1,0 +1,154 @@
+//! Assignment: which tasks are released, and to which queue.
+
+use super::{Flight, Flights, JobRun, Surroundings};
+use crate::driver::deal::Deal;
+use crate::driver::fleet::Held;
+use crate::driver::{Assign, DriverEffect, Queue};
+use crate::failure::{Cause, Failure};
+use crate::ids::{Attempt, AttemptNo, TaskIdx, WorkerIdx};
+use crate::limits;
+use crate::task_table::TaskStatus;
+use alloc::format;
+use alloc::vec::Vec;
+
+impl JobRun {
+    pub(super) fn fill_window(&mut self, around: &mut Surroundings<'_>) {
+        if self.paused_until.is_some() {
+            return;
+        }
+        match self.start.assign {
+            Assign::Dynamic => self.fill_shared_queue(around),
+            Assign::RoundRobin { n_workers } => {
+                if self.deal.is_none() {
+                    self.try_deal(n_workers, around);
+                }
+                self.fill_own_queues(around);
+            }
+        }
+    }
+
+    /// Attempts that may be released at a time: this job's part of what keeps all fitting workers busy.
+    pub(super) fn window(&mut self, around: &Surroundings<'_>) -> usize {
+        let generation = around.fleet.generation();
+        let n_fitting = match self.fitting {
+            Some((counted, n_fitting)) if counted == generation => n_fitting,
+            _ => around.fleet.fitting(self.needs.memory_bytes).count(),
+        };
+        self.fitting = Some((generation, n_fitting));
+        (n_fitting * limits::RELEASE_WINDOW_PER_WORKER as usize).div_ceil(around.n_jobs.max(1))
+    }
+
+    pub(super) fn fill_shared_queue(&mut self, around: &mut Surroundings<'_>) {
+        let window = self.window(around);
+        while self.in_flight.len() + self.backing_off.len() < window {
+            let Some((task, number)) = self.tasks.release_next() else {
+                break;
+            };
+            if number.0 >= limits::ATTEMPTS_MAX {
+                let text = format!("task {task} was tried {} times", limits::ATTEMPTS_MAX);
+                self.tasks.put_back(task);
+                self.poison(task, Failure::retry(Cause::Job, text), around);
+                return;
+            }
+            let avoid = self.avoid.get(&task).copied();
+            let elsewhere = avoid.and_then(|avoid| around.fleet.least_loaded(self.needs.memory_bytes, avoid));
+            self.release(task, number, elsewhere, around);
+        }
+    }
+
+    pub(super) fn release(
+        &mut self,
+        task: TaskIdx,
+        number: AttemptNo,
+        to: Option<WorkerIdx>,
+        around: &mut Surroundings<'_>,
+    ) {
+        let flight = self.launch(task, number, to, around);
+        self.in_flight.insert(
+            task,
+            Flights {
+                first: flight,
+                backup: None,
+            },
+        );
+    }
+
+    pub(super) fn launch(
+        &mut self,
+        task: TaskIdx,
+        number: AttemptNo,
+        to: Option<WorkerIdx>,
+        around: &mut Surroundings<'_>,
+    ) -> Flight {
+        let attempt = Attempt {
+            epoch: self.start.epoch,
+            round: self.round,
+            task,
+            attempt: number,
+        };
+        let named = self.named(attempt);
+        if let Some(worker) = to {
+            around.fleet.attach(worker, named, false);
+        }
+        around.effects.push(DriverEffect::Release(
+            named,
+            to.map_or(Queue::Shared, Queue::Worker),
+        ));
+        Flight {
+            attempt,
+            holder: to,
+            released: around.now,
+            started: None,
+        }
+    }
+
+    pub(super) fn try_deal(&mut self, n_expected: u32, around: &mut Surroundings<'_>) {
+        let workers: Vec<WorkerIdx> = around
+            .fleet
+            .fitting(self.needs.memory_bytes)
+            .map(|(worker, _)| worker)
+            .collect();
+        let are_all_there = workers.len() >= n_expected as usize;
+        if !workers.is_empty() && (are_all_there || around.now >= self.deal_by) {
+            self.deal = Some(Deal::new(self.tasks.n_tasks(), &workers));
+        }
+    }
+
+    /// Fills each worker's own queue from its share, and then with what came back, by turns.
+    pub(super) fn fill_own_queues(&mut self, around: &mut Surroundings<'_>) {
+        let Some(mut deal) = self.deal.take() else {
+            return;
+        };
+        let per_worker = (limits::RELEASE_WINDOW_PER_WORKER as usize).div_ceil(around.n_jobs.max(1));
+        let job = self.start.job;
+        let has_room = |around: &Surroundings<'_>, worker: WorkerIdx| {
+            let is_ours = |held: &&Held| held.attempt.job == job;
+            let member = around.fleet.get(worker);
+            member.is_some_and(|member| {
+                !member.quarantined && member.held.iter().filter(is_ours).count() < per_worker
+            })
+        };
+        for worker in deal.take_ready() {
+            while has_room(around, worker) {
+                let Some(task) = deal.next_of(worker) else { break };
+                if self.tasks.status(task) == Some(TaskStatus::Waiting) {
+                    let number = self.tasks.release(task);
+                    self.release(task, number, Some(worker), around);
+                }
+            }
+        }
+        for _ in 0..deal.n_workers() {
+            if self.again.is_empty() {
+                break;
+            }
+            let Some(worker) = deal.take_turn() else { break };
+            if has_room(around, worker)
+                && let Some(task) = self.again.pop_front()
+            {
+                let number = self.tasks.release(task);
+                self.release(task, number, Some(worker), around);
+            }
+        }
+        self.deal = Some(deal);
+    }
+}

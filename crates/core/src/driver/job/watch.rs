@@ -1,0 +1,139 @@
+//! What did not happen: stragglers, tasks that nobody took, standstill.
+
+use super::{Flight, Flights, JobRun, Phase, Surroundings};
+use crate::alarm::{AlarmKind, Stall};
+use crate::driver::fleet::Member;
+use crate::driver::{Assign, DriverEffect};
+use crate::failure::{JobEnd, StopCause};
+use crate::ids::{Attempt, Millis, TaskIdx, WorkerIdx};
+use crate::limits;
+use crate::message::ToWorker;
+use alloc::vec::Vec;
+
+impl JobRun {
+    /// Looks for stragglers, for tasks that nobody took, and for standstill.
+    pub(in crate::driver) fn watch(&mut self, around: &mut Surroundings<'_>) {
+        if self.start.deadline.is_some_and(|deadline| around.now >= deadline) {
+            self.stop(JobEnd::Stopped(StopCause::TimeLimit), around);
+        }
+        if self.phase != Phase::Running {
+            return;
+        }
+        self.watch_standstill(around);
+        let mut idle: Vec<WorkerIdx> = around
+            .fleet
+            .fitting(self.needs.memory_bytes)
+            .filter(|(_, member)| member.held.is_empty())
+            .map(|(worker, _)| worker)
+            .collect();
+        let is_any_idle = around
+            .fleet
+            .fitting(self.needs.memory_bytes)
+            .any(|(_, member)| member.is_idle());
+        if is_any_idle {
+            self.release_unclaimed(around);
+        }
+        if idle.is_empty() {
+            return;
+        }
+        if !self.tasks.has_waiting() && self.again.is_empty() && self.backing_off.is_empty() {
+            self.recall_for(idle.len(), around);
+            self.back_up_stragglers(&mut idle, around);
+        }
+    }
+
+    pub(super) fn watch_standstill(&mut self, around: &mut Surroundings<'_>) {
+        if around.now.0 - self.last_progress.0 < limits::STALL_ALARM_MS || self.stalled.is_some() {
+            return;
+        }
+        let n_fitting = around.fleet.fitting(self.needs.memory_bytes).count();
+        let is_any_running = self
+            .in_flight
+            .values()
+            .any(|flights| flights.iter().any(|flight| flight.started.is_some()));
+        let stall = if around.fleet.is_empty() {
+            Stall::NoWorkers
+        } else if n_fitting == 0 {
+            Stall::NoWorkerFits {
+                needed_bytes: self.needs.memory_bytes,
+                largest_bytes: around.fleet.largest_bytes(),
+            }
+        } else if !is_any_running && !self.in_flight.is_empty() {
+            Stall::Silent
+        } else {
+            return;
+        };
+        self.stalled = Some(stall);
+        self.alarm(AlarmKind::JobStalled(stall), around);
+    }
+
+    /// Tasks that lie in a queue for long while those who could take them are idle: whoever took them died before it could say so.
+    pub(super) fn release_unclaimed(&mut self, around: &mut Surroundings<'_>) {
+        let is_unclaimed = |flight: &&Flight| {
+            let lies = around.now.0 - flight.released.0 >= limits::UNCLAIMED_MS;
+            let holder = flight.holder.and_then(|worker| around.fleet.get(worker));
+            lies && flight.started.is_none() && holder.is_none_or(Member::is_idle)
+        };
+        let flights = self.in_flight.values().flat_map(Flights::iter);
+        let unclaimed: Vec<Attempt> = flights
+            .filter(is_unclaimed)
+            .map(|flight| flight.attempt)
+            .collect();
+        for attempt in unclaimed {
+            if self.remove_flight(attempt, around) == Some(true) {
+                self.put_back(attempt.task);
+            }
+        }
+    }
+
+    /// Idle workers get what others took ahead.
+    pub(super) fn recall_for(&self, n_idle: usize, around: &mut Surroundings<'_>) {
+        if matches!(self.start.assign, Assign::RoundRobin { .. }) {
+            return;
+        }
+        let ahead = self.in_flight.values().flat_map(Flights::iter);
+        let ahead = ahead.filter(|flight| flight.started.is_none());
+        let ahead = ahead.filter_map(|flight| Some((flight.holder?, flight.attempt)));
+        // Idle workers hold nothing, so none of it is theirs.
+        let recalls = ahead.take(n_idle);
+        let recalls: Vec<_> = recalls
+            .map(|(worker, attempt)| DriverEffect::Send(worker, ToWorker::Recall(self.named(attempt))))
+            .collect();
+        around.effects.extend(recalls);
+    }
+
+    /// Backup attempts that this round may have.
+    pub(super) fn backups_max(&self) -> u64 {
+        (self.tasks.n_tasks() * limits::BACKUPS_PER_MILLE / 1_000).max(1)
+    }
+
+    /// Nothing is left to release: idle workers do again what takes much longer than usual, the longest first (Dean and Ghemawat,
+    /// "MapReduce", OSDI 2004, section 3.6).
+    pub(super) fn back_up_stragglers(&mut self, idle: &mut Vec<WorkerIdx>, around: &mut Surroundings<'_>) {
+        if matches!(self.start.assign, Assign::RoundRobin { .. }) {
+            return;
+        }
+        let typical_ms = self.durations.typical_ms().unwrap_or(self.needs.expected_ms);
+        let late_ms = (typical_ms * limits::STRAGGLER_PERCENT / 100).max(limits::WATCH_MS);
+        let mut stragglers: Vec<(Millis, TaskIdx)> = self
+            .in_flight
+            .iter()
+            .filter(|(_, flights)| flights.backup.is_none())
+            .filter_map(|(task, flights)| Some((flights.first.started?, *task)))
+            .filter(|(started, _)| around.now.0 - started.0 >= late_ms)
+            .collect();
+        stragglers.sort_unstable();
+        for (_, task) in stragglers {
+            if self.n_backups >= self.backups_max() {
+                break;
+            }
+            let Some(worker) = idle.pop() else { break };
+            let number = self.tasks.release(task);
+            self.n_backups += 1;
+            let backup = self.launch(task, number, Some(worker), around);
+            if let Some(flights) = self.in_flight.get_mut(&task) {
+                flights.backup = Some(backup);
+            }
+        }
+    }
+}

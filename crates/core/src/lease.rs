@@ -1,0 +1,299 @@
+//! Which of several drivers drives: a lease in a store that compares and sets.
+//!
+//! Nobody compares clocks of different machines. A standby watches the lease's revision; when it has not changed for
+//! [`LEASE_MS`] by the standby's own clock, it tries to set the next one, and of several only one succeeds. The holder sets a new
+//! revision every [`LEASE_RENEW_MS`], and if it can't, steps down [`LEASE_STEP_DOWN_MS`] after it *asked* for the last one that
+//! succeeded: before any standby can have taken over, as long as clocks run at much the same rate. What a holder did before it
+//! noticed is fenced by run epochs and by files that are created exclusively.
+
+use crate::ids::Millis;
+use crate::limits::{LEASE_MS, LEASE_RENEW_MS, LEASE_STEP_DOWN_MS};
+use alloc::vec::Vec;
+
+/// A driver, as the engine numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DriverIdx(pub u32);
+
+/// What the store says of the lease: the revision is 0 where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseState {
+    /// Grows with every change.
+    pub revision: u64,
+    /// Who set it.
+    pub holder: Option<DriverIdx>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseEvent {
+    /// The store was read.
+    Read(LeaseState),
+    /// The store took our revision, which is now this.
+    Taken(u64),
+    /// It did not: someone else's revision came first, or the store did not answer.
+    Refused,
+    /// Time passed.
+    Tick,
+}
+
+/// What must be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseEffect {
+    /// Read the lease.
+    Read,
+    /// Set ourselves as holder if the revision is still this one.
+    CompareAndSet {
+        /// The revision that was seen.
+        expected: u64,
+    },
+    /// Begin to drive.
+    Lead,
+    /// Stop at once: another driver may drive.
+    StepDown,
+    /// Come back with a `Tick` at this time.
+    WakeAt(Millis),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Someone else drives, or nobody; the revision, since when it has been seen unchanged, and in how many looks.
+    Standby { seen: Option<(u64, Millis, u64)> },
+    /// We drive; the last revision and when it was asked for.
+    Leader { revision: u64, asked: Millis },
+}
+
+/// One driver's view of the lease.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    me: DriverIdx,
+    role: Role,
+    /// A compare-and-set without an answer, and when it was asked for.
+    asking: Option<Millis>,
+    next_look: Millis,
+    /// Whether the next answer is the first one to the last look.
+    looked: bool,
+}
+
+impl Lease {
+    /// A standby that knows nothing yet.
+    pub fn new(me: DriverIdx) -> Lease {
+        Lease {
+            me,
+            role: Role::Standby { seen: None },
+            asking: None,
+            next_look: Millis(0),
+            looked: false,
+        }
+    }
+
+    /// Whether this driver drives.
+    pub fn is_leader(&self) -> bool {
+        matches!(self.role, Role::Leader { .. })
+    }
+
+    /// Takes one event and appends what must be done. `now` never goes back.
+    pub fn on_event(&mut self, now: Millis, event: LeaseEvent, effects: &mut Vec<LeaseEffect>) {
+        match event {
+            LeaseEvent::Read(state) => self.on_read(now, state, effects),
+            LeaseEvent::Taken(revision) => self.on_taken(now, revision, effects),
+            LeaseEvent::Refused => self.on_refused(now, effects),
+            LeaseEvent::Tick => {}
+        }
+        self.look(now, effects);
+    }
+
+    fn on_read(&mut self, now: Millis, state: LeaseState, effects: &mut Vec<LeaseEffect>) {
+        match &mut self.role {
+            Role::Leader { revision, .. } => {
+                if state.holder == Some(self.me) {
+                    // A renewal whose answer was lost.
+                    *revision = state.revision;
+                } else if state.revision > *revision {
+                    // A revision that we did not set ends our time, whatever the clock says.
+                    self.step_down(now, effects);
+                }
+            }
+            Role::Standby { seen } => {
+                let is_new_look = u64::from(core::mem::take(&mut self.looked));
+                let (since, n_looks) = match seen {
+                    Some((revision, since, n_looks)) if *revision == state.revision => {
+                        (*since, *n_looks + is_new_look)
+                    }
+                    _ => (now, 0),
+                };
+                *seen = Some((state.revision, since, n_looks));
+                let is_ours = state.holder.is_none_or(|holder| holder == self.me);
+                // A clock that jumps does not make it long: there must have been as many looks.
+                let is_old = now.0 - since.0 >= LEASE_MS && n_looks >= LEASE_MS / LEASE_RENEW_MS;
+                let is_free = is_ours || is_old;
+                if is_free && self.asking.is_none() {
+                    self.asking = Some(now);
+                    effects.push(LeaseEffect::CompareAndSet {
+                        expected: state.revision,
+                    });
+                }
+            }
+        }
+    }
+
+    fn on_taken(&mut self, now: Millis, revision: u64, effects: &mut Vec<LeaseEffect>) {
+        let Some(asked) = self.asking.take() else {
+            return;
+        };
+        if now.0 - asked.0 >= LEASE_STEP_DOWN_MS {
+            // The answer took so long that others may think the lease has ended.
+            return;
+        }
+        if !self.is_leader() {
+            effects.push(LeaseEffect::Lead);
+        }
+        self.role = Role::Leader { revision, asked };
+        self.next_look = Millis(asked.0 + LEASE_RENEW_MS);
+    }
+
+    fn on_refused(&mut self, now: Millis, effects: &mut Vec<LeaseEffect>) {
+        if self.asking.take().is_some() {
+            self.next_look = now;
+            if self.is_leader() {
+                effects.push(LeaseEffect::Read);
+            }
+        }
+    }
+
+    fn step_down(&mut self, now: Millis, effects: &mut Vec<LeaseEffect>) {
+        self.role = Role::Standby { seen: None };
+        self.asking = None;
+        self.next_look = now;
+        effects.push(LeaseEffect::StepDown);
+    }
+
+    fn look(&mut self, now: Millis, effects: &mut Vec<LeaseEffect>) {
+        if self.asking.is_some_and(|asked| now.0 - asked.0 >= LEASE_RENEW_MS) {
+            // An answer that comes after this is not waited for.
+            self.asking = None;
+        }
+        if let Role::Leader { asked, .. } = self.role
+            && now.0 - asked.0 >= LEASE_STEP_DOWN_MS
+        {
+            self.step_down(now, effects);
+        }
+        if now >= self.next_look {
+            match self.role {
+                Role::Leader { revision, .. } if self.asking.is_none() => {
+                    self.asking = Some(now);
+                    effects.push(LeaseEffect::CompareAndSet { expected: revision });
+                }
+                Role::Leader { .. } => {}
+                Role::Standby { .. } => {
+                    self.looked = true;
+                    effects.push(LeaseEffect::Read);
+                }
+            }
+            self.next_look = Millis(now.0 + LEASE_RENEW_MS);
+        }
+        let step_down_at = match self.role {
+            Role::Leader { asked, .. } => Millis(asked.0 + LEASE_STEP_DOWN_MS),
+            Role::Standby { .. } => self.next_look,
+        };
+        effects.push(LeaseEffect::WakeAt(self.next_look.min(step_down_at)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(lease: &mut Lease, now: u64, event: LeaseEvent) -> Vec<LeaseEffect> {
+        let mut effects = Vec::new();
+        lease.on_event(Millis(now), event, &mut effects);
+        effects.retain(|effect| !matches!(effect, LeaseEffect::WakeAt(_)));
+        effects
+    }
+
+    fn held(revision: u64, holder: u32) -> LeaseEvent {
+        LeaseEvent::Read(LeaseState {
+            revision,
+            holder: Some(DriverIdx(holder)),
+        })
+    }
+
+    const FREE: LeaseEvent = LeaseEvent::Read(LeaseState {
+        revision: 0,
+        holder: None,
+    });
+
+    fn leader_at_0() -> Lease {
+        let mut lease = Lease::new(DriverIdx(1));
+        assert_eq!(step(&mut lease, 0, LeaseEvent::Tick), [LeaseEffect::Read]);
+        assert_eq!(
+            step(&mut lease, 0, FREE),
+            [LeaseEffect::CompareAndSet { expected: 0 }]
+        );
+        assert_eq!(step(&mut lease, 0, LeaseEvent::Taken(1)), [LeaseEffect::Lead]);
+        lease
+    }
+
+    #[test]
+    fn a_free_lease_is_taken_and_renewed() {
+        let mut lease = leader_at_0();
+        let renewal = step(&mut lease, LEASE_RENEW_MS, LeaseEvent::Tick);
+        assert_eq!(renewal, [LeaseEffect::CompareAndSet { expected: 1 }]);
+        assert!(step(&mut lease, LEASE_RENEW_MS + 5, LeaseEvent::Taken(2)).is_empty());
+        assert!(lease.is_leader());
+    }
+
+    #[test]
+    fn a_leader_that_cannot_renew_steps_down_before_anyone_takes_over() {
+        let mut leader = leader_at_0();
+        let mut standby = Lease::new(DriverIdx(2));
+        step(&mut standby, 0, LeaseEvent::Tick);
+        for now in [0, LEASE_RENEW_MS, 2 * LEASE_RENEW_MS, LEASE_MS - 1] {
+            let effects = step(&mut standby, now, held(1, 1));
+            assert!(effects.iter().all(|effect| *effect == LeaseEffect::Read));
+        }
+        step(&mut standby, LEASE_MS, LeaseEvent::Tick);
+        step(&mut leader, LEASE_RENEW_MS, LeaseEvent::Tick);
+        let effects = step(&mut leader, LEASE_STEP_DOWN_MS, LeaseEvent::Tick);
+        assert!(effects.contains(&LeaseEffect::StepDown));
+        assert!(!leader.is_leader());
+        let effects = step(&mut standby, LEASE_MS, held(1, 1));
+        assert!(effects.contains(&LeaseEffect::CompareAndSet { expected: 1 }));
+    }
+
+    #[test]
+    fn a_standby_whose_clock_jumps_looks_again_before_it_takes_over() {
+        let mut standby = Lease::new(DriverIdx(2));
+        step(&mut standby, 0, LeaseEvent::Tick);
+        step(&mut standby, 0, held(1, 1));
+        step(&mut standby, 60_000, LeaseEvent::Tick);
+        let effects = step(&mut standby, 60_000, held(1, 1));
+        assert!(effects.is_empty(), "{effects:?}");
+    }
+
+    #[test]
+    fn a_lease_that_is_renewed_is_left_alone() {
+        let mut standby = Lease::new(DriverIdx(2));
+        for round in 0..20 {
+            let effects = step(&mut standby, round * LEASE_RENEW_MS, held(round + 1, 1));
+            assert!(
+                effects.iter().all(|effect| *effect == LeaseEffect::Read),
+                "{effects:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_leader_that_sees_another_holder_steps_down() {
+        let mut lease = leader_at_0();
+        assert_eq!(step(&mut lease, 10, held(2, 7))[0], LeaseEffect::StepDown);
+    }
+
+    #[test]
+    fn an_answer_that_comes_too_late_makes_no_leader() {
+        let mut lease = Lease::new(DriverIdx(1));
+        step(&mut lease, 0, LeaseEvent::Tick);
+        step(&mut lease, 0, FREE);
+        let effects = step(&mut lease, LEASE_STEP_DOWN_MS, LeaseEvent::Taken(1));
+        assert!(!effects.contains(&LeaseEffect::Lead) && !lease.is_leader());
+    }
+}

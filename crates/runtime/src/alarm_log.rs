@@ -1,0 +1,141 @@
+//! What happened to a job, beside its output: a line of JSON for each warning and error, for `explain` and for people.
+//!
+//! No truth is in it: a lost or torn line costs nothing but the telling.
+
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tilework_core::alarm::Alarm;
+use tilework_core::ids::RunEpoch;
+use tilework_store::disk::{Disk, DiskFile, DiskFileExt};
+use tilework_store::journal::JobFiles;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoggedAlarm {
+    /// When, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// In which run of the job.
+    pub run: u32,
+    /// How bad it was: `note`, `warning` or `error`.
+    pub severity: String,
+    /// What kind of alarm.
+    pub kind: String,
+    /// What happened.
+    pub text: String,
+    /// What to do, if someone should do something.
+    pub next: Option<String>,
+}
+
+impl LoggedAlarm {
+    /// An alarm of now.
+    pub fn now(alarm: &Alarm, run: RunEpoch) -> LoggedAlarm {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        LoggedAlarm {
+            unix_ms: since_1970.map_or(0, |since| since.as_millis() as u64),
+            run: run.0,
+            severity: alarm.severity().to_string(),
+            kind: alarm.name().to_owned(),
+            text: alarm.text(),
+            next: alarm.advice().map(str::to_owned),
+        }
+    }
+}
+
+/// The file of one job, which is made when there is something to tell.
+#[derive(Debug)]
+pub struct AlarmLog {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    file: Option<(Arc<dyn DiskFile>, u64)>,
+}
+
+impl AlarmLog {
+    /// The log beside an output.
+    pub fn beside(disk: Arc<dyn Disk>, files: &JobFiles) -> AlarmLog {
+        AlarmLog {
+            disk,
+            path: files.alarms(),
+            file: None,
+        }
+    }
+
+    /// Appends a line.
+    pub fn append(&mut self, alarm: &LoggedAlarm) -> io::Result<()> {
+        let mut line = serde_json::to_vec(alarm)?;
+        line.push(b'\n');
+        let (file, offset) = match self.file.take() {
+            Some(open) => open,
+            None => self.open()?,
+        };
+        file.write_all_at(&line, offset)?;
+        self.file = Some((file, offset + line.len() as u64));
+        Ok(())
+    }
+
+    fn open(&self) -> io::Result<(Arc<dyn DiskFile>, u64)> {
+        match self.disk.create_new(&self.path) {
+            Ok(file) => Ok((file, 0)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let file = self.disk.open_write(&self.path)?;
+                let len = file.stat()?.len;
+                Ok((file, len))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// All alarms of a job, oldest first; none if there is no log. Lines that can't be read are left out.
+pub fn read(disk: &dyn Disk, files: &JobFiles) -> io::Result<Vec<LoggedAlarm>> {
+    let path = files.alarms();
+    if disk.stat(&path)?.is_none() {
+        return Ok(Vec::new());
+    }
+    let file = disk.open_read(&path)?;
+    let mut bytes = vec![0; file.stat()?.len as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    let lines = bytes.split(|byte| *byte == b'\n');
+    Ok(lines
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use tilework_core::alarm::AlarmKind;
+    use tilework_core::ids::WorkerIdx;
+    use tilework_store::fake_disk::FakeDisk;
+
+    fn alarm(n_attempts: u64) -> LoggedAlarm {
+        let kind = AlarmKind::WorkerLost {
+            worker: WorkerIdx(3),
+            n_attempts,
+        };
+        LoggedAlarm::now(&Alarm { job: None, kind }, RunEpoch(2))
+    }
+
+    #[test]
+    fn lines_are_kept_over_runs_and_torn_ones_left_out() {
+        let disk = FakeDisk::new(1);
+        let files = JobFiles::beside(Path::new("/data/C.npy"));
+        disk.install(files.folder().join("spec"), b"");
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        assert_eq!(read(&disk, &files).unwrap(), []);
+        let (one, two, three) = (alarm(1), alarm(2), alarm(3));
+        let mut log = AlarmLog::beside(Arc::clone(&shared), &files);
+        log.append(&one).unwrap();
+        log.append(&two).unwrap();
+        AlarmLog::beside(Arc::clone(&shared), &files)
+            .append(&three)
+            .unwrap();
+        assert_eq!(read(&disk, &files).unwrap(), [one.clone(), two.clone(), three]);
+        let bytes = disk.contents(files.alarms()).unwrap();
+        disk.install(files.alarms(), &bytes[..bytes.len() - 5]);
+        assert_eq!(read(&disk, &files).unwrap(), [one, two]);
+    }
+}

@@ -1,0 +1,183 @@
+//! `simulate`: how long a job would take on a cluster that need not exist, what failures would cost, and what would bound it.
+//!
+//! The cluster's machines are those that real clusters run: tilework-sim drives them under virtual time. Only a task's duration is
+//! a model: its flops at the worker's rate, or its bytes at its share of the storage's, whichever takes longer.
+
+use crate::args::multiply::AssignArg;
+use crate::args::simulate::{ClusterArgs, SimulateArgs, SimulatedJob};
+use crate::failure::{CliError, Exit};
+use crate::human;
+use crate::output::Output;
+use serde_json::json;
+use std::io::{self, Write};
+use tilework_core::driver::Assign;
+use tilework_sim::forecast::{Cluster, Forecast, Quartiles, forecast};
+use tilework_store::element_type::Dtype;
+
+/// Part of a worker's memory that its tile takes; panels, packed blocks and the process take the rest.
+const TILE_SHARE: f64 = 0.6;
+/// Most strips of rows or columns that are tried.
+const STRIPS_MAX: u64 = 20_000;
+/// What the driver keeps of a worker, and of each attempt in flight: measured with the example `driver_rate`, rounded up.
+const DRIVER_BYTES_PER_WORKER: u64 = 2_000;
+
+/// Runs the command.
+pub fn run(args: &SimulateArgs, output: &Output) -> Result<(), CliError> {
+    let SimulatedJob::Multiply { m, k, n, dtype } = args.job;
+    let cluster = &args.cluster;
+    let split = Split::best(cluster, [m, k, n], dtype).ok_or_else(|| too_little_memory(cluster))?;
+    let found = forecast(&split.cluster(cluster), args.cluster.seeds)
+        .map_err(|error| CliError::new(Exit::JobFailed, format!("the simulated job failed: {error}")))?;
+    output.result(split.to_json(cluster, &found), |out| {
+        split.write(out, cluster, [m, k, n], &found)
+    })
+}
+
+fn too_little_memory(cluster: &ClusterArgs) -> CliError {
+    let text = format!(
+        "{} for each worker are too few for any number of tiles that can be simulated",
+        human::bytes(cluster.worker_memory)
+    );
+    CliError::new(Exit::Resources, text).with_next("give workers more: --worker-memory 16GiB")
+}
+
+/// How the product is split, and what a task then takes.
+#[derive(Debug, Clone, Copy)]
+struct Split {
+    n_tasks: u64,
+    tile_rows: u64,
+    tile_cols: u64,
+    bytes: f64,
+    compute_s: f64,
+    store_s: f64,
+}
+
+impl Split {
+    /// The square-ish grid that takes least time: larger tiles read less, smaller ones keep all workers busy.
+    fn best(cluster: &ClusterArgs, [m, k, n]: [u64; 3], dtype: Dtype) -> Option<Split> {
+        let itemsize = dtype.size() as f64;
+        let tile_elements = cluster.worker_memory as f64 * TILE_SHARE / itemsize;
+        let candidates = (1..=STRIPS_MAX.min(m.max(n))).map(|strips| {
+            let (tile_rows, tile_cols) = (m.div_ceil(strips.min(m)), n.div_ceil(strips.min(n)));
+            let n_tasks = m.div_ceil(tile_rows) * n.div_ceil(tile_cols);
+            let tile = tile_rows as f64 * tile_cols as f64;
+            let task_bytes = (tile_rows + tile_cols) as f64 * k as f64 * itemsize + tile * itemsize;
+            let n_busy = n_tasks.min(u64::from(cluster.workers)) as f64;
+            let store_s = cluster
+                .store_bandwidth
+                .map_or(0.0, |bandwidth| task_bytes * n_busy / bandwidth as f64);
+            Split {
+                n_tasks,
+                tile_rows,
+                tile_cols,
+                bytes: task_bytes * n_tasks as f64,
+                compute_s: 2.0 * tile * k as f64 / (cluster.worker_gflops * 1e9),
+                store_s,
+            }
+        });
+        candidates
+            .filter(|split| split.tile_rows as f64 * split.tile_cols as f64 <= tile_elements)
+            .min_by(|x, y| x.seconds(cluster).total_cmp(&y.seconds(cluster)))
+    }
+
+    fn task_seconds(&self) -> f64 {
+        self.compute_s.max(self.store_s)
+    }
+
+    /// Without failures and messages.
+    fn seconds(&self, cluster: &ClusterArgs) -> f64 {
+        self.task_seconds() * self.n_tasks.div_ceil(u64::from(cluster.workers)) as f64
+    }
+
+    fn cluster(&self, args: &ClusterArgs) -> Cluster {
+        Cluster {
+            n_workers: args.workers,
+            n_tasks: self.n_tasks,
+            task_ms: (self.task_seconds() * 1e3).ceil() as u64,
+            slow_factor: args.one_slow,
+            assign: match args.assign {
+                AssignArg::Dynamic => Assign::Dynamic,
+                AssignArg::RoundRobin => Assign::RoundRobin {
+                    n_workers: args.workers,
+                },
+            },
+            mtbf_ms: args.mtbf.map_or(0, |mtbf| mtbf.as_millis() as u64),
+        }
+    }
+
+    fn driver_bytes(&self, cluster: &ClusterArgs) -> u64 {
+        self.n_tasks + u64::from(cluster.workers) * DRIVER_BYTES_PER_WORKER
+    }
+
+    fn to_json(self, cluster: &ClusterArgs, found: &Forecast) -> serde_json::Value {
+        json!({
+            "status": "simulated",
+            "workers": cluster.workers,
+            "tasks": self.n_tasks,
+            "tile_rows": self.tile_rows,
+            "tile_cols": self.tile_cols,
+            "task_seconds": self.task_seconds(),
+            "task_seconds_compute": self.compute_s,
+            "task_seconds_store": self.store_s,
+            "bytes": self.bytes,
+            "driver_bytes": self.driver_bytes(cluster),
+            "seeds": cluster.seeds,
+            "seconds": found.seconds,
+            "extra_work": found.extra_work,
+            "workers_lost": found.n_lost,
+            "messages_per_second": found.messages_per_s,
+        })
+    }
+
+    fn write(
+        self,
+        out: &mut dyn Write,
+        cluster: &ClusterArgs,
+        [m, k, n]: [u64; 3],
+        found: &Forecast,
+    ) -> io::Result<()> {
+        writeln!(
+            out,
+            "simulated: C ({m} x {n}) = A ({m} x {k}) · B ({k} x {n}) on {}, medians and quartiles of {}",
+            human::counted(u64::from(cluster.workers), "worker"),
+            human::counted(cluster.seeds, "run")
+        )?;
+        let bound = if self.store_s > self.compute_s {
+            "storage"
+        } else {
+            "arithmetic"
+        };
+        writeln!(
+            out,
+            "  tasks    {} of up to {} x {}, {} each, bounded by {bound}",
+            human::count(self.n_tasks),
+            self.tile_rows,
+            self.tile_cols,
+            human::seconds(self.task_seconds())
+        )?;
+        let [low, mid, high] = found.seconds.map(human::seconds);
+        writeln!(out, "  time     {mid} ({low} to {high})")?;
+        writeln!(
+            out,
+            "  lost     {} workers; {} % of the work done again or in vain",
+            range(found.n_lost, 1.0, 0),
+            range(found.extra_work, 100.0, 2)
+        )?;
+        writeln!(
+            out,
+            "  moved    {} between workers and storage",
+            human::bytes(self.bytes as u64)
+        )?;
+        writeln!(
+            out,
+            "  driver   about {}, {} messages a second",
+            human::bytes(self.driver_bytes(cluster)),
+            range(found.messages_per_s, 1.0, 0)
+        )
+    }
+}
+
+fn range([low, mid, high]: Quartiles, scale: f64, digits: usize) -> String {
+    let [low, mid, high] = [low, mid, high].map(|value| format!("{:.digits$}", value * scale));
+    format!("{mid} ({low} to {high})")
+}

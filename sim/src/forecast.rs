@@ -1,0 +1,92 @@
+//! How long a job takes on a cluster whose workers fail: many runs of the simulated world, without its checks.
+
+use crate::scenario::{Faults, Scenario};
+use crate::world::simulate;
+use tilework_core::driver::Assign;
+use tilework_core::failure::JobEnd;
+
+/// A job and the cluster that runs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Cluster {
+    /// Worker processes.
+    pub n_workers: u32,
+    /// Tasks of the job's one round.
+    pub n_tasks: u64,
+    /// What a task takes a worker, in milliseconds.
+    pub task_ms: u64,
+    /// The first worker takes so many times as long.
+    pub slow_factor: u64,
+    /// How tasks find their workers.
+    pub assign: Assign,
+    /// Mean time between failures of one worker, in milliseconds; 0: none fails.
+    pub mtbf_ms: u64,
+}
+
+/// Lower quartile, median, upper quartile.
+pub type Quartiles = [f64; 3];
+
+/// What came of the runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Forecast {
+    /// From the first worker's start to the end of the job.
+    pub seconds: Quartiles,
+    /// Attempts beyond one for each task, as a share of the tasks: work that was lost or done twice.
+    pub extra_work: Quartiles,
+    /// Workers lost in a run.
+    pub n_lost: Quartiles,
+    /// Messages a second, heartbeats and queue not counted apart.
+    pub messages_per_s: Quartiles,
+}
+
+/// Simulates the job once for each seed.
+///
+/// # Errors
+/// The first run that did not end, in words.
+pub fn forecast(cluster: &Cluster, n_seeds: u64) -> Result<Forecast, String> {
+    let mut runs = Vec::new();
+    for seed in 0..n_seeds.max(1) {
+        let outcome = simulate(&scenario(cluster, seed), false);
+        if let Some(violation) = outcome.violation {
+            return Err(format!("seed {seed}: {violation}"));
+        }
+        if outcome.end != Some(JobEnd::Done) {
+            return Err(format!("seed {seed}: the job did not end"));
+        }
+        runs.push(outcome);
+    }
+    let of = |value: &dyn Fn(&crate::verdict::Outcome) -> f64| quartiles(runs.iter().map(value).collect());
+    let n_tasks = cluster.n_tasks.max(1) as f64;
+    Ok(Forecast {
+        seconds: of(&|run| run.seconds),
+        extra_work: of(&|run| run.counts.n_started as f64 / n_tasks - 1.0),
+        n_lost: of(&|run| run.counts.n_lost as f64),
+        messages_per_s: of(&|run| run.counts.n_messages as f64 / run.seconds.max(1e-3)),
+    })
+}
+
+fn scenario(cluster: &Cluster, seed: u64) -> Scenario {
+    Scenario {
+        seed,
+        n_workers: cluster.n_workers,
+        n_drivers: 1,
+        rounds: vec![cluster.n_tasks],
+        task_ms: cluster.task_ms.max(1),
+        assign: cluster.assign,
+        look_ahead: true,
+        checks: false,
+        faults: Faults {
+            // Nothing of this is ever left in peace.
+            until_ms: u64::MAX / 2,
+            delay_ms_max: 5,
+            slow_factor: cluster.slow_factor.max(1),
+            mtbf_ms: cluster.mtbf_ms,
+            ..Faults::default()
+        },
+    }
+}
+
+fn quartiles(mut values: Vec<f64>) -> Quartiles {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+    [at(0.25), at(0.5), at(0.75)]
+}

@@ -1,0 +1,150 @@
+//! What must hold: at every step, after every power cut, and at the end.
+
+use std::fmt;
+use tilework_core::failure::JobEnd;
+use tilework_core::ids::{RoundIdx, TaskIdx};
+
+/// Something that must never happen, and happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Violation {
+    /// A task was acknowledged, and the durable journal does not have its commit.
+    AcknowledgedButLost(RoundIdx, TaskIdx),
+    /// A barrier that does not name a winner for every task.
+    BarrierIncomplete(RoundIdx),
+    /// A finished job with a wrong output.
+    WrongOutput(RoundIdx, TaskIdx),
+    /// A machine's own invariant.
+    Invariant(String),
+    /// The driver counts a task as committed, and the journal does not have it.
+    CountedWithoutRecord(RoundIdx, TaskIdx),
+    /// An attempt of an earlier run counted, or began on a worker that knew of a later one.
+    StaleAttempt(RoundIdx, TaskIdx),
+    /// A published barrier is another one now.
+    BarrierChanged(RoundIdx),
+    /// A task failed more often than is allowed, and was tried again.
+    TriedTooOften(RoundIdx, TaskIdx),
+    /// A worker that was told to drain began another attempt.
+    DrainedWorkerWorks,
+    /// More backup attempts than are allowed.
+    TooManyBackups(u64),
+    /// The job did not end although nothing has gone wrong for long.
+    StandsStill(String),
+    /// The job failed although every task could be done.
+    Failed(String),
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Violation::AcknowledgedButLost(round, task) => {
+                write!(
+                    f,
+                    "task {task} of round {round} was acknowledged and its commit is lost"
+                )
+            }
+            Violation::BarrierIncomplete(round) => {
+                write!(f, "the barrier of round {round} lacks winners")
+            }
+            Violation::WrongOutput(round, task) => {
+                write!(
+                    f,
+                    "the job is done and task {task} of round {round} has a wrong output"
+                )
+            }
+            Violation::CountedWithoutRecord(round, task) => {
+                write!(
+                    f,
+                    "task {task} of round {round} counts as committed and is not in the journal"
+                )
+            }
+            Violation::StaleAttempt(round, task) => {
+                write!(
+                    f,
+                    "an attempt of an earlier run at task {task} of round {round} began or counted"
+                )
+            }
+            Violation::BarrierChanged(round) => write!(f, "the barrier of round {round} changed"),
+            Violation::TriedTooOften(round, task) => {
+                write!(
+                    f,
+                    "task {task} of round {round} was tried again after its last failure"
+                )
+            }
+            Violation::DrainedWorkerWorks => write!(f, "a draining worker began an attempt"),
+            Violation::Invariant(text) => write!(f, "a machine's invariant broke: {text}"),
+            Violation::TooManyBackups(n) => write!(f, "{n} backup attempts"),
+            Violation::StandsStill(what) => write!(f, "the job stands still: {what}"),
+            Violation::Failed(text) => write!(f, "the job failed: {text}"),
+        }
+    }
+}
+
+/// How a simulated run went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// How the job ended at last; it may have been submitted again before.
+    pub end: Option<JobEnd>,
+    /// What must never happen, and happened.
+    pub violation: Option<Violation>,
+    /// Virtual time until then.
+    pub seconds: f64,
+    /// Hash of all that happened, in order: the same seed gives the same.
+    pub log_hash: u64,
+    /// What happened, if it was asked for.
+    pub log: Vec<String>,
+    /// What was counted.
+    pub counts: Counts,
+}
+
+/// What happened how often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Tasks of all rounds.
+    pub n_tasks: u64,
+    /// Attempts that began.
+    pub n_started: u64,
+    /// Commits that workers reported.
+    pub n_committed: u64,
+    /// Attempts that failed.
+    pub n_failed: u64,
+    /// Backup attempts.
+    pub n_backups: u64,
+    /// Workers that a driver held for lost.
+    pub n_lost: u64,
+    /// Drivers that took over.
+    pub n_take_overs: u64,
+    /// Times that a driver took over while another one, which was not stopped, still held itself for the leader. Epochs fence it.
+    pub n_overlaps: u64,
+    /// Processes killed.
+    pub n_kills: u64,
+    /// Processes stopped for a while.
+    pub n_stops: u64,
+    /// Power cuts.
+    pub n_power_cuts: u64,
+    /// Messages lost.
+    pub n_messages_lost: u64,
+    /// Messages sent.
+    pub n_messages: u64,
+    /// Events of both machines.
+    pub n_events: u64,
+}
+
+impl Counts {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Counts) {
+        self.n_tasks += other.n_tasks;
+        self.n_started += other.n_started;
+        self.n_committed += other.n_committed;
+        self.n_failed += other.n_failed;
+        self.n_backups += other.n_backups;
+        self.n_lost += other.n_lost;
+        self.n_take_overs += other.n_take_overs;
+        self.n_overlaps += other.n_overlaps;
+        self.n_kills += other.n_kills;
+        self.n_stops += other.n_stops;
+        self.n_power_cuts += other.n_power_cuts;
+        self.n_messages_lost += other.n_messages_lost;
+        self.n_messages += other.n_messages;
+        self.n_events += other.n_events;
+    }
+}

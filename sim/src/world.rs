@@ -1,0 +1,408 @@
+//! The processes and what lies between them, event by event.
+
+use crate::agenda::Agenda;
+use crate::dice::Dice;
+use crate::network::{Network, Node, Weather};
+use crate::queue::WorkQueue;
+use crate::scenario::Scenario;
+use crate::storage::{Segment, Storage, job, right_output};
+use crate::verdict::{Counts, Outcome, Violation};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tilework_core::alarm::AlarmKind;
+use tilework_core::driver::{Driver, DriverEffect, DriverEvent, JobStart, Needs, Queue, Round, WhenFull};
+use tilework_core::failure::{Cause, Failure, JobEnd, Remedy};
+use tilework_core::ids::{Millis, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
+use tilework_core::lease::{DriverIdx, Lease, LeaseEffect, LeaseEvent, LeaseState};
+use tilework_core::limits::{ATTEMPTS_MAX_CORRUPT, ATTEMPTS_MAX_RETRY};
+use tilework_core::message::{JobAttempt, ToDriver, ToWorker, WorkerReport};
+use tilework_core::record::{Barrier, Commit, Record};
+use tilework_core::task_table::{TaskStatus, TaskTable};
+use tilework_core::worker::{Worker, WorkerEffect, WorkerEvent, WorkerStart};
+
+mod drivers;
+mod faults;
+mod server;
+mod workers;
+
+/// How long a killed process is away at least.
+const RESTART_MS: u64 = 1_000;
+/// How often a worker's port asks again for a task.
+const FETCH_AGAIN_MS: u64 = 5_000;
+/// How often the queue looks for deliveries that were not acknowledged.
+const QUEUE_LOOK_MS: u64 = 1_000;
+/// How long the job may go on after the last fault, beside the work itself.
+const PEACE_MS: u64 = 300_000;
+/// Times a failed job is submitted again.
+const RESUBMITS_MAX: u32 = 30;
+const MEMORY_BYTES: u64 = 1 << 30;
+
+/// Runs a scenario to its end. With `keeps_log`, the outcome tells all that happened.
+pub fn simulate(scenario: &Scenario, keeps_log: bool) -> Outcome {
+    let mut world = World::new(scenario.clone(), keeps_log);
+    let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
+    if let Err(panic) = ran {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        world.violate(Violation::Invariant(text.unwrap_or_default()));
+    }
+    world.into_outcome()
+}
+
+/// Something that happens.
+#[derive(Debug, Clone)]
+enum Happening {
+    AtDriver(u32, u32, DriverInput),
+    AtWorker(u32, u32, WorkerInput),
+    AtServer(Request),
+    QueueLooks,
+    Fault(Fault),
+}
+
+#[derive(Debug, Clone)]
+enum DriverInput {
+    Event(DriverEvent),
+    Lease(LeaseEvent),
+    Wake(Millis),
+    LeaseWake,
+    /// A step of its own that takes time, and the run that began it.
+    Step(RunEpoch, Step),
+    /// Try again to begin what a leader does.
+    Lead,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Advance(RoundIdx),
+    ReadCommits(RoundIdx),
+    Verify,
+    Finish,
+}
+
+#[derive(Debug, Clone)]
+enum WorkerInput {
+    Event(WorkerEvent),
+    Wake(Millis),
+    Sync(JobAttempt),
+    FetchAgain,
+}
+
+/// What the server is asked for.
+#[derive(Debug, Clone)]
+enum Request {
+    Publish(JobAttempt, Queue),
+    Purge,
+    Fetch(u32, u32),
+    Ack(JobAttempt),
+    Renew(JobAttempt),
+    ReadLease(u32, u32),
+    SetLease(u32, u32, u64),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    KillWorker,
+    StopWorker,
+    KillDriver,
+    StopDriver,
+    CutOff,
+    PowerCut,
+    FillDisk,
+    EmptyDisk,
+    JumpClock,
+    StartAfresh,
+    /// One of all workers fails, and some time later another one.
+    WearOut,
+    StartDriver(u32),
+    StartWorker(u32),
+}
+
+/// What all processes have.
+#[derive(Debug, Default)]
+struct Life {
+    incarnation: u32,
+    alive: bool,
+    stopped_until: Option<Millis>,
+    /// How far the process's clock is ahead.
+    ahead_ms: u64,
+    next_wake: Option<Millis>,
+}
+
+impl Life {
+    fn clock(&self, now: Millis) -> Millis {
+        Millis(now.0 + self.ahead_ms)
+    }
+}
+
+#[derive(Debug)]
+struct WorkerProcess {
+    life: Life,
+    machine: Worker,
+    /// Its segment, and how often the job had been started afresh when it was opened: a segment ends with its journal.
+    segment: Option<(usize, Segment)>,
+    fetching: bool,
+}
+
+#[derive(Debug)]
+struct DriverProcess {
+    life: Life,
+    lease: Lease,
+    leading: Option<Leading>,
+}
+
+#[derive(Debug)]
+struct Leading {
+    machine: Driver,
+    epoch: RunEpoch,
+    segment: Segment,
+}
+
+#[derive(Debug)]
+struct World {
+    scenario: Scenario,
+    agenda: Agenda<Happening>,
+    dice: Dice,
+    network: Network,
+    queue: WorkQueue,
+    lease: LeaseState,
+    storage: Storage,
+    drivers: Vec<DriverProcess>,
+    workers: Vec<WorkerProcess>,
+    acknowledged: BTreeSet<(RoundIdx, TaskIdx)>,
+    /// Barriers as they were first seen.
+    barriers: BTreeMap<RoundIdx, Barrier>,
+    /// Failures that the driver of a run heard of each task: those that may pass, and failed checks.
+    failures: BTreeMap<(RunEpoch, RoundIdx, TaskIdx), [u8; 2]>,
+    /// Attempts whose failure was heard.
+    heard_failures: BTreeSet<JobAttempt>,
+    /// The latest run that each worker began an attempt of.
+    latest_runs: BTreeMap<(usize, u32), RunEpoch>,
+    /// Runs with which the job was started afresh.
+    generations: Vec<RunEpoch>,
+    /// Workers that were told to drain.
+    draining: BTreeSet<(usize, u32)>,
+    n_resubmits: u32,
+    done: bool,
+    end: Option<JobEnd>,
+    violation: Option<Violation>,
+    counts: Counts,
+    log_hash: DefaultHasher,
+    log: Option<Vec<String>>,
+}
+
+impl World {
+    fn new(scenario: Scenario, keeps_log: bool) -> World {
+        let seed = scenario.seed;
+        let driver = |i| DriverProcess {
+            life: Life::default(),
+            lease: Lease::new(DriverIdx(i)),
+            leading: None,
+        };
+        let worker = |slot| WorkerProcess {
+            life: Life::default(),
+            machine: Worker::new(worker_start(&scenario, slot, 0)),
+            segment: None,
+            fetching: false,
+        };
+        World {
+            drivers: (0..scenario.n_drivers).map(driver).collect(),
+            workers: (0..scenario.n_workers).map(worker).collect(),
+            counts: Counts {
+                n_tasks: scenario.rounds.iter().sum(),
+                ..Counts::default()
+            },
+            agenda: Agenda::new(),
+            dice: Dice::new(seed),
+            network: Network::default(),
+            queue: WorkQueue::default(),
+            lease: LeaseState {
+                revision: 0,
+                holder: None,
+            },
+            storage: if scenario.checks {
+                Storage::checked(seed)
+            } else {
+                Storage::counted()
+            },
+            acknowledged: BTreeSet::new(),
+            barriers: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            generations: Vec::new(),
+            latest_runs: BTreeMap::new(),
+            heard_failures: BTreeSet::new(),
+            draining: BTreeSet::new(),
+            n_resubmits: 0,
+            done: false,
+            end: None,
+            violation: None,
+            log_hash: DefaultHasher::new(),
+            log: keeps_log.then(Vec::new),
+            scenario,
+        }
+    }
+
+    fn run(&mut self) {
+        for i in 0..self.scenario.n_drivers {
+            self.agenda.after(0, Happening::Fault(Fault::StartDriver(i)));
+        }
+        for slot in 0..self.scenario.n_workers {
+            let delay = self.dice.pick(0..500);
+            self.agenda
+                .after(delay, Happening::Fault(Fault::StartWorker(slot)));
+        }
+        self.agenda.after(QUEUE_LOOK_MS, Happening::QueueLooks);
+        self.plan_faults();
+        let horizon = self.horizon();
+        while self.violation.is_none() && self.end.is_none() {
+            let Some(happening) = self.agenda.next() else {
+                break;
+            };
+            if self.agenda.now() > horizon {
+                let stalled = self.drivers.iter().filter_map(|driver| driver.leading.as_ref());
+                let stalled: Vec<_> = stalled.map(|leading| leading.machine.stalled(job())).collect();
+                self.violate(Violation::StandsStill(format!("{stalled:?}")));
+                break;
+            }
+            self.note(&happening);
+            self.happen(happening);
+        }
+        if self.done {
+            self.check_end();
+        }
+    }
+
+    /// When the job must have ended: the work at the slowest, and some time for recovery.
+    fn horizon(&self) -> Millis {
+        let Scenario {
+            rounds,
+            task_ms,
+            faults,
+            ..
+        } = &self.scenario;
+        let work_ms = rounds.iter().sum::<u64>() * task_ms * 2 * faults.slow_factor.max(1);
+        if self.scenario.checks {
+            Millis(faults.until_ms + work_ms + PEACE_MS)
+        } else {
+            // Faults never end here, so nothing but time tells a job that stands still.
+            Millis(2 * work_ms + 100 * PEACE_MS)
+        }
+    }
+
+    fn into_outcome(self) -> Outcome {
+        Outcome {
+            end: self.end,
+            violation: self.violation,
+            seconds: self.agenda.now().0 as f64 / 1e3,
+            log_hash: self.log_hash.finish(),
+            log: self.log.unwrap_or_default(),
+            counts: self.counts,
+        }
+    }
+
+    fn note(&mut self, what: &impl Debug) {
+        if !self.scenario.checks && self.log.is_none() {
+            return;
+        }
+        let line = format!("{:>9.3} {what:?}", self.agenda.now().0 as f64 / 1e3);
+        line.hash(&mut self.log_hash);
+        if let Some(log) = &mut self.log {
+            log.push(line);
+        }
+    }
+
+    fn violate(&mut self, violation: Violation) {
+        self.note(&violation);
+        self.violation.get_or_insert(violation);
+    }
+
+    fn in_peace(&self) -> bool {
+        self.agenda.now().0 >= self.scenario.faults.until_ms
+    }
+
+    fn weather(&self) -> Weather {
+        let faults = &self.scenario.faults;
+        Weather {
+            lost: if self.in_peace() { 0 } else { faults.lost },
+            repeated: if self.in_peace() { 0 } else { faults.repeated },
+            delay_ms_max: faults.delay_ms_max.max(1),
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Fault(fault) => self.suffer(fault),
+            Happening::QueueLooks => {
+                self.queue.expire(self.agenda.now());
+                self.deliver();
+                self.agenda.after(QUEUE_LOOK_MS, Happening::QueueLooks);
+            }
+            Happening::AtServer(request) => self.at_server(request),
+            Happening::AtDriver(i, incarnation, input) => {
+                let life = &self.drivers[i as usize].life;
+                if !life.alive || life.incarnation != incarnation {
+                    return;
+                }
+                match life.stopped_until {
+                    Some(until) if self.agenda.now() < until => {
+                        self.agenda.at(until, Happening::AtDriver(i, incarnation, input));
+                    }
+                    _ => self.at_driver(i as usize, input),
+                }
+            }
+            Happening::AtWorker(slot, incarnation, input) => {
+                let life = &self.workers[slot as usize].life;
+                if !life.alive || life.incarnation != incarnation {
+                    return;
+                }
+                match life.stopped_until {
+                    Some(until) if self.agenda.now() < until => {
+                        self.agenda
+                            .at(until, Happening::AtWorker(slot, incarnation, input));
+                    }
+                    _ => self.at_worker(slot as usize, input),
+                }
+            }
+        }
+    }
+
+    fn check_end(&mut self) {
+        for (round, n_tasks) in self.scenario.rounds.clone().into_iter().enumerate() {
+            let round = RoundIdx(round as u32);
+            let n_winners = self
+                .storage
+                .barrier(round)
+                .map(|barrier| barrier.winners.len() as u64);
+            if n_winners != Some(n_tasks) {
+                self.violate(Violation::BarrierIncomplete(round));
+            }
+            let is_last = round.0 as usize + 1 == self.scenario.rounds.len();
+            let generation = self.generations.len();
+            if let Some(task) = self.storage.wrong(generation, round, n_tasks).filter(|_| is_last) {
+                self.violate(Violation::WrongOutput(round, task));
+            }
+            let tasks = (0..n_tasks).map(|task| (round, TaskIdx(task)));
+            if let Some((round, task)) = self.storage.first_lost(tasks) {
+                self.violate(Violation::AcknowledgedButLost(round, task));
+            }
+        }
+    }
+}
+
+/// Every process that is started has a number of its own.
+fn worker_idx(scenario: &Scenario, slot: u32, incarnation: u32) -> WorkerIdx {
+    WorkerIdx(slot + scenario.n_workers * incarnation)
+}
+
+fn slot_of(scenario: &Scenario, worker: WorkerIdx) -> (u32, u32) {
+    (worker.0 % scenario.n_workers, worker.0 / scenario.n_workers)
+}
+
+fn worker_start(scenario: &Scenario, slot: u32, incarnation: u32) -> WorkerStart {
+    WorkerStart {
+        worker: worker_idx(scenario, slot, incarnation),
+        memory_bytes: MEMORY_BYTES,
+        looks_ahead: scenario.look_ahead,
+    }
+}

@@ -1,0 +1,328 @@
+//! Driver processes: the lease, the machine, and the driver's own steps.
+
+use super::*;
+
+impl World {
+    pub(super) fn at_driver(&mut self, i: usize, input: DriverInput) {
+        match input {
+            DriverInput::Event(event) => self.drive(i, event),
+            DriverInput::Wake(at) => {
+                let life = &mut self.drivers[i].life;
+                if life.next_wake == Some(at) {
+                    life.next_wake = None;
+                    self.drive(i, DriverEvent::Tick);
+                }
+            }
+            DriverInput::Lease(event) => self.step_lease(i, event),
+            DriverInput::LeaseWake => self.step_lease(i, LeaseEvent::Tick),
+            DriverInput::Lead => {
+                if self.drivers[i].lease.is_leader() && self.drivers[i].leading.is_none() {
+                    self.lead(i);
+                }
+            }
+            DriverInput::Step(epoch, step) => {
+                let leading = self.drivers[i].leading.as_ref();
+                if leading.is_some_and(|leading| leading.epoch == epoch) {
+                    let event = self
+                        .take_step(i, step)
+                        .unwrap_or_else(|failure| DriverEvent::StepFailed(job(), failure));
+                    self.drive(i, event);
+                }
+            }
+        }
+    }
+
+    pub(super) fn step_lease(&mut self, i: usize, event: LeaseEvent) {
+        let now = self.agenda.now();
+        let driver = &mut self.drivers[i];
+        let (clock, ahead_ms, incarnation) = (
+            driver.life.clock(now),
+            driver.life.ahead_ms,
+            driver.life.incarnation,
+        );
+        let mut effects = Vec::new();
+        driver.lease.on_event(clock, event, &mut effects);
+        let (node, driver) = (Node::Driver(i as u32), i as u32);
+        for effect in effects {
+            match effect {
+                LeaseEffect::Read => self.ask_server(node, Request::ReadLease(driver, incarnation)),
+                LeaseEffect::CompareAndSet { expected } => {
+                    self.ask_server(node, Request::SetLease(driver, incarnation, expected));
+                }
+                LeaseEffect::Lead => self.lead(i),
+                LeaseEffect::StepDown => self.drivers[i].leading = None,
+                LeaseEffect::WakeAt(at) => {
+                    let at = Millis(at.0.saturating_sub(ahead_ms));
+                    let wake = Happening::AtDriver(driver, incarnation, DriverInput::LeaseWake);
+                    self.agenda.at(at, wake);
+                }
+            }
+        }
+    }
+
+    /// Begins to drive: a run of its own, from what the journal says.
+    pub(super) fn lead(&mut self, i: usize) {
+        if self.done {
+            return;
+        }
+        let now = self.agenda.now();
+        let leads = |driver: &DriverProcess| {
+            let runs = driver.life.stopped_until.is_none_or(|until| until < now);
+            driver.life.alive && runs && driver.lease.is_leader()
+        };
+        if self.drivers.iter().filter(|driver| leads(driver)).count() > 1 {
+            self.counts.n_overlaps += 1;
+        }
+        let incarnation = self.drivers[i].life.incarnation;
+        let Ok((epoch, segment)) = self.storage.open_segment() else {
+            let again = Happening::AtDriver(i as u32, incarnation, DriverInput::Lead);
+            self.agenda.after(1_000, again);
+            return;
+        };
+        let start = self.job_start(epoch);
+        self.counts.n_take_overs += 1;
+        self.drivers[i].leading = Some(Leading {
+            machine: Driver::new(),
+            epoch,
+            segment,
+        });
+        self.drivers[i].life.next_wake = None;
+        self.ask_server(Node::Driver(i as u32), Request::Purge);
+        self.drive(i, DriverEvent::Submitted(start));
+    }
+
+    pub(super) fn job_start(&self, epoch: RunEpoch) -> JobStart {
+        let n_rounds = self.scenario.rounds.len() as u32;
+        let open = (0..n_rounds).find(|round| self.storage.barrier(RoundIdx(*round)).is_none());
+        let round = RoundIdx(open.unwrap_or(n_rounds - 1));
+        JobStart {
+            job: job(),
+            epoch,
+            adopts_from: self.storage.fresh_since,
+            round,
+            n_tasks: self.scenario.rounds[round.0 as usize],
+            needs: self.needs(),
+            committed: self.committed(round),
+            resumed: true,
+            took_over: epoch > self.storage.fresh_since,
+            assign: self.scenario.assign,
+            when_full: WhenFull::Wait,
+            deadline: None,
+        }
+    }
+
+    pub(super) fn committed(&self, round: RoundIdx) -> Vec<TaskIdx> {
+        let winners = self.storage.winners(round).into_iter();
+        winners.map(|(task, _)| task).collect()
+    }
+
+    pub(super) fn needs(&self) -> Needs {
+        Needs {
+            memory_bytes: MEMORY_BYTES,
+            expected_ms: self.scenario.task_ms,
+        }
+    }
+
+    /// Gives the driver's machine an event and does what it asks for.
+    pub(super) fn drive(&mut self, i: usize, event: DriverEvent) {
+        let now = self.agenda.now();
+        let driver = &mut self.drivers[i];
+        let (clock, incarnation) = (driver.life.clock(now), driver.life.incarnation);
+        let Some(leading) = &mut driver.leading else {
+            return;
+        };
+        let epoch = leading.epoch;
+        let heard = match &event {
+            DriverEvent::Received(message) if self.scenario.checks => Some(message.body.clone()),
+            _ => None,
+        };
+        let n_committed_before = leading.machine.tasks(job()).map(TaskTable::n_committed);
+        let mut effects = Vec::new();
+        leading.machine.on_event(clock, event, &mut effects);
+        if self.scenario.checks {
+            leading.machine.check_invariants();
+        }
+        self.counts.n_events += 1;
+        if let Some(heard) = heard {
+            self.check_heard(i, epoch, n_committed_before, &heard);
+        }
+        let Some(leading) = &self.drivers[i].leading else {
+            return;
+        };
+        let n_backups = leading.machine.n_backups(job());
+        self.counts.n_backups = self.counts.n_backups.max(n_backups);
+        let n_tasks = self.scenario.rounds.iter().max().copied().unwrap_or(0);
+        if n_backups > (n_tasks / 20).max(1) {
+            self.violate(Violation::TooManyBackups(n_backups));
+        }
+        for effect in effects {
+            if !matches!(effect, DriverEffect::WakeAt(_)) {
+                self.note(&(i, &effect));
+            }
+            self.do_for_driver(i, incarnation, epoch, effect);
+        }
+    }
+
+    /// What a report may have led to.
+    pub(super) fn check_heard(
+        &mut self,
+        i: usize,
+        epoch: RunEpoch,
+        n_committed_before: Option<u64>,
+        heard: &WorkerReport,
+    ) {
+        let Some(leading) = &self.drivers[i].leading else {
+            return;
+        };
+        let n_committed = leading.machine.tasks(job()).map(TaskTable::n_committed);
+        let has_counted = n_committed > n_committed_before;
+        match heard {
+            WorkerReport::Committed(attempt) => {
+                let (round, task) = (attempt.attempt.round, attempt.attempt.task);
+                if has_counted && attempt.attempt.epoch < self.storage.fresh_since {
+                    self.violate(Violation::StaleAttempt(round, task));
+                    return;
+                }
+                let status = leading.machine.tasks(job()).and_then(|tasks| tasks.status(task));
+                let is_current = leading.machine.round(job()) == Some(round);
+                let is_counted = is_current && status == Some(TaskStatus::Committed);
+                if is_counted && self.storage.first_lost(std::iter::once((round, task))).is_some() {
+                    self.violate(Violation::CountedWithoutRecord(round, task));
+                }
+            }
+            // A failure that ends the job may be one too many.
+            WorkerReport::Failed(attempt, failure)
+                if attempt.attempt.epoch == epoch && !leading.machine.is_stopping(job()) =>
+            {
+                let key = (epoch, attempt.attempt.round, attempt.attempt.task);
+                let n_failed = self.failures.entry(key).or_default();
+                let (at, n_max) = match failure.remedy {
+                    Remedy::Retry => (0, ATTEMPTS_MAX_RETRY),
+                    Remedy::Corrupt => (1, ATTEMPTS_MAX_CORRUPT),
+                    Remedy::Fatal => return,
+                };
+                // A report may come twice.
+                n_failed[at] += u8::from(self.heard_failures.insert(*attempt));
+                if n_failed[at] >= n_max {
+                    self.violate(Violation::TriedTooOften(key.1, key.2));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn do_for_driver(
+        &mut self,
+        i: usize,
+        incarnation: u32,
+        epoch: RunEpoch,
+        effect: DriverEffect,
+    ) {
+        let node = Node::Driver(i as u32);
+        match effect {
+            DriverEffect::Release(attempt, queue) => self.ask_server(node, Request::Publish(attempt, queue)),
+            DriverEffect::Send(worker, message) => {
+                let (slot, of) = slot_of(&self.scenario, worker);
+                let input = WorkerInput::Event(WorkerEvent::Received(message));
+                self.send(node, Node::Worker(slot), Happening::AtWorker(slot, of, input));
+            }
+            DriverEffect::Advance(_, round) => self.begin_step(i, epoch, Step::Advance(round)),
+            DriverEffect::ReadCommits(_, round) => self.begin_step(i, epoch, Step::ReadCommits(round)),
+            DriverEffect::VerifyOutputs(_) => self.begin_step(i, epoch, Step::Verify),
+            DriverEffect::FinishOutputs(_) => self.begin_step(i, epoch, Step::Finish),
+            DriverEffect::Alarm(alarm) => {
+                self.counts.n_lost += u64::from(matches!(alarm.kind, AlarmKind::WorkerLost { .. }));
+            }
+            DriverEffect::WakeAt(at) => {
+                let life = &mut self.drivers[i].life;
+                let at = Millis(at.0.saturating_sub(life.ahead_ms)).max(self.agenda.now());
+                if life.next_wake.is_none_or(|next| at < next) {
+                    life.next_wake = Some(at);
+                    let wake = Happening::AtDriver(i as u32, incarnation, DriverInput::Wake(at));
+                    self.agenda.at(at, wake);
+                }
+            }
+            DriverEffect::End(_, JobEnd::Done) => self.end = Some(JobEnd::Done),
+            DriverEffect::End(_, end) => self.submit_again(i, incarnation, end),
+        }
+    }
+
+    /// As a user would: the job failed, and what is committed is kept.
+    pub(super) fn submit_again(&mut self, i: usize, incarnation: u32, end: JobEnd) {
+        self.n_resubmits += 1;
+        let is_full = matches!(&end, JobEnd::Failed(failure) if failure.cause == Cause::DiskFull);
+        if self.n_resubmits > RESUBMITS_MAX || self.in_peace() && !is_full && self.n_resubmits > 10 {
+            self.violate(Violation::Failed(format!("{end:?}")));
+        }
+        self.drivers[i].leading = None;
+        let again = Happening::AtDriver(i as u32, incarnation, DriverInput::Lead);
+        self.agenda.after(2_000, again);
+    }
+
+    pub(super) fn begin_step(&mut self, i: usize, epoch: RunEpoch, step: Step) {
+        let (incarnation, ms) = (self.drivers[i].life.incarnation, self.dice.pick(2..50));
+        let step = Happening::AtDriver(i as u32, incarnation, DriverInput::Step(epoch, step));
+        self.agenda.after(ms, step);
+    }
+
+    pub(super) fn take_step(&mut self, i: usize, step: Step) -> Result<DriverEvent, Failure> {
+        match step {
+            Step::Advance(round) => self.advance(i, round),
+            Step::ReadCommits(round) => {
+                let tasks = self.committed(round);
+                Ok(DriverEvent::CommitsRead(job(), tasks))
+            }
+            Step::Verify => {
+                let last = RoundIdx(self.scenario.rounds.len() as u32 - 1);
+                Ok(DriverEvent::OutputsVerified(job(), self.storage.damaged(last)))
+            }
+            Step::Finish => {
+                self.done = true;
+                Ok(DriverEvent::OutputsFinished(job()))
+            }
+        }
+    }
+
+    pub(super) fn advance(&mut self, i: usize, round: RoundIdx) -> Result<DriverEvent, Failure> {
+        let n_tasks = self.scenario.rounds[round.0 as usize];
+        let winners = self.storage.winners(round);
+        if winners.len() as u64 != n_tasks {
+            let committed: BTreeSet<TaskIdx> = winners.iter().map(|(task, _)| *task).collect();
+            let missing = (0..n_tasks).map(TaskIdx).filter(|task| !committed.contains(task));
+            return Ok(DriverEvent::BarrierRefused(job(), missing.collect()));
+        }
+        let Some(leading) = &mut self.drivers[i].leading else {
+            unreachable!("only a leader takes steps");
+        };
+        let barrier = Barrier {
+            round,
+            epoch: leading.epoch,
+            winners: winners.into_iter().map(|(_, winner)| winner).collect(),
+        };
+        let barrier = self.storage.publish(barrier)?.clone();
+        if *self.barriers.entry(round).or_insert_with(|| barrier.clone()) != barrier {
+            self.violate(Violation::BarrierChanged(round));
+        }
+        if barrier.winners.len() as u64 != n_tasks {
+            self.violate(Violation::BarrierIncomplete(round));
+        }
+        let Some(leading) = &mut self.drivers[i].leading else {
+            unreachable!("only a leader takes steps");
+        };
+        self.storage
+            .append(&mut leading.segment, Record::Barrier(barrier))?;
+        self.storage.sync(&mut leading.segment)?;
+        let next = RoundIdx(round.0 + 1);
+        Ok(match self.scenario.rounds.get(next.0 as usize) {
+            Some(n_tasks) => DriverEvent::RoundReady(
+                job(),
+                Round {
+                    round: next,
+                    n_tasks: *n_tasks,
+                    needs: self.needs(),
+                },
+            ),
+            None => DriverEvent::RoundsDone(job()),
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! The server: the work queue and the lease, and what the network does to messages.
+
+use super::*;
+
+impl World {
+    pub(super) fn ask_server(&mut self, from: Node, request: Request) {
+        let now = self.agenda.now();
+        if self.network.connects(now, from, Node::Server) {
+            let weather = self.weather();
+            let delay = self.network.delay(&mut self.dice, weather);
+            self.agenda.after(delay, Happening::AtServer(request));
+        }
+    }
+
+    pub(super) fn at_server(&mut self, request: Request) {
+        let now = self.agenda.now();
+        match request {
+            Request::Publish(attempt, queue) => self.queue.publish(attempt, queue),
+            Request::Purge => self.queue.purge(),
+            Request::Fetch(slot, incarnation) => {
+                let life = &self.workers[slot as usize].life;
+                if life.alive && life.incarnation == incarnation {
+                    self.queue.fetch(worker_idx(&self.scenario, slot, incarnation));
+                }
+            }
+            Request::Ack(attempt) => self.queue.ack(attempt),
+            Request::Renew(attempt) => self.queue.renew(now, attempt),
+            Request::ReadLease(driver, incarnation) => {
+                let event = LeaseEvent::Read(self.lease);
+                self.answer_driver(driver, incarnation, DriverInput::Lease(event));
+            }
+            Request::SetLease(driver, incarnation, expected) => {
+                let event = if self.lease.revision == expected {
+                    self.lease = LeaseState {
+                        revision: expected + 1,
+                        holder: Some(DriverIdx(driver)),
+                    };
+                    LeaseEvent::Taken(expected + 1)
+                } else {
+                    LeaseEvent::Refused
+                };
+                self.answer_driver(driver, incarnation, DriverInput::Lease(event));
+            }
+        }
+        self.deliver();
+    }
+
+    pub(super) fn deliver(&mut self) {
+        for (worker, attempt) in self.queue.deliver(self.agenda.now()) {
+            let (slot, incarnation) = slot_of(&self.scenario, worker);
+            let event = WorkerInput::Event(WorkerEvent::Assigned(attempt));
+            self.send(
+                Node::Server,
+                Node::Worker(slot),
+                Happening::AtWorker(slot, incarnation, event),
+            );
+        }
+    }
+
+    pub(super) fn answer_driver(&mut self, driver: u32, incarnation: u32, input: DriverInput) {
+        let happening = Happening::AtDriver(driver, incarnation, input);
+        self.send(Node::Server, Node::Driver(driver), happening);
+    }
+
+    /// Sends what may be lost, repeated or late.
+    pub(super) fn send(&mut self, from: Node, to: Node, happening: Happening) {
+        self.counts.n_messages += 1;
+        if !self.network.connects(self.agenda.now(), from, to) {
+            self.counts.n_messages_lost += 1;
+            return;
+        }
+        let weather = self.weather();
+        let delays = self.network.delays(&mut self.dice, weather);
+        self.counts.n_messages_lost += u64::from(delays.is_empty());
+        for delay in delays {
+            self.agenda.after(delay, happening.clone());
+        }
+    }
+}
