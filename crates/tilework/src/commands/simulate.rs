@@ -11,14 +11,17 @@ use crate::output::Output;
 use serde_json::json;
 use std::io::{self, Write};
 use tilework_core::driver::Assign;
+use tilework_core::limits::TASKS_MAX;
 use tilework_sim::forecast::{Cluster, Forecast, Quartiles, forecast};
 use tilework_store::element_type::Dtype;
 
 /// Part of a worker's memory that its tile takes; panels, packed blocks and the process take the rest.
 const TILE_SHARE: f64 = 0.6;
+/// A grid that takes no longer than this times the quickest may be chosen for the bytes that it saves.
+const HARDLY_LONGER: f64 = 1.02;
 /// Most strips of rows or columns that are tried.
 const STRIPS_MAX: u64 = 20_000;
-/// What the driver keeps of a worker, and of each attempt in flight: measured with the example `driver_rate`, rounded up.
+/// What the driver keeps of a worker and its attempts in flight, roughly; the example `driver_rate` of tilework-sim measures it.
 const DRIVER_BYTES_PER_WORKER: u64 = 2_000;
 
 /// Runs the command.
@@ -53,7 +56,8 @@ struct Split {
 }
 
 impl Split {
-    /// The square-ish grid that takes least time: larger tiles read less, smaller ones keep all workers busy.
+    /// Of the square-ish grids that take hardly longer than the quickest, the one that moves fewest bytes: larger tiles read less,
+    /// smaller ones keep all workers busy.
     fn best(cluster: &ClusterArgs, [m, k, n]: [u64; 3], dtype: Dtype) -> Option<Split> {
         let itemsize = dtype.size() as f64;
         let tile_elements = cluster.worker_memory as f64 * TILE_SHARE / itemsize;
@@ -75,9 +79,16 @@ impl Split {
                 store_s,
             }
         });
-        candidates
+        let fitting: Vec<Split> = candidates
             .filter(|split| split.tile_rows as f64 * split.tile_cols as f64 <= tile_elements)
-            .min_by(|x, y| x.seconds(cluster).total_cmp(&y.seconds(cluster)))
+            .filter(|split| split.n_tasks <= TASKS_MAX)
+            .collect();
+        let seconds = fitting.iter().map(|split| split.seconds(cluster));
+        let quickest = seconds.min_by(f64::total_cmp)?;
+        fitting
+            .into_iter()
+            .filter(|split| split.seconds(cluster) <= quickest * HARDLY_LONGER)
+            .min_by(|x, y| x.bytes.total_cmp(&y.bytes))
     }
 
     fn task_seconds(&self) -> f64 {
@@ -180,4 +191,35 @@ impl Split {
 fn range([low, mid, high]: Quartiles, scale: f64, digits: usize) -> String {
     let [low, mid, high] = [low, mid, high].map(|value| format!("{:.digits$}", value * scale));
     format!("{mid} ({low} to {high})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(worker_memory: u64) -> ClusterArgs {
+        ClusterArgs {
+            workers: 8,
+            worker_memory,
+            worker_gflops: 150.0,
+            store_bandwidth: None,
+            mtbf: None,
+            one_slow: 1,
+            assign: AssignArg::Dynamic,
+            seeds: 1,
+        }
+    }
+
+    #[test]
+    fn the_split_fits_the_workers_and_the_driver() {
+        let shape = [100_000, 100_000, 100_000];
+        assert!(Split::best(&cluster(1 << 10), shape, Dtype::F64).is_none());
+        let split = Split::best(&cluster(1 << 34), shape, Dtype::F64).expect("16 GiB are enough");
+        let tile_bytes = split.tile_rows * split.tile_cols * 8;
+        assert!(tile_bytes <= 1 << 34 && split.n_tasks >= 8, "{split:?}");
+        // All workers are busy nearly all the time, and not a hundred times over.
+        let ideal = 2.0 * 1e15 / (8.0 * 150e9);
+        assert!(split.seconds(&cluster(1 << 34)) <= 1.05 * ideal, "{split:?}");
+        assert!(split.n_tasks < 5_000, "{split:?}");
+    }
 }
