@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ["tidy"] => tidy::run(&root)?,
         ["soak"] => soak::run(&root)?,
         ["sim", ref args @ ..] => sim::run(&root, args)?,
-        ["memcheck"] => memcheck::run(&root)?,
+        ["memcheck"] => memcheck::run(&root)? == step::Verdict::Passed,
         ["picture"] => picture::run().map(|()| true)?,
         _ => anyhow::bail!(USAGE),
     };

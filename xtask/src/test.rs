@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::junit::{self, TestCase};
 use crate::libtest::Tally;
 use crate::step::{self, Step, Verdict};
-use crate::{deny, report, tidy, workspace};
+use crate::{deny, memcheck, report, tidy, workspace};
 
 /// Whether the checks that only read the code run too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub(crate) fn run(root: &Path, lints: Lints) -> anyhow::Result<bool> {
         step::command_lines(doctests, |line| tally.add_line(line))
     })?);
     steps.push(step::timed("tests", || run_tests(root, &mut tally, &mut tests))?);
+    steps.push(step::timed("memcheck", || memcheck::run(root))?);
 
     print!("{}", report::text(&steps, &tests, tally));
     Ok(steps.iter().all(|step| step.verdict != Verdict::Failed))

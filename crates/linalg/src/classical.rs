@@ -7,7 +7,7 @@ use crate::operand::Number;
 use crate::packed_cols::PackedCols;
 use crate::pipeline::{CHECKED, TileWork, Work, offsets};
 use crate::reader::ReadPanel;
-use crate::schedule::{Panel, Schedule, pieces};
+use crate::schedule::{Panel, Schedule, spans};
 use crate::workspace::TileParts;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -260,7 +260,7 @@ impl<T: Number> TileWork for Classical<'_, T> {
     fn feed(&self, crew: &Crew<Work>, read: ReadPanel) {
         let read = Arc::new(read);
         let (Panel::A { depth, .. } | Panel::B { depth, .. }) = &read.request.panel;
-        for depth in pieces(depth.clone(), T::KC as u64) {
+        for depth in spans(depth.clone(), T::KC as u64) {
             let block = Part::Block(self.schedule.block_of(depth.start));
             let push = |touches| {
                 let work = Work {

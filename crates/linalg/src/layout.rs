@@ -1,10 +1,10 @@
 //! What one worker keeps in memory while it computes tiles: every buffer, summed in one place.
 
+use crate::halves::left_cols;
 use crate::mirror::MIRROR_BYTES;
 use crate::operand::Operand;
 use crate::plan::Algorithm;
 use crate::recompute::ROWS_PER_PASS;
-use crate::strassen::left_cols;
 use crate::tiles::Grid;
 use tilework_kernel::{Element, Kernel};
 

@@ -11,7 +11,7 @@
 //! - [`workspace`]: the buffers and threads of one worker
 //! - [`pipeline`]: streaming panels through a tile, with `schedule` (which ones, in order), `reader` (ahead of their use), and
 //!   `packed_cols` (columns of B that stay packed)
-//! - `classical`, `strassen`: what is computed of them, by a `crew` of threads; `largest` notes whether it is safe
+//! - `classical`, `strassen` (by `halves`): what is computed of them, by a `crew` of threads; `largest` notes whether it is safe
 //! - `epilogue`: scaling a tile, and adding D
 //! - [`matvec`], [`check`]: Freivalds' check, computed apart from the kernel
 //! - [`certify`], [`recompute`]: the same check for any C, non-finite values included
@@ -30,6 +30,7 @@ mod epilogue;
 mod fork_join;
 pub mod formula;
 pub mod gram;
+mod halves;
 pub mod in_memory;
 pub mod input_guard;
 mod largest;

@@ -121,7 +121,12 @@ pub struct CheckedTile(Lent);
 
 impl<T: Number> Multiply<T> {
     /// A multiplication of `a` and `b`, whose shapes match the plan's.
+    ///
+    /// # Panics
+    /// If the plan computes half of a symmetric product and the formula adds a D, which need not be symmetric.
     pub fn new(disk: Arc<dyn Disk>, a: Operand, b: Operand, settings: MultiplySettings) -> Multiply<T> {
+        let adds_to_half = settings.plan.grid.symmetric && settings.formula.addend().is_some();
+        assert!(!adds_to_half, "a symmetric product takes no addend");
         Multiply {
             disk,
             a,

@@ -84,7 +84,7 @@ impl Schedule {
 
     /// The reads in order: slab by slab, B's (unless its columns are packed already) before A's.
     pub(crate) fn requests(&self, is_packed: bool) -> impl Iterator<Item = Request> {
-        pieces(0..self.k, self.slab_depth).flat_map(move |slab| {
+        spans(0..self.k, self.slab_depth).flat_map(move |slab| {
             let b = (!is_packed).then(|| self.panels_of_b(slab.clone()));
             let panels = b.into_iter().flatten().chain(self.panels_of_a(slab));
             panels.map(Request::from)
@@ -93,8 +93,8 @@ impl Schedule {
 
     fn panels_of_b(&self, slab: Range<u64>) -> impl Iterator<Item = Panel> {
         let (chunk_depth, chunk_cols) = self.b_chunk;
-        pieces(slab, chunk_depth).flat_map(move |depth| {
-            pieces(self.tile.cols.clone(), chunk_cols).map(move |cols| Panel::B {
+        spans(slab, chunk_depth).flat_map(move |depth| {
+            spans(self.tile.cols.clone(), chunk_cols).map(move |cols| Panel::B {
                 depth: depth.clone(),
                 cols,
             })
@@ -102,7 +102,7 @@ impl Schedule {
     }
 
     fn panels_of_a(&self, depth: Range<u64>) -> impl Iterator<Item = Panel> {
-        pieces(self.tile.rows.clone(), self.a_chunk_rows).map(move |rows| Panel::A {
+        spans(self.tile.rows.clone(), self.a_chunk_rows).map(move |rows| Panel::A {
             rows,
             depth: depth.clone(),
         })
@@ -131,8 +131,8 @@ impl Schedule {
     }
 }
 
-/// `range` in pieces of `len`, the last one shorter.
-pub(crate) fn pieces(range: Range<u64>, len: u64) -> impl Iterator<Item = Range<u64>> {
+/// `range` in spans of `len`, the last one shorter.
+pub(crate) fn spans(range: Range<u64>, len: u64) -> impl Iterator<Item = Range<u64>> {
     let end = range.end;
     range
         .step_by(len as usize)
