@@ -139,14 +139,21 @@ impl JobFolder {
         &self.disk
     }
 
-    /// Forgets an earlier job: its journal first, so that a crash leaves no commits without their output.
+    /// Forgets an earlier job: its journal first, so that a crash leaves no commits without their output. Epochs go on, so that nobody
+    /// who still works for the earlier job is taken for a worker of the next one.
     pub fn discard(&mut self) -> Result<(), FolderError> {
         self.try_discard().map_err(|source| FolderError::Io {
             path: self.files.folder(),
             source,
         })?;
+        let in_use = match &self.state {
+            FolderState::Empty => self.highest_segment,
+            FolderState::Unfinished(recovered) | FolderState::Finished(recovered) => {
+                RunEpoch(recovered.next_epoch(self.highest_segment).0 - 1)
+            }
+        };
+        self.highest_segment = in_use;
         self.state = FolderState::Empty;
-        self.highest_segment = RunEpoch(0);
         Ok(())
     }
 
