@@ -32,6 +32,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tilework-sim",
         ],
     ),
+    ("tilework-nats", &["tilework-core", "tilework-runtime"]),
     ("tilework-sim", &["tilework-core", "tilework-store"]),
     ("xtask", &[]),
 ];

@@ -1,0 +1,104 @@
+//! Who connects to a cluster, and what each may say and hear: the least that its work takes.
+//!
+//! A server answers API requests with its own rights and does not check where the answer goes, so whoever may send a request can
+//! have bytes delivered anywhere in its account. Viewers therefore have an account of their own, and a task names what is to be
+//! done without saying it: workers validate it against the job's own description.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What a process does in a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Drives jobs; the only role that makes streams and consumers, releases tasks and gives them back.
+    Driver,
+    /// Takes tasks.
+    Worker,
+    /// Submits jobs, watches and cancels them.
+    Client,
+    /// Watches.
+    Viewer,
+}
+
+/// Subjects that a role may publish to and subscribe to; `None` is everything in the account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permissions {
+    /// What it may say.
+    pub publish: &'static [&'static str],
+    /// What it may hear.
+    pub subscribe: &'static [&'static str],
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Role; 4] = [Role::Driver, Role::Worker, Role::Client, Role::Viewer];
+
+    /// The name in commands, file names and configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Driver => "driver",
+            Role::Worker => "worker",
+            Role::Client => "client",
+            Role::Viewer => "viewer",
+        }
+    }
+
+    /// Where answers to its requests arrive: no other role may listen there.
+    pub fn inbox_prefix(self) -> &'static str {
+        match self {
+            Role::Driver => "_INBOX_driver",
+            Role::Worker => "_INBOX_worker",
+            Role::Client => "_INBOX_client",
+            Role::Viewer => "_INBOX_viewer",
+        }
+    }
+
+    /// What it may say and hear; `None` for the driver, which may do everything in its account.
+    pub fn permissions(self) -> Option<Permissions> {
+        match self {
+            Role::Driver => None,
+            Role::Worker => Some(Permissions {
+                publish: &[
+                    "$JS.API.CONSUMER.MSG.NEXT.TW_TASKS.*",
+                    "$JS.API.CONSUMER.INFO.TW_TASKS.*",
+                    "$JS.ACK.TW_TASKS.>",
+                    "$JS.ACK.*.*.TW_TASKS.>",
+                    "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.>",
+                    "tw.report.*",
+                ],
+                subscribe: &["_INBOX_worker.>", "tw.command.*", "tw.kv.jobs.>"],
+            }),
+            Role::Client => Some(Permissions {
+                publish: &[
+                    "tw.request.>",
+                    "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.>",
+                    "$JS.API.DIRECT.GET.KV_tw_workers.$KV.tw_workers.>",
+                ],
+                subscribe: &["_INBOX_client.>", "tw.event.>", "tw.kv.>"],
+            }),
+            Role::Viewer => Some(Permissions {
+                publish: &[
+                    "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.>",
+                    "$JS.API.DIRECT.GET.KV_tw_workers.$KV.tw_workers.>",
+                ],
+                subscribe: &["_INBOX_viewer.>", "tw.event.>", "tw.kv.>"],
+            }),
+        }
+    }
+}
+
+/// What viewers see of the account in which the work is done: streams, and requests that they may send.
+pub const SHOWN_TO_VIEWERS: (&[&str], &[&str]) = (
+    &["tw.event.>", "tw.kv.>"],
+    &[
+        "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.>",
+        "$JS.API.DIRECT.GET.KV_tw_workers.$KV.tw_workers.>",
+    ],
+);
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,88 @@
+//! The configuration of a cluster's nats-server: TLS, a key per role with the least rights, and JetStream that syncs every write.
+
+use crate::role::{Permissions, Role, SHOWN_TO_VIEWERS};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+/// What differs between clusters. Paths are relative to the configuration's folder.
+#[derive(Debug)]
+pub struct ServerConfig<'a> {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The public key of each role.
+    pub keys: &'a BTreeMap<Role, String>,
+}
+
+/// JetStream's acknowledged writes survive a power cut only with `sync_interval: always`; the default loses two minutes.
+const FIXED: &str = r#"tls {
+  cert_file: "server.pem"
+  key_file: "server.key"
+  timeout: 3
+}
+ping_interval: "3s"
+ping_max: 2
+write_deadline: "5s"
+lame_duck_duration: "30s"
+lame_duck_grace_period: "2s"
+max_payload: 1MB
+jetstream {
+  store_dir: "data"
+  max_memory_store: 64MB
+  max_file_store: 20GB
+  sync_interval: always
+}
+"#;
+
+impl ServerConfig<'_> {
+    /// The configuration as nats-server reads it.
+    pub fn text(&self) -> String {
+        let mut text = String::from("# Written by `tilework cluster init`.\nserver_name: tilework\n");
+        let _ = writeln!(text, "listen: \"{}\"", self.listen);
+        text.push_str(FIXED);
+        text.push_str("accounts {\n  TILEWORK: {\n    jetstream: enabled\n    users: [\n");
+        for role in [Role::Driver, Role::Worker, Role::Client] {
+            self.push_user(&mut text, role);
+        }
+        text.push_str("    ]\n");
+        let (streams, services) = SHOWN_TO_VIEWERS;
+        push_shares(&mut text, "exports", streams, services, |subject| {
+            format!("\"{subject}\"")
+        });
+        text.push_str("  }\n  VIEWERS: {\n    users: [\n");
+        self.push_user(&mut text, Role::Viewer);
+        text.push_str("    ]\n");
+        push_shares(&mut text, "imports", streams, services, |subject| {
+            format!("{{ account: TILEWORK, subject: \"{subject}\" }}")
+        });
+        text.push_str("  }\n}\n");
+        text
+    }
+
+    fn push_user(&self, text: &mut String, role: Role) {
+        let key = &self.keys[&role];
+        let _ = match role.permissions() {
+            None => writeln!(text, "      {{ nkey: {key} }} # {role}"),
+            Some(Permissions { publish, subscribe }) => writeln!(
+                text,
+                "      {{ nkey: {key}, permissions: {{ # {role}\n        publish: {{ allow: {publish:?} }}\n        subscribe: {{ allow: {subscribe:?} }}\n      }} }}"
+            ),
+        };
+    }
+}
+
+fn push_shares(
+    text: &mut String,
+    direction: &str,
+    streams: &[&str],
+    services: &[&str],
+    described: impl Fn(&str) -> String,
+) {
+    let _ = writeln!(text, "    {direction}: [");
+    for (kind, subjects) in [("stream", streams), ("service", services)] {
+        for subject in subjects {
+            let _ = writeln!(text, "      {{ {kind}: {} }}", described(subject));
+        }
+    }
+    text.push_str("    ]\n");
+}
