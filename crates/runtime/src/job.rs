@@ -12,9 +12,9 @@ use tilework_core::record::Commit;
 /// task more than once, and promises that one attempt's output counts.
 pub trait Job: Send + Sync {
     /// What one worker needs to run tasks: buffers and threads, made once.
-    type Workspace: Send;
+    type Workspace: Send + 'static;
     /// A computed and checked output that is not written yet.
-    type Output: Send;
+    type Output: Send + 'static;
 
     /// Tasks in the first round.
     fn n_tasks(&self) -> u64;

@@ -7,7 +7,7 @@
 //! - [`journal_writer`]: group commit
 //! - [`alarm_log`]: what a user was told of
 //! - [`engine`]: how driver and workers reach each other; [`local`] is the one within a process
-//! - [`worker_loop`], [`driver_loop`]: execute the machines' effects
+//! - [`worker_loop`], [`driver_loop`]: execute the machines' effects; `served` is how a worker knows its jobs
 //! - [`mod@run`]: all of it together, for one job in one process
 
 #![forbid(unsafe_code)]
@@ -22,6 +22,7 @@ pub mod job;
 pub mod journal_writer;
 pub mod local;
 pub mod run;
+mod served;
 pub mod worker_loop;
 
 pub use description::JobDescription;

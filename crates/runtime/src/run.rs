@@ -5,6 +5,7 @@ use crate::folder::{FolderState, JobFolder};
 use crate::job::Job;
 use crate::journal_writer::JournalWriter;
 use crate::local::local_engine;
+use crate::served::{OneJob, Served};
 use crate::worker_loop::{Shared, work};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -222,24 +223,22 @@ fn try_run<J: Job>(
         n_tasks: Cell::new(job.n_tasks()),
         report,
     };
+    let jobs = OneJob::new(id, Served::new(job, writer.handle()));
     let shared = Shared {
-        job,
-        journal: writer.handle(),
+        jobs: &jobs,
         observer,
         work_done: &work_done,
         computed: &computed,
-        id,
         memory_bytes: needs.memory_bytes,
     };
     let (driver_port, worker_ports) = local_engine(options.n_workers);
     let outcome = thread::scope(|scope| {
         for port in worker_ports {
-            let shared = shared.clone();
-            scope.spawn(move || work(&shared, Box::new(port)));
+            scope.spawn(move || work(shared, Box::new(port)));
         }
         driver.drive(start, Box::new(driver_port))
     });
-    drop((driver, shared));
+    drop((driver, jobs));
     drop(writer);
     let shares = computed.into_iter().zip(work_done).zip(0..).map(share);
     Ok((outcome.0, outcome.1, shares.collect()))

@@ -3,67 +3,49 @@
 //! The next task runs while the last one's output is written and synced.
 
 use crate::engine::WorkerPort;
-use crate::job::{Job, TaskContext, TaskSummary};
-use crate::journal_writer::JournalHandle;
+use crate::job::{TaskContext, TaskSummary};
 use crate::run::Observer;
+use crate::served::{Jobs, Opaque, Served};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework_core::failure::{Cause, Failure};
-use tilework_core::ids::{Attempt, JobId, Millis, TaskIdx, WorkerIdx};
+use tilework_core::ids::{Attempt, Millis, TaskIdx, WorkerIdx};
 use tilework_core::limits::IDLE_WAIT_MS;
 use tilework_core::message::JobAttempt;
 use tilework_core::record::{Commit, Record};
 use tilework_core::worker::{Worker, WorkerEffect, WorkerEvent, WorkerStart};
 use tilework_store::disk::is_disk_full;
 
-/// What all workers of a run share.
-pub(crate) struct Shared<'a, J: Job> {
-    pub(crate) job: &'a J,
-    pub(crate) journal: JournalHandle,
-    pub(crate) observer: &'a dyn Observer,
+/// What all workers of a process share.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<'s, 'a> {
+    pub(crate) jobs: &'s dyn Jobs<'a>,
+    pub(crate) observer: &'s dyn Observer,
     /// Work done by each worker, in the job's own unit.
-    pub(crate) work_done: &'a [AtomicU64],
+    pub(crate) work_done: &'s [AtomicU64],
     /// Tasks computed by each worker, and the time that took.
-    pub(crate) computed: &'a [Mutex<(u64, Duration)>],
-    pub(crate) id: JobId,
+    pub(crate) computed: &'s [Mutex<(u64, Duration)>],
     /// Memory of each worker.
     pub(crate) memory_bytes: u64,
 }
 
-impl<J: Job> Shared<'_, J> {
-    fn named(&self, attempt: Attempt) -> JobAttempt {
-        JobAttempt {
-            job: self.id,
-            attempt,
-        }
-    }
-}
-
-impl<J: Job> Clone for Shared<'_, J> {
-    fn clone(&self) -> Self {
-        Shared {
-            journal: self.journal.clone(),
-            ..*self
-        }
-    }
-}
-
 /// A computed output on its way to the disk, with what its commit will say.
-struct Computed<O> {
-    output: Option<O>,
+struct Computed<'a> {
+    of: Arc<Served<'a>>,
+    output: Option<Opaque>,
     commit: Commit,
 }
 
-type InHand<O> = Mutex<BTreeMap<Attempt, Computed<O>>>;
+type InHand<'a> = Mutex<BTreeMap<JobAttempt, Computed<'a>>>;
 
 /// Works until the driver says that the run is over.
-pub(crate) fn work<J: Job>(shared: &Shared<'_, J>, mut port: Box<dyn WorkerPort>) {
-    let in_hand: InHand<J::Output> = Mutex::new(BTreeMap::new());
+pub(crate) fn work(shared: Shared<'_, '_>, mut port: Box<dyn WorkerPort>) {
+    let in_hand: InHand<'_> = Mutex::new(BTreeMap::new());
     let worker = port.worker();
     let (to_runner, at_runner) = channel();
     let (to_writer, at_writer) = channel();
@@ -72,7 +54,7 @@ pub(crate) fn work<J: Job>(shared: &Shared<'_, J>, mut port: Box<dyn WorkerPort>
         let inbox = port.inbox();
         scope.spawn(move || run_tasks(shared, worker, in_hand, &at_runner, &inbox));
         let inbox = port.inbox();
-        scope.spawn(move || write_outputs(shared, in_hand, &at_writer, &inbox));
+        scope.spawn(move || write_outputs(in_hand, &at_writer, &inbox));
         let _ = port.inbox().send(WorkerEvent::Connected);
         let mut machine = Worker::new(WorkerStart {
             worker,
@@ -93,14 +75,12 @@ pub(crate) fn work<J: Job>(shared: &Shared<'_, J>, mut port: Box<dyn WorkerPort>
                     WorkerEffect::Prepare(_) => {}
                     WorkerEffect::Run(attempt) => {
                         cancel_running = Arc::new(AtomicBool::new(false));
-                        hand_over(&to_runner, (attempt.attempt, Arc::clone(&cancel_running)));
+                        hand_over(&to_runner, (attempt, Arc::clone(&cancel_running)));
                     }
                     // One attempt runs at a time, and this is the one.
                     WorkerEffect::CancelRun(_) => cancel_running.store(true, Ordering::Relaxed),
-                    WorkerEffect::WriteOutput(attempt) => hand_over(&to_writer, attempt.attempt),
-                    WorkerEffect::AppendCommit(attempt) => {
-                        append_commit(shared, in_hand, attempt.attempt, port.inbox());
-                    }
+                    WorkerEffect::WriteOutput(attempt) => hand_over(&to_writer, attempt),
+                    WorkerEffect::AppendCommit(attempt) => append_commit(in_hand, attempt, port.inbox()),
                     WorkerEffect::Renew(attempt) => port.renew(attempt),
                     WorkerEffect::Ack(attempt) => port.ack(attempt),
                     WorkerEffect::Send(message) => port.send(message),
@@ -155,19 +135,20 @@ fn hand_over<W>(thread: &Sender<W>, work: W) {
     );
 }
 
-fn locked<O>(in_hand: &InHand<O>) -> std::sync::MutexGuard<'_, BTreeMap<Attempt, Computed<O>>> {
+fn locked<'h, 'a>(in_hand: &'h InHand<'a>) -> MutexGuard<'h, BTreeMap<JobAttempt, Computed<'a>>> {
     in_hand.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn run_tasks<J: Job>(
-    shared: &Shared<'_, J>,
+fn run_tasks<'a>(
+    shared: Shared<'_, 'a>,
     worker: WorkerIdx,
-    in_hand: &InHand<J::Output>,
-    attempts: &Receiver<(Attempt, Arc<AtomicBool>)>,
+    in_hand: &InHand<'a>,
+    attempts: &Receiver<(JobAttempt, Arc<AtomicBool>)>,
     inbox: &Sender<WorkerEvent>,
 ) {
-    let mut workspace: Option<J::Workspace> = None;
-    for (attempt, cancel) in attempts {
+    let mut bench = Bench::default();
+    for (named, cancel) in attempts {
+        let attempt = named.attempt;
         let context = TaskContext {
             epoch: attempt.epoch,
             round: attempt.round,
@@ -178,9 +159,9 @@ fn run_tasks<J: Job>(
         };
         shared.observer.on_started(attempt);
         let started = Instant::now();
-        let ran = run_task(shared.job, &mut workspace, &context);
+        let ran = bench.run_task(shared.jobs, named, &context);
         slow::dawdle(worker, started.elapsed(), &context);
-        let result = ran.map(|(output, summary)| {
+        let result = ran.map(|(of, output, summary)| {
             let elapsed = started.elapsed();
             let mut computed = shared.computed[worker.0 as usize]
                 .lock()
@@ -189,36 +170,42 @@ fn run_tasks<J: Job>(
             computed.1 += elapsed;
             drop(computed);
             let commit = commit_of(attempt, worker, summary, elapsed);
-            locked(in_hand).insert(
-                attempt,
-                Computed {
-                    output: Some(output),
-                    commit,
-                },
-            );
+            let output = Some(output);
+            locked(in_hand).insert(named, Computed { of, output, commit });
         });
-        let _ = inbox.send(WorkerEvent::RunEnded(shared.named(attempt), result));
+        let _ = inbox.send(WorkerEvent::RunEnded(named, result));
     }
 }
 
-/// Runs one task; a panic costs the workspace that it may have left half-done.
-fn run_task<J: Job>(
-    job: &J,
-    workspace: &mut Option<J::Workspace>,
-    context: &TaskContext<'_>,
-) -> Result<(J::Output, TaskSummary), Failure> {
-    let taken = workspace.take();
-    let ran = caught(context.task, || {
-        let mut ready = match taken {
-            Some(ready) => ready,
-            None => job.workspace()?,
-        };
-        let result = job.run(&mut ready, context);
-        Ok((ready, result))
-    });
-    let (ready, result) = ran?;
-    *workspace = Some(ready);
-    result
+/// The workspace of the job that a worker computed for last: it holds the worker's memory, so there is one at most.
+#[derive(Default)]
+struct Bench<'a> {
+    ready: Option<(Arc<Served<'a>>, Opaque)>,
+}
+
+impl<'a> Bench<'a> {
+    /// Runs one task; a panic costs the workspace that it may have left half-done.
+    fn run_task(
+        &mut self,
+        jobs: &dyn Jobs<'a>,
+        attempt: JobAttempt,
+        context: &TaskContext<'_>,
+    ) -> Result<(Arc<Served<'a>>, Opaque, TaskSummary), Failure> {
+        let last = self.ready.take();
+        let ran = caught(context.task, || {
+            let job = jobs.open(attempt)?;
+            let last = last.filter(|(of, _)| Arc::ptr_eq(of, &job));
+            let mut workspace = match last {
+                Some((_, workspace)) => workspace,
+                None => job.workspace()?,
+            };
+            let result = job.run(&mut workspace, context);
+            Ok((job, workspace, result))
+        });
+        let (job, workspace, result) = ran?;
+        self.ready = Some((Arc::clone(&job), workspace));
+        result.map(|(output, summary)| (job, output, summary))
+    }
 }
 
 /// A panic of the job's code is its failure, not the worker's end.
@@ -246,51 +233,40 @@ fn commit_of(attempt: Attempt, worker: WorkerIdx, summary: TaskSummary, elapsed:
     }
 }
 
-fn write_outputs<J: Job>(
-    shared: &Shared<'_, J>,
-    in_hand: &InHand<J::Output>,
-    attempts: &Receiver<Attempt>,
-    inbox: &Sender<WorkerEvent>,
-) {
+fn write_outputs(in_hand: &InHand<'_>, attempts: &Receiver<JobAttempt>, inbox: &Sender<WorkerEvent>) {
     for attempt in attempts {
-        let output = locked(in_hand)
+        let task = attempt.attempt.task;
+        let taken = locked(in_hand)
             .get_mut(&attempt)
-            .and_then(|computed| computed.output.take());
-        let result = match output {
-            Some(output) => caught(attempt.task, || shared.job.write(attempt.task, output)),
+            .and_then(|computed| Some((Arc::clone(&computed.of), computed.output.take()?)));
+        let result = match taken {
+            Some((job, output)) => caught(task, || job.write(task, output)),
             None => Err(Failure::retry(
                 Cause::Job,
-                format!("the output of task {} is gone", attempt.task),
+                format!("the output of task {task} is gone"),
             )),
         };
         if result.is_err() {
             locked(in_hand).remove(&attempt);
         }
-        let _ = inbox.send(WorkerEvent::OutputDurable(shared.named(attempt), result));
+        let _ = inbox.send(WorkerEvent::OutputDurable(attempt, result));
     }
 }
 
-fn append_commit<J: Job>(
-    shared: &Shared<'_, J>,
-    in_hand: &InHand<J::Output>,
-    attempt: Attempt,
-    inbox: Sender<WorkerEvent>,
-) {
+fn append_commit(in_hand: &InHand<'_>, attempt: JobAttempt, inbox: Sender<WorkerEvent>) {
     let Some(computed) = locked(in_hand).remove(&attempt) else {
         return;
     };
-    let named = shared.named(attempt);
-    shared
-        .journal
-        .append(Record::Commit(computed.commit), move |result| {
-            let result = result.map_err(|error| {
-                let cause = if is_disk_full(error) {
-                    Cause::DiskFull
-                } else {
-                    Cause::Storage
-                };
-                Failure::fatal(cause, format!("cannot write the journal: {error}"))
-            });
-            let _ = inbox.send(WorkerEvent::CommitDurable(named, result));
+    let record = Record::Commit(computed.commit);
+    computed.of.journal.append(record, move |result| {
+        let result = result.map_err(|error| {
+            let cause = if is_disk_full(error) {
+                Cause::DiskFull
+            } else {
+                Cause::Storage
+            };
+            Failure::fatal(cause, format!("cannot write the journal: {error}"))
         });
+        let _ = inbox.send(WorkerEvent::CommitDurable(attempt, result));
+    });
 }

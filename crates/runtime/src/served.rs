@@ -1,0 +1,303 @@
+//! Jobs as workers know them: a worker serves jobs of any types, one after another, and learns of a job by its first task.
+
+use crate::job::{Job, TaskContext, TaskSummary};
+use crate::journal_writer::JournalHandle;
+use std::any::Any;
+use std::sync::Arc;
+use tilework_core::failure::{Cause, Failure};
+use tilework_core::ids::{JobId, TaskIdx};
+use tilework_core::message::JobAttempt;
+
+/// A workspace or an output, of a type that only its job knows.
+pub(crate) type Opaque = Box<dyn Any + Send>;
+
+/// A job whose types nobody else needs to know.
+trait AnyJob: Send + Sync {
+    fn workspace(&self) -> Result<Opaque, Failure>;
+    fn run(
+        &self,
+        workspace: &mut Opaque,
+        context: &TaskContext<'_>,
+    ) -> Result<(Opaque, TaskSummary), Failure>;
+    fn write(&self, task: TaskIdx, output: Opaque) -> Result<(), Failure>;
+}
+
+/// A job of known types behind a reference of any kind.
+struct Typed<'a, J>(&'a J);
+
+impl<J: Job> AnyJob for Typed<'_, J> {
+    fn workspace(&self) -> Result<Opaque, Failure> {
+        Ok(Box::new(self.0.workspace()?))
+    }
+
+    fn run(
+        &self,
+        workspace: &mut Opaque,
+        context: &TaskContext<'_>,
+    ) -> Result<(Opaque, TaskSummary), Failure> {
+        let workspace = workspace.downcast_mut().expect("workspaces are the job's own");
+        let (output, summary) = self.0.run(workspace, context)?;
+        Ok((Box::new(output), summary))
+    }
+
+    fn write(&self, task: TaskIdx, output: Opaque) -> Result<(), Failure> {
+        let output = output.downcast().expect("outputs are the job's own");
+        self.0.write(task, *output)
+    }
+}
+
+/// A job that is open for work, and the journal of its commits.
+pub(crate) struct Served<'a> {
+    job: Box<dyn AnyJob + 'a>,
+    pub(crate) journal: JournalHandle,
+}
+
+impl<'a> Served<'a> {
+    pub(crate) fn new<J: Job>(job: &'a J, journal: JournalHandle) -> Served<'a> {
+        Served {
+            job: Box::new(Typed(job)),
+            journal,
+        }
+    }
+
+    /// See [`Job::workspace`].
+    pub(crate) fn workspace(&self) -> Result<Opaque, Failure> {
+        self.job.workspace()
+    }
+
+    /// See [`Job::run`].
+    ///
+    /// # Panics
+    /// If the workspace is another job's.
+    pub(crate) fn run(
+        &self,
+        workspace: &mut Opaque,
+        context: &TaskContext<'_>,
+    ) -> Result<(Opaque, TaskSummary), Failure> {
+        self.job.run(workspace, context)
+    }
+
+    /// See [`Job::write`].
+    ///
+    /// # Panics
+    /// If the output is another job's.
+    pub(crate) fn write(&self, task: TaskIdx, output: Opaque) -> Result<(), Failure> {
+        self.job.write(task, output)
+    }
+}
+
+/// Where a worker finds the job of a task that it was given.
+pub(crate) trait Jobs<'a>: Sync {
+    /// The job, open for this run of it: the same one for as long as nothing of it changes.
+    fn open(&self, attempt: JobAttempt) -> Result<Arc<Served<'a>>, Failure>;
+}
+
+/// The only job of a process.
+pub(crate) struct OneJob<'a> {
+    id: JobId,
+    served: Arc<Served<'a>>,
+}
+
+impl<'a> OneJob<'a> {
+    pub(crate) fn new(id: JobId, served: Served<'a>) -> OneJob<'a> {
+        OneJob {
+            id,
+            served: Arc::new(served),
+        }
+    }
+}
+
+impl<'a> Jobs<'a> for OneJob<'a> {
+    fn open(&self, attempt: JobAttempt) -> Result<Arc<Served<'a>>, Failure> {
+        if attempt.job == self.id {
+            Ok(Arc::clone(&self.served))
+        } else {
+            Err(Failure::fatal(Cause::Job, "a task of another job"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::DriverPort;
+    use crate::job::Next;
+    use crate::journal_writer::JournalWriter;
+    use crate::local::local_engine;
+    use crate::worker_loop::{Shared, work};
+    use std::path::Path;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
+    use tilework_core::driver::{DriverEvent, Needs, Queue};
+    use tilework_core::ids::{Attempt, AttemptNo, RoundIdx, RunEpoch, WorkerIdx};
+    use tilework_core::message::{ToWorker, WorkerReport};
+    use tilework_core::record::{Commit, RunStart};
+    use tilework_store::fake_disk::FakeDisk;
+    use tilework_store::journal::{JobFiles, SegmentWriter};
+
+    /// Notes what is done with it; a task's output is the workspace's number as an `O`.
+    struct Noted<O> {
+        log: Mutex<Vec<String>>,
+        output: fn(u64) -> O,
+    }
+
+    impl<O: Send + std::fmt::Display + 'static> Noted<O> {
+        fn new(output: fn(u64) -> O) -> Noted<O> {
+            Noted {
+                log: Mutex::default(),
+                output,
+            }
+        }
+
+        fn note(&self, text: String) {
+            self.log.lock().unwrap().push(text);
+        }
+    }
+
+    impl<O: Send + std::fmt::Display + 'static> Job for Noted<O> {
+        type Workspace = u64;
+        type Output = O;
+
+        fn n_tasks(&self) -> u64 {
+            2
+        }
+
+        fn needs(&self) -> Needs {
+            Needs {
+                memory_bytes: 1,
+                expected_ms: 1,
+            }
+        }
+
+        fn open_outputs(&self, _resumed: bool) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        fn workspace(&self) -> Result<u64, Failure> {
+            self.note("workspace".into());
+            Ok(7)
+        }
+
+        fn run(&self, workspace: &mut u64, context: &TaskContext<'_>) -> Result<(O, TaskSummary), Failure> {
+            self.note(format!("run {}", context.task));
+            let summary = TaskSummary {
+                checked: true,
+                crc32c: 0,
+                residual: 0.0,
+                residual_bound: 0.0,
+                output: Vec::new(),
+            };
+            Ok(((self.output)(*workspace), summary))
+        }
+
+        fn write(&self, task: TaskIdx, output: O) -> Result<(), Failure> {
+            self.note(format!("write {task} {output}"));
+            Ok(())
+        }
+
+        fn is_intact(&self, _commit: &Commit) -> Result<bool, Failure> {
+            Ok(true)
+        }
+
+        fn advance(
+            &self,
+            _round: RoundIdx,
+            _commits: &mut dyn Iterator<Item = &Commit>,
+        ) -> Result<Next, Failure> {
+            Ok(Next::Done)
+        }
+
+        fn seal(&self) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    struct Two<'a>([OneJob<'a>; 2]);
+
+    impl<'a> Jobs<'a> for Two<'a> {
+        fn open(&self, attempt: JobAttempt) -> Result<Arc<Served<'a>>, Failure> {
+            self.0[0].open(attempt).or_else(|_| self.0[1].open(attempt))
+        }
+    }
+
+    fn attempt(job: u8, task: u64) -> JobAttempt {
+        JobAttempt {
+            job: JobId([job; 16]),
+            attempt: Attempt {
+                epoch: RunEpoch(1),
+                round: RoundIdx(0),
+                task: TaskIdx(task),
+                attempt: AttemptNo(0),
+            },
+        }
+    }
+
+    fn journal(disk: &FakeDisk, output: &str) -> JournalWriter {
+        let files = JobFiles::beside(Path::new(output));
+        tilework_store::disk::Disk::create_dir(disk, &files.folder()).unwrap();
+        let run = RunStart {
+            job: JobId([0; 16]),
+            epoch: RunEpoch(1),
+            started_unix_ms: 0,
+            pid: 1,
+        };
+        JournalWriter::start(SegmentWriter::create(disk, &files, b"", &run).unwrap())
+    }
+
+    #[test]
+    fn a_worker_serves_jobs_of_different_types_in_turn() {
+        let disk = FakeDisk::new(1);
+        let (number, text) = (Noted::new(|n| n), Noted::new(|n| format!("<{n}>")));
+        let journals = [journal(&disk, "N"), journal(&disk, "T")];
+        let jobs = Two([
+            OneJob::new(JobId([1; 16]), Served::new(&number, journals[0].handle())),
+            OneJob::new(JobId([2; 16]), Served::new(&text, journals[1].handle())),
+        ]);
+        let shared = Shared {
+            jobs: &jobs,
+            observer: &(),
+            work_done: &[AtomicU64::new(0)],
+            computed: &[Mutex::default()],
+            memory_bytes: 1,
+        };
+        let (mut driver, ports) = local_engine(1);
+        let tasks = [attempt(1, 0), attempt(1, 1), attempt(2, 0), attempt(1, 2)];
+        std::thread::scope(|scope| {
+            for port in ports {
+                scope.spawn(move || work(shared, Box::new(port)));
+            }
+            let strange = attempt(3, 0);
+            for task in tasks.into_iter().chain([strange]) {
+                driver.release(task, Queue::Shared);
+            }
+            let (mut committed, mut failed) = (Vec::new(), Vec::new());
+            while committed.len() < tasks.len() || failed.is_empty() {
+                match driver.next(Duration::from_secs(10)).expect("reports come") {
+                    DriverEvent::Received(message) => match message.body {
+                        WorkerReport::Committed(attempt) => committed.push(attempt),
+                        WorkerReport::Failed(attempt, _) => failed.push(attempt),
+                        _ => {}
+                    },
+                    other => panic!("{other:?}"),
+                }
+            }
+            // Each job has a journal of its own, and neither waits for the other.
+            committed.sort();
+            let mut expected = tasks;
+            expected.sort();
+            assert_eq!((committed, failed), (expected.to_vec(), vec![strange]));
+            driver.send(WorkerIdx(0), ToWorker::Drain);
+        });
+        let ran = |log: &Mutex<Vec<String>>, what: &str| -> Vec<String> {
+            let log = log.lock().unwrap();
+            log.iter()
+                .filter(|line| line.starts_with(what))
+                .cloned()
+                .collect()
+        };
+        assert_eq!(ran(&number.log, "workspace").len(), 2);
+        assert_eq!(ran(&number.log, "write"), ["write 0 7", "write 1 7", "write 2 7"]);
+        assert_eq!(ran(&text.log, "write"), ["write 0 <7>"]);
+    }
+}
