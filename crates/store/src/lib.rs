@@ -1,7 +1,8 @@
 //! Matrices and journals on storage.
 //!
 //! # Layout
-//! - [`disk`]: the narrow traits through which everything here touches files; [`fake_disk`] is the one that crashes.
+//! - [`disk`]: the narrow traits through which everything here touches files; [`fake_disk`] is the one that crashes,
+//!   [`data_roots`] the one that never leaves some directories.
 //! - [`element_type`]: what a file's elements are, and the two types that we compute in.
 //! - [`matrix`]: an input matrix, opened from any format and read block by block;
 //!   [`identity`] says whether it is still the same.
@@ -13,6 +14,7 @@
 #[cfg(not(target_endian = "little"))]
 compile_error!("tilework writes its files in the processor's byte order, which must be little-endian");
 
+pub mod data_roots;
 pub mod disk;
 pub mod element_type;
 pub mod fake_disk;

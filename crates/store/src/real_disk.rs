@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, StatVfs, fallocate, fstatvfs, statvfs};
 use rustix::io::Errno;
 
 use crate::disk::{Disk, DiskFile, FileStat};
@@ -66,13 +67,26 @@ impl Disk for RealDisk {
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        let stat = statvfs(path)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        Ok(available(&statvfs(path)?))
     }
 }
 
 fn open(options: &OpenOptions, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-    Ok(Arc::new(RealFile(options.open(path)?)))
+    Ok(file(options.open(path)?))
+}
+
+/// An open file of the operating system's.
+pub(crate) fn file(opened: File) -> Arc<dyn DiskFile> {
+    Arc::new(RealFile(opened))
+}
+
+/// Bytes that an ordinary user can still write on the file system of an open file.
+pub(crate) fn free_bytes_of(opened: impl AsFd) -> io::Result<u64> {
+    Ok(available(&fstatvfs(opened)?))
+}
+
+fn available(stat: &StatVfs) -> u64 {
+    stat.f_bavail.saturating_mul(stat.f_frsize)
 }
 
 #[derive(Debug)]
@@ -133,7 +147,7 @@ impl RealFile {
     }
 }
 
-fn describe(metadata: &Metadata) -> FileStat {
+pub(crate) fn describe(metadata: &Metadata) -> FileStat {
     FileStat {
         len: metadata.len(),
         mtime_ns: metadata
