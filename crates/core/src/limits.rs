@@ -59,6 +59,10 @@ pub const SLOW_WORKER_PERCENT: u64 = 300;
 pub const BACKUPS_PER_MILLE: u64 = 50;
 /// Committed attempts from whose durations the typical one is taken.
 pub const DURATIONS_KEPT: usize = 15;
+/// Alarms of one run that are written beside its output; what comes after them is only logged.
+pub const ALARMS_WRITTEN_MAX: u64 = 10_000;
+/// Alarms that a run's report lists, the latest; it counts them all.
+pub const ALARMS_REPORTED_MAX: usize = 100;
 /// How long a driver's lease is good for after its last renewal, as the others see it.
 pub const LEASE_MS: u64 = 6_000;
 /// How often it is renewed.

@@ -24,6 +24,7 @@ pub mod local;
 pub mod run;
 pub mod worker_loop;
 
+pub use alarm_log::{AlarmsTold, LoggedAlarm};
 pub use description::JobDescription;
 pub use folder::{FolderState, JobFolder};
 pub use job::{Job, Next, TaskContext, TaskSummary};

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tilework_core::alarm::{Alarm, AlarmKind, Severity};
 use tilework_core::failure::Failure;
 use tilework_core::ids::{Attempt, TaskIdx};
-use tilework_runtime::Observer;
 use tilework_runtime::run::Progress;
+use tilework_runtime::{LoggedAlarm, Observer};
 
 /// Time between two log lines about progress.
 const LINE_PERIOD: Duration = Duration::from_secs(5);
@@ -104,7 +104,7 @@ impl Observer for ProgressBar {
             .suspend(|| tracing::warn!(task, attempt, "attempt failed: {}", failure.text));
     }
 
-    fn on_alarm(&self, alarm: &Alarm) {
+    fn on_alarm(&self, alarm: &Alarm, _logged: &LoggedAlarm) {
         let (kind, text) = (alarm.name(), alarm.text());
         self.bar.suspend(|| match alarm.severity() {
             // A failed attempt was told of already.

@@ -10,8 +10,8 @@ use tilework_core::alarm::Alarm;
 use tilework_core::failure::Failure;
 use tilework_core::ids::{Attempt, TaskIdx};
 use tilework_linalg::Plan;
-use tilework_runtime::Observer;
 use tilework_runtime::run::Progress;
+use tilework_runtime::{LoggedAlarm, Observer};
 
 /// Tells people on stderr.
 #[derive(Debug)]
@@ -75,8 +75,8 @@ impl Observer for Teller<'_> {
     fn on_failed(&self, attempt: Attempt, failure: &Failure) {
         self.bar.get().inspect(|bar| bar.on_failed(attempt, failure));
     }
-    fn on_alarm(&self, alarm: &Alarm) {
-        self.bar.get().inspect(|bar| bar.on_alarm(alarm));
+    fn on_alarm(&self, alarm: &Alarm, logged: &LoggedAlarm) {
+        self.bar.get().inspect(|bar| bar.on_alarm(alarm, logged));
     }
     fn on_note(&self, note: &str) {
         self.output.note(&format!("note: {note}"));

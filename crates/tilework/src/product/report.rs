@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::io::{self, Write};
 use tilework_linalg::check::{element_error_bound, formula_error_bound};
 use tilework_linalg::{Algorithm, MultiplySpec, Plan};
+use tilework_runtime::AlarmsTold;
 use tilework_runtime::run::WorkerShare;
 use tilework_store::element_type::Dtype;
 use tilework_store::npy::header::npy_len;
@@ -36,6 +37,8 @@ pub struct ProductReport {
     pub residual_bound: f64,
     /// Tiles of all runs that could only be computed classically, though the plan says otherwise.
     pub n_tiles_fallen_back: u64,
+    /// What users were told of in this process.
+    pub alarms: AlarmsTold,
     /// What each worker of this process did.
     pub workers: Vec<WorkerShare>,
     /// The plan.
@@ -60,7 +63,7 @@ impl ProductReport {
     /// As JSON.
     pub fn to_json(&self) -> Value {
         let grid = &self.plan.grid;
-        json!({
+        let mut report = json!({
             "job": self.job,
             "status": "done",
             "m": grid.m,
@@ -85,7 +88,11 @@ impl ProductReport {
             "algorithm": self.plan.layout.algorithm.to_string(),
             "tiles_fallen_back": self.n_tiles_fallen_back,
             "workers": self.workers.iter().map(|worker| self.worker_json(worker)).collect::<Vec<_>>(),
-        })
+        });
+        if let (Some(report), Value::Object(alarms)) = (report.as_object_mut(), alarms_json(&self.alarms)) {
+            report.extend(alarms);
+        }
+        report
     }
 
     fn worker_json(&self, worker: &WorkerShare) -> Value {
@@ -175,6 +182,11 @@ impl ProductReport {
             mib(self.bytes_written)
         )
     }
+}
+
+/// The alarms of a run as members of its report, whether it is done, stopped or failed.
+pub(crate) fn alarms_json(alarms: &AlarmsTold) -> Value {
+    json!({ "alarms": alarms.latest, "alarms_total": alarms.n_alarms })
 }
 
 /// Rate of a worker while it was busy.

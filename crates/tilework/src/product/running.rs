@@ -1,7 +1,7 @@
 //! From request to report.
 
 use super::inputs::Inputs;
-use super::report::ProductReport;
+use super::report::{ProductReport, alarms_json};
 use super::request::{Course, Description, ProductRequest, describe};
 use crate::failure::{CliError, Exit};
 use std::path::Path;
@@ -80,19 +80,20 @@ fn compute_as<T: Number>(
         stop,
         audience,
     );
-    match outcome.run.end {
+    let error = match &outcome.run.end {
         JobEnd::Done => {
             folder.finish()?;
-            Ok(outcome.report(plan, inputs.spec, started))
+            return Ok(outcome.report(plan, inputs.spec, started));
         }
-        JobEnd::Stopped(cause) => Err(stopped(cause, &request.output, folder_after(disk, request))),
+        JobEnd::Stopped(cause) => stopped(*cause, &request.output, folder_after(disk, request)),
         JobEnd::Failed(failure) => {
             if outcome.run.n_tasks_run == 0 && failure.cause == Cause::DiskFull {
                 folder.abandon();
             }
-            Err(failed(&failure, &request.output))
+            failed(failure, &request.output)
         }
-    }
+    };
+    Err(error.with_facts(alarms_json(&outcome.run.alarms)))
 }
 
 fn plan_of<T: Number>(request: &ProductRequest, inputs: &Inputs, course: &Course) -> Result<Plan, CliError> {
@@ -224,6 +225,7 @@ impl Outcome {
             residual_max: self.committed.residuals.max,
             residual_bound: self.committed.residuals.bound,
             n_tiles_fallen_back: self.committed.n_tiles_fallen_back,
+            alarms: self.run.alarms.clone(),
             workers: self.run.workers.clone(),
             plan,
         }
