@@ -81,7 +81,9 @@ impl Observer for ProgressBar {
             let share = work_done as f64 / self.work_total.max(1) as f64;
             self.bar.set_position((share * BAR_STEPS as f64) as u64);
             self.bar.set_message(self.describe(progress));
-        } else if tracing::enabled!(tracing::Level::INFO) && self.is_line_due() {
+        } else if self.is_line_due() {
+            // Not asked beforehand with `enabled!`: with two logs of different levels that would make the next warning of this
+            // thread vanish from the coarser one.
             tracing::info!(
                 "{} %: {}",
                 human::percent(work_done, self.work_total),

@@ -9,17 +9,20 @@ use rustix::process::Signal;
 use serde_json::Value;
 use std::process::{Command, Output};
 
-/// Two workers and four tasks, by turns, so that the slow one has to do its share.
-const JOB: &str = "multiply A.npy B.npy -o C.npy --memory 20MiB --workers 2 --assign round-robin";
+/// Two workers and two tasks, by turns, so that the slow one has to do its share.
+const JOB: &str = "multiply A.npy B.npy -o C.npy --memory 24MiB --workers 2 --assign round-robin --json";
+/// The same with four tasks: a run that goes on after the alarm.
+const LONGER_JOB: &str =
+    "multiply A.npy B.npy -o C.npy --memory 20MiB --workers 2 --assign round-robin --json";
 
 fn stage() -> Stage {
     Stage::with_inputs("700x1500", "1500x700", "")
 }
 
-/// `line`, in which worker 1 takes this much longer for each task.
-fn slowed(stage: &Stage, line: &str, by: &str) -> Command {
+/// `line`, in which worker 1 takes much longer for each task than the other, on any machine.
+fn slowed(stage: &Stage, line: &str) -> Command {
     let mut command = stage.command(line);
-    command.env("TILEWORK_TEST_SLOW", format!("1:{by}"));
+    command.env("TILEWORK_TEST_SLOW", "1:2000ms");
     command
 }
 
@@ -41,9 +44,7 @@ fn assert_slow(alarm: &Value) {
 #[test]
 fn an_alarm_is_in_the_report_in_the_log_and_in_explain() {
     let stage = stage();
-    let output = slowed(&stage, &format!("{JOB} --json"), "600ms")
-        .output()
-        .unwrap();
+    let output = slowed(&stage, JOB).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let report = json(&output);
     assert_eq!(report["alarms_total"], 1, "{report}");
@@ -57,7 +58,7 @@ fn an_alarm_is_in_the_report_in_the_log_and_in_explain() {
 #[test]
 fn a_run_that_is_stopped_tells_its_alarms_too_and_a_quiet_one_has_none() {
     let stage = stage();
-    let mut running = common::Running::start(slowed(&stage, &format!("{JOB} --json"), "1500ms"));
+    let mut running = common::Running::start(slowed(&stage, LONGER_JOB));
     let alarms = stage.path("C.npy.tilework/alarms.jsonl");
     running.wait_until("the alarm's line", || alarms.exists());
     running.signal(Signal::INT);
@@ -77,4 +78,15 @@ fn a_run_that_is_stopped_tells_its_alarms_too_and_a_quiet_one_has_none() {
         "{report}"
     );
     assert_eq!(report["alarms"], serde_json::json!([]));
+}
+
+/// With `--log-file`, warnings used to reach the file only: a question about the log's level, asked before the alarm, was
+/// taken for the alarm's own.
+#[test]
+fn a_log_file_takes_no_warning_from_stderr() {
+    let stage = stage();
+    let output = slowed(&stage, &format!("{JOB} --log-file log")).output().unwrap();
+    let (log, log_file) = (String::from_utf8(output.stderr).unwrap(), stage.read("log"));
+    assert!(log.contains("WARN worker 1 takes "), "{log}");
+    assert!(String::from_utf8(log_file).unwrap().contains("worker 1 takes "));
 }
