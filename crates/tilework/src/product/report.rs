@@ -63,7 +63,7 @@ impl ProductReport {
     /// As JSON.
     pub fn to_json(&self) -> Value {
         let grid = &self.plan.grid;
-        let mut report = json!({
+        json!({
             "job": self.job,
             "status": "done",
             "m": grid.m,
@@ -87,12 +87,10 @@ impl ProductReport {
             "residual_bound": self.residual_bound,
             "algorithm": self.plan.layout.algorithm.to_string(),
             "tiles_fallen_back": self.n_tiles_fallen_back,
+            "alarms": self.alarms.latest,
+            "alarms_total": self.alarms.n_alarms,
             "workers": self.workers.iter().map(|worker| self.worker_json(worker)).collect::<Vec<_>>(),
-        });
-        if let (Some(report), Value::Object(alarms)) = (report.as_object_mut(), alarms_json(&self.alarms)) {
-            report.extend(alarms);
-        }
-        report
+        })
     }
 
     fn worker_json(&self, worker: &WorkerShare) -> Value {
@@ -182,11 +180,6 @@ impl ProductReport {
             mib(self.bytes_written)
         )
     }
-}
-
-/// The alarms of a run as members of its report, whether it is done, stopped or failed.
-pub(crate) fn alarms_json(alarms: &AlarmsTold) -> Value {
-    json!({ "alarms": alarms.latest, "alarms_total": alarms.n_alarms })
 }
 
 /// Rate of a worker while it was busy.

@@ -1,9 +1,10 @@
 //! From request to report.
 
 use super::inputs::Inputs;
-use super::report::{ProductReport, alarms_json};
+use super::report::ProductReport;
 use super::request::{Course, Description, ProductRequest, describe};
 use crate::failure::{CliError, Exit};
+use serde_json::json;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -93,7 +94,8 @@ fn compute_as<T: Number>(
             failed(failure, &request.output)
         }
     };
-    Err(error.with_facts(alarms_json(&outcome.run.alarms)))
+    let alarms = &outcome.run.alarms;
+    Err(error.with_facts(json!({ "alarms": alarms.latest, "alarms_total": alarms.n_alarms })))
 }
 
 fn plan_of<T: Number>(request: &ProductRequest, inputs: &Inputs, course: &Course) -> Result<Plan, CliError> {
@@ -191,7 +193,7 @@ fn run_job<T: Number>(
         let found = Committed::of(recovered, plan);
         *committed.lock().unwrap_or_else(PoisonError::into_inner) = found;
         let Residuals { max, bound } = found.residuals;
-        let report = serde_json::json!({ "residual_max": max, "residual_bound": bound });
+        let report = json!({ "residual_max": max, "residual_bound": bound });
         report.to_string().into_bytes()
     };
     let run = run(
