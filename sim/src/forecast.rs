@@ -90,3 +90,26 @@ fn quartiles(mut values: Vec<f64>) -> Quartiles {
     let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
     [at(0.25), at(0.5), at(0.75)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Busy workers took the few tasks ahead, gave them back for idle ones, and were the first to take them again: until a task
+    /// had been tried too often, and the job failed.
+    #[test]
+    fn few_tasks_on_many_workers_are_not_passed_around() {
+        let cluster = Cluster {
+            n_workers: 200,
+            n_tasks: 30,
+            task_ms: 100_000,
+            slow_factor: 1,
+            assign: Assign::Dynamic,
+            mtbf_ms: 0,
+        };
+        let found = forecast(&cluster, 3).expect("the job ends");
+        // All tasks at once; simulated durations vary by a fifth.
+        assert!(found.seconds[2] < 125.0, "{found:?}");
+        assert_eq!(found.extra_work, [0.0; 3]);
+    }
+}
