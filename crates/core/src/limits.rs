@@ -59,6 +59,20 @@ pub const SLOW_WORKER_PERCENT: u64 = 300;
 pub const BACKUPS_PER_MILLE: u64 = 50;
 /// Committed attempts from whose durations the typical one is taken.
 pub const DURATIONS_KEPT: usize = 15;
+/// Alarms of one run that are written beside its output; what comes after them is only logged.
+pub const ALARMS_WRITTEN_MAX: u64 = 10_000;
+/// Alarms that a run's report lists, the latest; it counts them all.
+pub const ALARMS_REPORTED_MAX: usize = 100;
+/// Alarms that wait for a webhook; what comes while it is full is not posted, which is said at the end.
+pub const WEBHOOK_QUEUE_MAX: usize = 100;
+/// Times that an alarm is posted to a webhook before it is given up.
+pub const WEBHOOK_ATTEMPTS_MAX: u32 = 4;
+/// First delay before an alarm is posted again; doubled for each further one.
+pub const WEBHOOK_BACKOFF_FIRST_MS: u64 = 250;
+/// How long one POST may take, from the look-up of the host's name to its answer.
+pub const WEBHOOK_REQUEST_MS: u64 = 10_000;
+/// How long a job that has ended waits for its last alarms to be posted.
+pub const WEBHOOK_FLUSH_MS: u64 = 3_000;
 /// How long a driver's lease is good for after its last renewal, as the others see it.
 pub const LEASE_MS: u64 = 6_000;
 /// How often it is renewed.

@@ -1,18 +1,20 @@
-//! What happened to a job, beside its output: a line of JSON for each warning and error, for `explain` and for people.
+//! What happened to a job: a line of JSON beside its output for each alarm, and the latest ones for the run's report.
 //!
 //! No truth is in it: a lost or torn line costs nothing but the telling.
 
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tilework_core::alarm::Alarm;
 use tilework_core::ids::RunEpoch;
+use tilework_core::limits::{ALARMS_REPORTED_MAX, ALARMS_WRITTEN_MAX};
 use tilework_store::disk::{Disk, DiskFile, DiskFileExt};
 use tilework_store::journal::JobFiles;
 
-/// One line.
+/// An alarm as it is told: a line of the file, a member of a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoggedAlarm {
     /// When, in milliseconds since 1970.
@@ -50,6 +52,26 @@ pub struct AlarmLog {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     file: Option<(Arc<dyn DiskFile>, u64)>,
+    told: AlarmsTold,
+}
+
+/// The alarms of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AlarmsTold {
+    /// The latest, oldest of them first: at most [`ALARMS_REPORTED_MAX`].
+    pub latest: VecDeque<LoggedAlarm>,
+    /// How many there were.
+    pub n_alarms: u64,
+}
+
+impl AlarmsTold {
+    fn add(&mut self, alarm: LoggedAlarm) {
+        if self.latest.len() == ALARMS_REPORTED_MAX {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(alarm);
+        self.n_alarms += 1;
+    }
 }
 
 impl AlarmLog {
@@ -59,12 +81,26 @@ impl AlarmLog {
             disk,
             path: files.alarms(),
             file: None,
+            told: AlarmsTold::default(),
         }
     }
 
-    /// Appends a line.
-    pub fn append(&mut self, alarm: &LoggedAlarm) -> io::Result<()> {
-        let mut line = serde_json::to_vec(alarm)?;
+    /// Keeps an alarm for the report, and appends a line for it unless there were very many.
+    pub fn append(&mut self, alarm: LoggedAlarm) -> io::Result<()> {
+        let line = serde_json::to_vec(&alarm)?;
+        self.told.add(alarm);
+        if self.told.n_alarms > ALARMS_WRITTEN_MAX {
+            return Ok(());
+        }
+        self.write(line)
+    }
+
+    /// What was told, for the report.
+    pub fn into_told(self) -> AlarmsTold {
+        self.told
+    }
+
+    fn write(&mut self, mut line: Vec<u8>) -> io::Result<()> {
         line.push(b'\n');
         let (file, offset) = match self.file.take() {
             Some(open) => open,
@@ -128,14 +164,33 @@ mod tests {
         assert_eq!(read(&disk, &files).unwrap(), []);
         let (one, two, three) = (alarm(1), alarm(2), alarm(3));
         let mut log = AlarmLog::beside(Arc::clone(&shared), &files);
-        log.append(&one).unwrap();
-        log.append(&two).unwrap();
+        log.append(one.clone()).unwrap();
+        log.append(two.clone()).unwrap();
         AlarmLog::beside(Arc::clone(&shared), &files)
-            .append(&three)
+            .append(three.clone())
             .unwrap();
         assert_eq!(read(&disk, &files).unwrap(), [one.clone(), two.clone(), three]);
         let bytes = disk.contents(files.alarms()).unwrap();
         disk.install(files.alarms(), &bytes[..bytes.len() - 5]);
         assert_eq!(read(&disk, &files).unwrap(), [one, two]);
+    }
+    #[test]
+    fn a_flood_of_alarms_ends_in_the_count() {
+        let disk = FakeDisk::new(1);
+        let files = JobFiles::beside(Path::new("/data/C.npy"));
+        disk.install(files.folder().join("spec"), b"");
+        let mut log = AlarmLog::beside(Arc::new(disk.clone()), &files);
+        let n_alarms = ALARMS_WRITTEN_MAX + 5;
+        for n in 0..n_alarms {
+            log.append(alarm(n)).unwrap();
+        }
+        let told = log.into_told();
+        assert_eq!(told.n_alarms, n_alarms);
+        assert_eq!(told.latest.len(), ALARMS_REPORTED_MAX);
+        assert_eq!(
+            told.latest.back().map(|last| &last.text),
+            Some(&alarm(n_alarms - 1).text)
+        );
+        assert_eq!(read(&disk, &files).unwrap().len() as u64, ALARMS_WRITTEN_MAX);
     }
 }

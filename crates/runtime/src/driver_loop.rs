@@ -1,6 +1,6 @@
 //! Executes the driver machine's effects: releases, barriers, the final steps of a job.
 
-use crate::alarm_log::{AlarmLog, LoggedAlarm};
+use crate::alarm_log::{AlarmLog, AlarmsTold, LoggedAlarm};
 use crate::engine::DriverPort;
 use crate::folder::JobFolder;
 use crate::job::{Job, Next};
@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tilework_core::alarm::{Alarm, Severity};
+use tilework_core::alarm::Alarm;
 use tilework_core::driver::{Driver, DriverEffect, DriverEvent, JobStart, Round};
 use tilework_core::failure::{Cause, Failure, JobEnd};
 use tilework_core::ids::{JobId, Millis, RoundIdx, RunEpoch, TaskIdx};
@@ -42,13 +42,14 @@ pub(crate) struct DriverSide<'a, J: Job> {
     pub(crate) report: &'a dyn Fn(&Recovered) -> Vec<u8>,
 }
 
-/// Counts of a run that ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What the driver saw of a run that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct DriverCounts {
     pub(crate) n_committed_by_this_run: u64,
     pub(crate) n_retries: u64,
     /// Committed outputs that were read back damaged.
     pub(crate) n_damaged: u64,
+    pub(crate) alarms: AlarmsTold,
 }
 
 impl<J: Job> DriverSide<'_, J> {
@@ -111,6 +112,7 @@ impl<J: Job> DriverSide<'_, J> {
                         for worker in workers {
                             port.send(worker, ToWorker::Drain);
                         }
+                        counts.alarms = alarm_log.into_told();
                         return (end, counts);
                     }
                     DriverEffect::Advance(_, round) => self.advance(round),
@@ -125,11 +127,9 @@ impl<J: Job> DriverSide<'_, J> {
     }
 
     fn tell(&self, alarm: &Alarm, log: &mut AlarmLog) {
-        self.observer.on_alarm(alarm);
-        if alarm.severity() < Severity::Warning {
-            return;
-        }
-        if let Err(error) = log.append(&LoggedAlarm::now(alarm, self.epoch)) {
+        let logged = LoggedAlarm::now(alarm, self.epoch);
+        self.observer.on_alarm(alarm, &logged);
+        if let Err(error) = log.append(logged) {
             self.observer.on_note(&format!(
                 "cannot write the alarm to `{}`: {error}",
                 self.folder.files().alarms().display()

@@ -25,6 +25,7 @@ pub mod run;
 mod served;
 pub mod worker_loop;
 
+pub use alarm_log::{AlarmsTold, LoggedAlarm};
 pub use description::JobDescription;
 pub use folder::{FolderState, JobFolder};
 pub use job::{Job, Next, TaskContext, TaskSummary};

@@ -1,5 +1,6 @@
 //! One job in one process: a driver, its workers, and the local engine between them.
 
+use crate::alarm_log::{AlarmsTold, LoggedAlarm};
 use crate::driver_loop::{DriverCounts, DriverSide, storage_failure};
 use crate::folder::{FolderState, JobFolder};
 use crate::job::Job;
@@ -74,7 +75,8 @@ pub trait Observer: Sync {
     /// An attempt failed.
     fn on_failed(&self, _attempt: Attempt, _failure: &Failure) {}
     /// Something happened that a user may want to know of.
-    fn on_alarm(&self, _alarm: &Alarm) {}
+    /// `_logged` is what is written of it beside the output.
+    fn on_alarm(&self, _alarm: &Alarm, _logged: &LoggedAlarm) {}
     /// Something worth telling the user.
     fn on_note(&self, _note: &str) {}
     /// A committed output was read back damaged; its task runs again.
@@ -108,6 +110,8 @@ pub struct RunReport {
     pub n_tasks_resumed: u64,
     /// Attempts that had to be made again.
     pub n_retries: u64,
+    /// What users were told of.
+    pub alarms: AlarmsTold,
     /// What each worker did.
     pub workers: Vec<WorkerShare>,
     /// From the call to its return.
@@ -150,6 +154,7 @@ pub fn run<J: Job>(
         n_tasks_run: counts.n_committed_by_this_run,
         n_tasks_resumed: n_tasks_resumed - counts.n_damaged.min(n_tasks_resumed),
         n_retries: counts.n_retries,
+        alarms: counts.alarms,
         workers,
         elapsed: started.elapsed(),
     }

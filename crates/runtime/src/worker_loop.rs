@@ -101,30 +101,41 @@ mod slow {
     use std::time::{Duration, Instant};
     use tilework_core::ids::WorkerIdx;
 
-    /// Makes what took so long take as many times as long as `TILEWORK_TEST_SLOW` says of this worker: `1:4x`.
+    /// Makes what took so long take longer, by what `TILEWORK_TEST_SLOW` says of this worker: `1:4x` for four times as long,
+    /// `1:600ms` for so much longer.
     pub(super) fn dawdle(worker: WorkerIdx, took: Duration, context: &TaskContext<'_>) {
-        let until = Instant::now() + took * (factor(worker) - 1);
+        let until = Instant::now() + extra(worker, took);
         while Instant::now() < until && context.check_cancelled().is_ok() {
             std::thread::sleep((until - Instant::now()).min(Duration::from_millis(5)));
         }
     }
 
     #[cfg(any(debug_assertions, feature = "test-slow"))]
-    fn factor(worker: WorkerIdx) -> u32 {
+    fn extra(worker: WorkerIdx, took: Duration) -> Duration {
         let setting = std::env::var("TILEWORK_TEST_SLOW").unwrap_or_default();
-        let parsed = setting
-            .strip_suffix('x')
-            .and_then(|setting| setting.split_once(':'))
-            .and_then(|(slow, factor)| Some((slow.parse().ok()?, factor.parse().ok()?)));
-        match parsed {
-            Some((slow, factor)) if WorkerIdx(slow) == worker => u32::max(factor, 1),
-            _ => 1,
+        match setting.split_once(':') {
+            Some((slow, how_much)) if slow.parse() == Ok(worker.0) => {
+                parsed(how_much, took).unwrap_or_default()
+            }
+            _ => Duration::ZERO,
         }
     }
 
+    #[cfg(any(debug_assertions, feature = "test-slow"))]
+    fn parsed(how_much: &str, took: Duration) -> Option<Duration> {
+        if let Some(factor) = how_much.strip_suffix('x') {
+            return Some(took * u32::max(factor.parse().ok()?, 1) - took);
+        }
+        how_much
+            .strip_suffix("ms")?
+            .parse()
+            .ok()
+            .map(Duration::from_millis)
+    }
+
     #[cfg(not(any(debug_assertions, feature = "test-slow")))]
-    fn factor(_worker: WorkerIdx) -> u32 {
-        1
+    fn extra(_worker: WorkerIdx, _took: Duration) -> Duration {
+        Duration::ZERO
     }
 }
 

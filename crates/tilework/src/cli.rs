@@ -19,7 +19,7 @@ pub fn run(words: &[OsString], started: Instant) -> ExitCode {
             let global = &args.global;
             let output = Output::new(global.json, global.quiet, global.verbose, started);
             let outcome = logging::start(global).and_then(|()| {
-                tracing::debug!(?words, "begins");
+                tracing::debug!(words = ?without_secrets(words), "begins");
                 dispatch(args.command.as_ref(), &output)
             });
             (output, outcome)
@@ -46,6 +46,19 @@ pub fn run(words: &[OsString], started: Instant) -> ExitCode {
             ExitCode::from(error.exit.code())
         }
     }
+}
+
+/// The command line as the log may keep it: a webhook's address may hold a password.
+fn without_secrets(words: &[OsString]) -> Vec<String> {
+    const SECRET: &str = "--alert-webhook";
+    let before = std::iter::once(None).chain(words.iter().map(Some));
+    let pairs = words.iter().zip(before);
+    let shown = pairs.map(|(word, before)| match word.to_string_lossy() {
+        _ if before.is_some_and(|before| before == SECRET) => "...".to_owned(),
+        word if word.starts_with(&format!("{SECRET}=")) => format!("{SECRET}=..."),
+        word => word.into_owned(),
+    });
+    shown.collect()
 }
 
 fn dispatch(command: Option<&Command>, output: &Output) -> Result<(), CliError> {
@@ -149,6 +162,17 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         check(&Args::command());
+    }
+
+    #[test]
+    fn the_log_keeps_no_webhook() {
+        let shown = without_secrets(&words(
+            "tilework --alert-webhook http://a/s gram --alert-webhook=http://a/s -o s",
+        ));
+        assert_eq!(
+            shown.join(" "),
+            "tilework --alert-webhook ... gram --alert-webhook=... -o s"
+        );
     }
 
     #[test]

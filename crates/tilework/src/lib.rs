@@ -12,6 +12,7 @@
 //! - [`blocks`]: going through a matrix in bounded memory; [`elements`]: what `generate` writes
 //! - [`failure`]: every way a command can fail, with its exit code and the next step
 //! - [`output`], [`human`]: results as JSON or for people
+//! - [`webhook`]: alarms by HTTP
 //! - [`progress`], [`signals`], [`logging`]: while a command runs
 
 #![forbid(unsafe_code)]
@@ -31,6 +32,7 @@ pub mod product;
 pub mod progress;
 pub mod settings;
 pub mod signals;
+pub mod webhook;
 
 /// Runs the program with the arguments and the environment of this process.
 pub fn main() -> std::process::ExitCode {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tilework_core::alarm::{Alarm, AlarmKind, Severity};
 use tilework_core::failure::Failure;
 use tilework_core::ids::{Attempt, TaskIdx};
-use tilework_runtime::Observer;
 use tilework_runtime::run::Progress;
+use tilework_runtime::{LoggedAlarm, Observer};
 
 /// Time between two log lines about progress.
 const LINE_PERIOD: Duration = Duration::from_secs(5);
@@ -81,7 +81,9 @@ impl Observer for ProgressBar {
             let share = work_done as f64 / self.work_total.max(1) as f64;
             self.bar.set_position((share * BAR_STEPS as f64) as u64);
             self.bar.set_message(self.describe(progress));
-        } else if tracing::enabled!(tracing::Level::INFO) && self.is_line_due() {
+        } else if self.is_line_due() {
+            // Not asked beforehand with `enabled!`: with two logs of different levels that would make the next warning of this
+            // thread vanish from the coarser one.
             tracing::info!(
                 "{} %: {}",
                 human::percent(work_done, self.work_total),
@@ -104,7 +106,7 @@ impl Observer for ProgressBar {
             .suspend(|| tracing::warn!(task, attempt, "attempt failed: {}", failure.text));
     }
 
-    fn on_alarm(&self, alarm: &Alarm) {
+    fn on_alarm(&self, alarm: &Alarm, _logged: &LoggedAlarm) {
         let (kind, text) = (alarm.name(), alarm.text());
         self.bar.suspend(|| match alarm.severity() {
             // A failed attempt was told of already.

@@ -42,6 +42,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ("async-nats", &["tilework-nats"]),
     ("tokio", &["tilework-nats", "tilework-dashboard"]),
     ("axum", &["tilework-dashboard"]),
+    ("ureq", &["tilework"]),
 ];
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {

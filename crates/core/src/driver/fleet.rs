@@ -135,6 +135,13 @@ impl Fleet {
             .map(|(worker, _)| worker)
     }
 
+    /// A worker that fits and holds nothing.
+    pub(super) fn idle(&self, needed_bytes: u64) -> Option<WorkerIdx> {
+        self.fitting(needed_bytes)
+            .find(|(_, member)| member.held.is_empty())
+            .map(|(worker, _)| worker)
+    }
+
     /// Memory of the largest worker that gets tasks.
     pub(super) fn largest_bytes(&self) -> u64 {
         self.fitting(0)

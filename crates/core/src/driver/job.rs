@@ -82,6 +82,8 @@ pub(super) struct JobRun {
     /// Failed tasks in the order in which their next attempts are due, and whom they should avoid.
     backing_off: BTreeSet<(Millis, TaskIdx)>,
     avoid: BTreeMap<TaskIdx, WorkerIdx>,
+    /// Tasks that were given back and wait: most were recalled for an idle worker.
+    given_back: BTreeSet<TaskIdx>,
     troubles: BTreeMap<TaskIdx, Troubles>,
     durations: Durations,
     /// Round-robin: who does what, once it was dealt.
@@ -133,6 +135,7 @@ impl JobRun {
             in_flight: BTreeMap::new(),
             backing_off: BTreeSet::new(),
             avoid: BTreeMap::new(),
+            given_back: BTreeSet::new(),
             troubles: BTreeMap::new(),
             durations: Durations::default(),
             deal: None,

@@ -541,7 +541,11 @@ fn what_was_taken_ahead_is_recalled_for_idle_workers() {
     let effects = script.wait(limits::WATCH_MS, &[(W0, &holding), (W1, &[])]);
     assert_eq!(effects, [DriverEffect::Send(W0, ToWorker::Recall(attempt(1, 0)))]);
     let effects = script.says(W0, WorkerReport::GaveBack(attempt(1, 0)));
-    assert_eq!(effects, [shared(1, 1)]);
+    assert_eq!(
+        effects,
+        [own(W1, 1, 1)],
+        "not to W0 again, which has room for it now"
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::gram::PlanGramArgs;
 use super::values::{algorithms, dtypes, parse_duration, parse_factor, parse_size};
+use crate::webhook::address::WebhookUrl;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ Examples:
   tilework multiply A.npy B.npy -o C.npy --memory 2GiB --threads 8
   tilework multiply A.npy B.npy -o C.npy --algorithm auto    # faster if both are large
   tilework multiply A.npy B.npy -o C.npy --time-limit 55m    # then exit 75; run it again to go on
+  tilework multiply A.npy B.npy -o C.npy --alert-webhook https://alerts.example.com/tilework
   tilework multiply a.csv b.csv -o -                         # small matrices, printed
   tilework multiply A.npy B.npy -o C.npy --alpha 0.5 --beta -1 --add D.npy   # C = 0.5·A·B - D
   tilework multiply A.npy B.npy -o C.npy --add C.npy --overwrite             # C += A·B
@@ -98,6 +100,14 @@ pub struct RunArgs {
     /// Stop cleanly after this long, with exit code 75; for example 55m
     #[arg(long, env = "TILEWORK_TIME_LIMIT", value_name = "TIME", value_parser = parse_duration)]
     pub time_limit: Option<Duration>,
+    /// Post each alarm of the job to this http(s) address as JSON; the job never waits for it, nor fails with it
+    #[arg(
+        long,
+        env = "TILEWORK_ALERT_WEBHOOK",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub alert_webhook: Option<WebhookUrl>,
 }
 
 /// What a run may use. May differ from run to run of the same job.
@@ -185,4 +195,12 @@ pub struct ResumeArgs {
     /// Stop cleanly after this long, with exit code 75; for example 55m
     #[arg(long, env = "TILEWORK_TIME_LIMIT", value_name = "TIME", value_parser = parse_duration)]
     pub time_limit: Option<Duration>,
+    /// Post each alarm of the job to this http(s) address as JSON; the job never waits for it, nor fails with it
+    #[arg(
+        long,
+        env = "TILEWORK_ALERT_WEBHOOK",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub alert_webhook: Option<WebhookUrl>,
 }

@@ -125,8 +125,17 @@ fn fraction_bytes(number: &str, factor: u64) -> Result<u64, ValueError> {
     }
 }
 
-/// Parses bytes per second: a size, with or without `/s`.
+/// Parses bytes per second: a size, with or without `/s`. A bare number is refused: nobody means so few bytes.
+///
+/// ```
+/// use tilework::args::values::parse_bandwidth;
+/// assert_eq!(parse_bandwidth("2GB/s"), Ok(2_000_000_000));
+/// assert!(parse_bandwidth("100").is_err());
+/// ```
 pub fn parse_bandwidth(text: &str) -> Result<u64, ValueError> {
+    if !text.contains(|c: char| c.is_ascii_alphabetic()) {
+        return Err(ValueError::NotABandwidth);
+    }
     parse_size(text.strip_suffix("/s").unwrap_or(text)).map_err(|_| ValueError::NotABandwidth)
 }
 

@@ -1,37 +1,42 @@
-//! What a run tells on its way: the plan, notes, progress.
+//! What a run tells on its way: the plan, notes, progress, alarms.
 
 use crate::output::Output;
 use crate::product::inputs::Inputs;
 use crate::product::report::write_plan;
 use crate::product::running::Audience;
 use crate::progress::ProgressBar;
+use crate::webhook::{Delivery, Webhook};
 use std::sync::OnceLock;
 use tilework_core::alarm::Alarm;
 use tilework_core::failure::Failure;
 use tilework_core::ids::{Attempt, TaskIdx};
 use tilework_linalg::Plan;
-use tilework_runtime::Observer;
 use tilework_runtime::run::Progress;
+use tilework_runtime::{LoggedAlarm, Observer};
 
-/// Tells people on stderr.
+/// Tells people on stderr, and a webhook if there is one.
 #[derive(Debug)]
 pub struct Teller<'a> {
     output: &'a Output,
+    webhook: Option<Webhook>,
     bar: OnceLock<ProgressBar>,
 }
 
 impl<'a> Teller<'a> {
     /// Tells as `output` wants it.
-    pub fn new(output: &'a Output) -> Teller<'a> {
+    pub fn new(output: &'a Output, webhook: Option<Webhook>) -> Teller<'a> {
         Teller {
             output,
+            webhook,
             bar: OnceLock::new(),
         }
     }
 
-    /// Takes the progress bar away.
-    pub fn finish(&self) {
+    /// Takes the progress bar away, and gives the webhook its last seconds.
+    pub fn finish(self) -> Option<Delivery> {
         self.bar.get().inspect(|bar| bar.finish());
+        let delivery = self.webhook.map(Webhook::finish);
+        delivery.inspect(Delivery::warn)
     }
 }
 
@@ -75,8 +80,11 @@ impl Observer for Teller<'_> {
     fn on_failed(&self, attempt: Attempt, failure: &Failure) {
         self.bar.get().inspect(|bar| bar.on_failed(attempt, failure));
     }
-    fn on_alarm(&self, alarm: &Alarm) {
-        self.bar.get().inspect(|bar| bar.on_alarm(alarm));
+    fn on_alarm(&self, alarm: &Alarm, logged: &LoggedAlarm) {
+        self.bar.get().inspect(|bar| bar.on_alarm(alarm, logged));
+        self.webhook
+            .as_ref()
+            .inspect(|webhook| webhook.send(alarm, logged));
     }
     fn on_note(&self, note: &str) {
         self.output.note(&format!("note: {note}"));

@@ -9,6 +9,7 @@ use crate::output::Output;
 use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
+use tilework_core::alarm::Severity;
 use tilework_core::record::RunStart;
 use tilework_runtime::alarm_log::{self, LoggedAlarm};
 use tilework_store::disk::RealDisk;
@@ -16,7 +17,7 @@ use tilework_store::identity::InputIdentity;
 
 /// Runs that are told of, the latest.
 const RUNS_SHOWN_MAX: usize = 5;
-/// Alarms that are told of, the latest.
+/// Alarms that are told of.
 const ALARMS_SHOWN_MAX: usize = 10;
 
 /// Runs the command.
@@ -36,7 +37,7 @@ pub fn run(args: &JobArgs, output: &Output) -> Result<(), CliError> {
     let (then, next) = outlook(&state, path, &troubles);
     let alarms = alarm_log::read(&disk, &state.files)
         .map_err(|error| CliError::io("read", &state.files.alarms(), &error))?;
-    let alarms = &alarms[alarms.len().saturating_sub(ALARMS_SHOWN_MAX)..];
+    let alarms = most_telling(alarms);
     let runs: Vec<String> = state.job.as_ref().map(last_runs).unwrap_or_default();
     let mut json = status::to_json(&state, path);
     json["why"] = json!(why);
@@ -134,6 +135,19 @@ fn outlook(state: &JobState, path: &Path, troubles: &[String]) -> (&'static str,
 fn last_runs(job: &KnownJob) -> Vec<String> {
     let skipped = job.runs.len().saturating_sub(RUNS_SHOWN_MAX);
     job.runs.iter().skip(skipped).map(run_line).collect()
+}
+
+/// The latest alarms; where there are many, warnings and errors before notes.
+fn most_telling(alarms: Vec<LoggedAlarm>) -> Vec<LoggedAlarm> {
+    let (notes, grave): (Vec<_>, Vec<_>) = alarms
+        .into_iter()
+        .rev()
+        .partition(|alarm| alarm.severity == Severity::Note.to_string());
+    let mut shown: Vec<LoggedAlarm> = grave.into_iter().chain(notes).take(ALARMS_SHOWN_MAX).collect();
+    // The sort is stable: of the same millisecond, the one that came first stays first.
+    shown.reverse();
+    shown.sort_by_key(|alarm| alarm.unix_ms);
+    shown
 }
 
 fn alarm_line(alarm: &LoggedAlarm) -> String {

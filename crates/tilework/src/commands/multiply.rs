@@ -9,6 +9,9 @@ use crate::product::request::{ProductRequest, Resources};
 use crate::product::running::compute;
 use crate::settings::Settings;
 use crate::signals;
+use crate::webhook::Webhook;
+use crate::webhook::address::WebhookUrl;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 use tilework_kernel::Simd;
@@ -47,10 +50,11 @@ pub(crate) fn run_product(
 ) -> Result<(), CliError> {
     let request = request(inputs, algorithm, destination, run, resources, output)?;
     let stop = stop_switch(resources, run.time_limit, output)?;
+    let webhook = run.alert_webhook.as_ref();
     if destination == Path::new("-") {
-        compute_to_terminal(request, &stop, output)
+        compute_to_terminal(request, &stop, webhook, output)
     } else {
-        compute_and_report(&request, &stop, output)
+        compute_and_report(&request, &stop, webhook, output)
     }
 }
 
@@ -58,16 +62,34 @@ pub(crate) fn run_product(
 pub(crate) fn compute_and_report(
     request: &ProductRequest,
     stop: &StopSwitch,
+    webhook: Option<&WebhookUrl>,
     output: &Output,
 ) -> Result<(), CliError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let _signals = signals::stop_on_signals(stop, output)?;
-    let teller = Teller::new(output);
+    let teller = Teller::new(output, webhook.map(|url| started(url, request)).transpose()?);
     let report = compute(&disk, request, stop, &teller, output.started());
-    teller.finish();
-    let report = report?;
+    let delivery = teller
+        .finish()
+        .map(|delivery| json!({ "webhook": delivery.to_json() }));
+    let facts = delivery.unwrap_or_default();
+    let report = report.map_err(|error| error.with_facts(facts.clone()))?;
     let name = request.output.display().to_string();
-    output.report(report.to_json(), |out| report.write(out, &name))
+    output.report(with_members(report.to_json(), facts), |out| {
+        report.write(out, &name)
+    })
+}
+
+fn with_members(mut object: Value, more: Value) -> Value {
+    if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
+        object.extend(more);
+    }
+    object
+}
+
+fn started(url: &WebhookUrl, request: &ProductRequest) -> Result<Webhook, CliError> {
+    Webhook::start(url.clone(), &request.output)
+        .map_err(|error| CliError::new(Exit::JobFailed, format!("cannot start a thread: {error}")))
 }
 
 /// What was asked for.
@@ -159,7 +181,12 @@ fn simd() -> Result<Simd, CliError> {
 }
 
 /// Computes into a temporary file by the same way as any other product, and prints it.
-fn compute_to_terminal(request: ProductRequest, stop: &StopSwitch, output: &Output) -> Result<(), CliError> {
+fn compute_to_terminal(
+    request: ProductRequest,
+    stop: &StopSwitch,
+    webhook: Option<&WebhookUrl>,
+    output: &Output,
+) -> Result<(), CliError> {
     if output.is_json() {
         let error =
             CliError::usage("`-o -` prints the matrix, and --json prints JSON: they exclude each other");
@@ -187,7 +214,7 @@ fn compute_to_terminal(request: ProductRequest, stop: &StopSwitch, output: &Outp
         return Err(error.with_next("write it to a file with -o C.npy"));
     }
     let quiet = Output::new(false, true, 0, output.started());
-    compute_and_report(&request, stop, &quiet).map_err(nothing_kept)?;
+    compute_and_report(&request, stop, webhook, &quiet).map_err(nothing_kept)?;
     let product = MatrixSource::open(&RealDisk, &file)?;
     match dtype {
         Dtype::F64 => print_matrix::<f64>(&product),

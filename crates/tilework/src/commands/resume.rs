@@ -15,6 +15,7 @@ pub fn run(args: &ResumeArgs, output: &Output) -> Result<(), CliError> {
     compute_and_report(
         &request,
         &stop_switch(&args.resources, args.time_limit, output)?,
+        args.alert_webhook.as_ref(),
         output,
     )
 }

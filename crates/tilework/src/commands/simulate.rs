@@ -11,7 +11,7 @@ use crate::output::Output;
 use serde_json::json;
 use std::io::{self, Write};
 use tilework_core::driver::Assign;
-use tilework_core::limits::TASKS_MAX;
+use tilework_core::limits::{HEARTBEAT_MS, TASKS_MAX};
 use tilework_sim::forecast::{Cluster, Forecast, Quartiles, forecast};
 use tilework_store::element_type::Dtype;
 
@@ -21,6 +21,10 @@ const TILE_SHARE: f64 = 0.6;
 const HARDLY_LONGER: f64 = 1.02;
 /// Most strips of rows or columns that are tried.
 const STRIPS_MAX: u64 = 20_000;
+/// Simulations of so many workers may take so long that someone who waits wants to know.
+const SLOW_FROM_WORKERS: u64 = 2_000;
+/// Most heartbeats that are simulated in a run: what takes most of the time of a simulation, about 2 µs each.
+const HEARTBEATS_MAX: f64 = 1e9;
 /// What the driver keeps of a worker and its attempts in flight, roughly; the example `driver_rate` of tilework-sim measures it.
 const DRIVER_BYTES_PER_WORKER: u64 = 2_000;
 
@@ -29,11 +33,32 @@ pub fn run(args: &SimulateArgs, output: &Output) -> Result<(), CliError> {
     let SimulatedJob::Multiply { m, k, n, dtype } = args.job;
     let cluster = &args.cluster;
     let split = Split::best(cluster, [m, k, n], dtype).ok_or_else(|| too_little_memory(cluster))?;
+    let heartbeats = split.seconds(cluster) * 1e3 / HEARTBEAT_MS as f64 * f64::from(cluster.workers);
+    if heartbeats > HEARTBEATS_MAX {
+        return Err(too_long(split.seconds(cluster)));
+    }
+    if u64::from(cluster.workers) >= SLOW_FROM_WORKERS {
+        output.note(&format!(
+            "simulating {} of about {} on {}: this can take minutes; --seeds 1 is the quickest",
+            human::counted(cluster.seeds, "run"),
+            human::seconds(split.seconds(cluster)),
+            human::counted(u64::from(cluster.workers), "worker")
+        ));
+    }
     let found = forecast(&split.cluster(cluster), args.cluster.seeds)
         .map_err(|error| CliError::new(Exit::JobFailed, format!("the simulated job failed: {error}")))?;
     output.result(split.to_json(cluster, &found), |out| {
         split.write(out, cluster, [m, k, n], &found)
     })
+}
+
+fn too_long(seconds: f64) -> CliError {
+    let text = format!(
+        "the job would take about {:.0} days: too long to simulate on so many workers",
+        (seconds / 86_400.0).ceil()
+    );
+    CliError::new(Exit::Resources, text)
+        .with_next("check --worker-gflops and --store-bandwidth, or simulate a smaller product")
 }
 
 fn too_little_memory(cluster: &ClusterArgs) -> CliError {
@@ -149,9 +174,8 @@ impl Split {
     ) -> io::Result<()> {
         writeln!(
             out,
-            "simulated: C ({m} x {n}) = A ({m} x {k}) · B ({k} x {n}) on {}, medians and quartiles of {}",
+            "simulated: C ({m} x {n}) = A ({m} x {k}) · B ({k} x {n}) on {}",
             human::counted(u64::from(cluster.workers), "worker"),
-            human::counted(cluster.seeds, "run")
         )?;
         let bound = if self.store_s > self.compute_s {
             "storage"
@@ -166,8 +190,21 @@ impl Split {
             self.tile_cols,
             human::seconds(self.task_seconds())
         )?;
-        let [low, mid, high] = found.seconds.map(human::seconds);
-        writeln!(out, "  time     {mid} ({low} to {high})")?;
+        if self.n_tasks < u64::from(cluster.workers) {
+            let why = match cluster.store_bandwidth {
+                Some(bandwidth) => format!(
+                    "; more and smaller tiles would move more than {}/s allow in that time",
+                    human::bytes(bandwidth)
+                ),
+                None => "; the product has no more elements to share".to_owned(),
+            };
+            writeln!(
+                out,
+                "  idle     {}{why}",
+                human::counted(u64::from(cluster.workers) - self.n_tasks, "worker")
+            )?;
+        }
+        writeln!(out, "  time     {}", spread(found.seconds, human::seconds))?;
         writeln!(
             out,
             "  lost     {} workers; {} % of the work done again or in vain",
@@ -181,16 +218,32 @@ impl Split {
         )?;
         writeln!(
             out,
-            "  driver   about {}, {} messages a second",
+            "  driver   about {} of memory, {} messages a second",
             human::bytes(self.driver_bytes(cluster)),
             range(found.messages_per_s, 1.0, 0)
-        )
+        )?;
+        match cluster.seeds {
+            1 => writeln!(out, "one run; --seeds 5 shows how much runs differ"),
+            n_seeds => writeln!(
+                out,
+                "medians of {n_seeds} runs (in brackets the quartiles: half of the runs lie between them)"
+            ),
+        }
     }
 }
 
-fn range([low, mid, high]: Quartiles, scale: f64, digits: usize) -> String {
-    let [low, mid, high] = [low, mid, high].map(|value| format!("{:.digits$}", value * scale));
-    format!("{mid} ({low} to {high})")
+fn range(quartiles: Quartiles, scale: f64, digits: usize) -> String {
+    spread(quartiles, |value| format!("{:.digits$}", value * scale))
+}
+
+/// The median, and the quartiles if they look different.
+fn spread(quartiles: Quartiles, show: impl Fn(f64) -> String) -> String {
+    let [low, mid, high] = quartiles.map(show);
+    if low == high {
+        mid
+    } else {
+        format!("{mid} ({low} to {high})")
+    }
 }
 
 #[cfg(test)]

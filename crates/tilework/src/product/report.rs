@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::io::{self, Write};
 use tilework_linalg::check::{element_error_bound, formula_error_bound};
 use tilework_linalg::{Algorithm, MultiplySpec, Plan};
+use tilework_runtime::AlarmsTold;
 use tilework_runtime::run::WorkerShare;
 use tilework_store::element_type::Dtype;
 use tilework_store::npy::header::npy_len;
@@ -36,6 +37,8 @@ pub struct ProductReport {
     pub residual_bound: f64,
     /// Tiles of all runs that could only be computed classically, though the plan says otherwise.
     pub n_tiles_fallen_back: u64,
+    /// What users were told of in this process.
+    pub alarms: AlarmsTold,
     /// What each worker of this process did.
     pub workers: Vec<WorkerShare>,
     /// The plan.
@@ -84,6 +87,8 @@ impl ProductReport {
             "residual_bound": self.residual_bound,
             "algorithm": self.plan.layout.algorithm.to_string(),
             "tiles_fallen_back": self.n_tiles_fallen_back,
+            "alarms": self.alarms.latest,
+            "alarms_total": self.alarms.n_alarms,
             "workers": self.workers.iter().map(|worker| self.worker_json(worker)).collect::<Vec<_>>(),
         })
     }

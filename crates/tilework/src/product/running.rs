@@ -4,6 +4,7 @@ use super::inputs::Inputs;
 use super::report::ProductReport;
 use super::request::{Course, Description, ProductRequest, describe};
 use crate::failure::{CliError, Exit};
+use serde_json::json;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -80,19 +81,21 @@ fn compute_as<T: Number>(
         stop,
         audience,
     );
-    match outcome.run.end {
+    let error = match &outcome.run.end {
         JobEnd::Done => {
             folder.finish()?;
-            Ok(outcome.report(plan, inputs.spec, started))
+            return Ok(outcome.report(plan, inputs.spec, started));
         }
-        JobEnd::Stopped(cause) => Err(stopped(cause, &request.output, folder_after(disk, request))),
+        JobEnd::Stopped(cause) => stopped(*cause, &request.output, folder_after(disk, request)),
         JobEnd::Failed(failure) => {
             if outcome.run.n_tasks_run == 0 && failure.cause == Cause::DiskFull {
                 folder.abandon();
             }
-            Err(failed(&failure, &request.output))
+            failed(failure, &request.output)
         }
-    }
+    };
+    let alarms = &outcome.run.alarms;
+    Err(error.with_facts(json!({ "alarms": alarms.latest, "alarms_total": alarms.n_alarms })))
 }
 
 fn plan_of<T: Number>(request: &ProductRequest, inputs: &Inputs, course: &Course) -> Result<Plan, CliError> {
@@ -190,7 +193,7 @@ fn run_job<T: Number>(
         let found = Committed::of(recovered, plan);
         *committed.lock().unwrap_or_else(PoisonError::into_inner) = found;
         let Residuals { max, bound } = found.residuals;
-        let report = serde_json::json!({ "residual_max": max, "residual_bound": bound });
+        let report = json!({ "residual_max": max, "residual_bound": bound });
         report.to_string().into_bytes()
     };
     let run = run(
@@ -224,6 +227,7 @@ impl Outcome {
             residual_max: self.committed.residuals.max,
             residual_bound: self.committed.residuals.bound,
             n_tiles_fallen_back: self.committed.n_tiles_fallen_back,
+            alarms: self.run.alarms.clone(),
             workers: self.run.workers.clone(),
             plan,
         }

@@ -23,6 +23,7 @@ fn every_command_that_takes_files_has_examples() {
         "gram",
         "plan multiply",
         "plan gram",
+        "simulate",
         "resume",
         "status",
         "explain",

@@ -1,5 +1,6 @@
 //! The program as its users meet it: files, exit codes, messages. One binary, one module for each command or contract.
 
+mod assign;
 mod bad_input;
 mod clean;
 mod compare;
@@ -7,4 +8,5 @@ mod generate;
 mod help;
 mod inspect;
 mod json;
+mod simulate;
 mod vocabulary;

@@ -50,9 +50,14 @@ impl JobRun {
                 self.poison(task, Failure::retry(Cause::Job, text), around);
                 return;
             }
-            let avoid = self.avoid.get(&task).copied();
-            let elsewhere = avoid.and_then(|avoid| around.fleet.least_loaded(self.needs.memory_bytes, avoid));
-            self.release(task, number, elsewhere, around);
+            let needed_bytes = self.needs.memory_bytes;
+            let to = match self.avoid.get(&task) {
+                Some(avoid) => around.fleet.least_loaded(needed_bytes, *avoid),
+                // In the shared queue a busy worker would take it ahead, have it recalled for the idle one, and take it again.
+                None if self.given_back.remove(&task) => around.fleet.idle(needed_bytes),
+                None => None,
+            };
+            self.release(task, number, to, around);
         }
     }
 

@@ -195,6 +195,7 @@ impl JobRun {
         self.forget_waiting(task);
         self.troubles.remove(&task);
         self.avoid.remove(&task);
+        self.given_back.remove(&task);
         if self.tasks.commit(task) {
             self.progress(around);
         }
@@ -217,6 +218,7 @@ impl JobRun {
             && alone
         {
             self.put_back(attempt.task);
+            self.given_back.insert(attempt.task);
         }
     }
 
