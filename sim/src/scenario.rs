@@ -105,7 +105,7 @@ impl Scenario {
         Scenario {
             seed,
             n_workers,
-            n_drivers: dice.pick(1..3) as u32,
+            n_drivers: dice.pick(1..4) as u32,
             rounds: (0..n_rounds).map(|_| dice.pick(0..40)).collect(),
             task_ms: dice.pick(200..6_000),
             assign,

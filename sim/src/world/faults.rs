@@ -54,12 +54,12 @@ impl World {
             }
             Fault::StopWorker => {
                 let (slot, ms) = (self.any_worker(), self.dice.pick(500..40_000));
-                self.workers[slot].life.stopped_until = Some(Millis(now.0 + ms));
+                self.workers[slot].life.stop_until(Millis(now.0 + ms));
                 self.counts.n_stops += 1;
             }
             Fault::StopDriver => {
                 let (driver, ms) = (self.any_driver(), self.dice.pick(500..40_000));
-                self.drivers[driver].life.stopped_until = Some(Millis(now.0 + ms));
+                self.drivers[driver].life.stop_until(Millis(now.0 + ms));
                 self.counts.n_stops += 1;
             }
             Fault::CutOff => {
@@ -81,11 +81,13 @@ impl World {
             Fault::JumpClock => {
                 let ms = self.dice.pick(100..60_000);
                 let (worker, slot, driver) = (self.dice.happens(500), self.any_worker(), self.any_driver());
-                if worker {
-                    self.workers[slot].life.ahead_ms += ms;
+                let life = if worker {
+                    &mut self.workers[slot].life
                 } else {
-                    self.drivers[driver].life.ahead_ms += ms;
-                }
+                    &mut self.drivers[driver].life
+                };
+                life.ahead_ms += ms;
+                life.jumped = Some(now);
             }
             Fault::StartAfresh => self.start_afresh(),
             Fault::WearOut => {
@@ -192,6 +194,7 @@ impl World {
                 ..Life::default()
             },
             lease: Lease::new(DriverIdx(i as u32)),
+            lease_timer: Timer::default(),
             leading: None,
         };
         self.at_driver(i, DriverInput::Lease(LeaseEvent::Tick));

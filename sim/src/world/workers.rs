@@ -7,9 +7,7 @@ impl World {
         match input {
             WorkerInput::Event(event) => self.work(slot, event),
             WorkerInput::Wake(at) => {
-                let life = &mut self.workers[slot].life;
-                if life.next_wake == Some(at) {
-                    life.next_wake = None;
+                if self.workers[slot].life.timer.rings(at) {
                     self.work(slot, WorkerEvent::Tick);
                 }
             }
@@ -86,9 +84,8 @@ impl World {
             WorkerEffect::Send(message) => self.tell_drivers(slot, message),
             WorkerEffect::WakeAt(at) => {
                 let life = &mut self.workers[slot].life;
-                let at = Millis(at.0.saturating_sub(life.ahead_ms)).max(self.agenda.now());
-                if life.next_wake.is_none_or(|next| at < next) {
-                    life.next_wake = Some(at);
+                let at = life.when(at).max(self.agenda.now());
+                if life.timer.set(at) {
                     let ms = at.0 - self.agenda.now().0;
                     self.later(slot, ms, WorkerInput::Wake(at));
                 }
@@ -149,7 +146,7 @@ impl World {
             Ok(())
         } else {
             let output = if lies { !right } else { right };
-            self.storage.write_output(round, task, output)
+            self.storage.write_output(round, task, output, !lies)
         };
         let ms = self.dice.pick(2..40);
         let event = WorkerEvent::OutputDurable(attempt, written);
