@@ -533,6 +533,21 @@ fn a_backup_that_is_lost_leaves_the_first_attempt_alone() {
 }
 
 #[test]
+fn a_straggler_that_is_missing_leaves_its_backup_alone() {
+    let (mut script, _) = Script::with(&[W0, W1], job_of(1));
+    let (slow, backup) = (attempt(0, 0), attempt(0, 1));
+    script.says(W0, WorkerReport::Started(slow));
+    let effects = script.wait(2_000, &[(W0, &[(slow, true)]), (W1, &[])]);
+    assert_eq!(releases(&effects), [own(W1, 0, 1)]);
+    script.says(W1, WorkerReport::Started(backup));
+    let effects = script.wait(limits::HEARTBEAT_MS, &[(W0, &[]), (W1, &[(backup, true)])]);
+    assert_eq!(effects, [DriverEffect::ReadCommits(JOB, RoundIdx(0))]);
+    assert!(script.step(DriverEvent::CommitsRead(JOB, vec![])).is_empty());
+    let effects = script.says(W1, WorkerReport::Committed(backup));
+    assert_eq!(effects, [DriverEffect::Advance(JOB, RoundIdx(0))]);
+}
+
+#[test]
 fn what_was_taken_ahead_is_recalled_for_idle_workers() {
     let (mut script, _) = Script::with(&[W0, W1], job_of(2));
     script.says(W0, WorkerReport::Started(attempt(0, 0)));
