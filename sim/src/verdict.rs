@@ -27,6 +27,8 @@ pub enum Violation {
     DrainedWorkerWorks,
     /// More backup attempts than are allowed.
     TooManyBackups(u64),
+    /// A failed task had to wait longer for its next attempt than is allowed, in milliseconds.
+    WaitsTooLong(u64),
     /// Two drivers held themselves for the leader at the same time, without an excuse.
     TwoLeaders,
     /// The job did not end although nothing has gone wrong for long.
@@ -75,6 +77,7 @@ impl fmt::Display for Violation {
             Violation::DrainedWorkerWorks => write!(f, "a draining worker began an attempt"),
             Violation::Invariant(text) => write!(f, "a machine's invariant broke: {text}"),
             Violation::TooManyBackups(n) => write!(f, "{n} backup attempts"),
+            Violation::WaitsTooLong(ms) => write!(f, "a failed task waits {ms} ms"),
             Violation::TwoLeaders => write!(f, "two drivers hold themselves for the leader"),
             Violation::StandsStill(what) => write!(f, "the job stands still: {what}"),
             Violation::Failed(text) => write!(f, "the job failed: {text}"),

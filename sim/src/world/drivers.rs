@@ -239,9 +239,13 @@ impl World {
             DriverEffect::ReadCommits(_, round) => self.begin_step(i, epoch, Step::ReadCommits(round)),
             DriverEffect::VerifyOutputs(_) => self.begin_step(i, epoch, Step::Verify),
             DriverEffect::FinishOutputs(_) => self.begin_step(i, epoch, Step::Finish),
-            DriverEffect::Alarm(alarm) => {
-                self.counts.n_lost += u64::from(matches!(alarm.kind, AlarmKind::WorkerLost { .. }));
-            }
+            DriverEffect::Alarm(alarm) => match alarm.kind {
+                AlarmKind::WorkerLost { .. } => self.counts.n_lost += 1,
+                AlarmKind::TaskRetried { delay_ms, .. } if delay_ms > BACKOFF_MAX_MS => {
+                    self.violate(Violation::WaitsTooLong(delay_ms));
+                }
+                _ => {}
+            },
             DriverEffect::WakeAt(at) => {
                 let life = &mut self.drivers[i].life;
                 let at = life.when(at).max(self.agenda.now());
