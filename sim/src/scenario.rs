@@ -41,8 +41,12 @@ pub struct Faults {
     pub failing: u64,
     /// ... that fail their check ...
     pub corrupt: u64,
+    /// ... that fail it on the last worker, whose machine is faulty ...
+    pub faulty: u64,
     /// ... or whose output changes after the check.
     pub lying: u64,
+    /// Some tasks fail whoever tries them, for the first half of the time.
+    pub stubborn: bool,
     /// The first worker takes so many times as long.
     pub slow_factor: u64,
     /// Mean time between failures of one worker, in milliseconds; it comes back. 0: none fails.
@@ -82,13 +86,16 @@ impl Scenario {
         let (lost, repeated, failing, corrupt, lying, slow) =
             (some(50), some(100), some(60), some(40), some(30), some(10));
         let mut whether = || some(1) > 0;
+        let (faulty, stubborn) = (if whether() { 500 } else { 0 }, whether());
         let faults = Faults {
             until_ms: 60_000,
             lost,
             repeated,
             failing,
             corrupt,
+            faulty,
             lying,
+            stubborn,
             slow_factor: slow.max(1),
             mtbf_ms: 0,
             kills_workers: whether(),

@@ -22,7 +22,7 @@ pub enum Violation {
     /// A published barrier is another one now.
     BarrierChanged(RoundIdx),
     /// A task failed more often than is allowed, and was tried again.
-    TriedTooOften(RoundIdx, TaskIdx),
+    TriedTooOften(TaskIdx),
     /// A worker that was told to drain began another attempt.
     DrainedWorkerWorks,
     /// More backup attempts than are allowed.
@@ -68,11 +68,8 @@ impl fmt::Display for Violation {
                 )
             }
             Violation::BarrierChanged(round) => write!(f, "the barrier of round {round} changed"),
-            Violation::TriedTooOften(round, task) => {
-                write!(
-                    f,
-                    "task {task} of round {round} was tried again after its last failure"
-                )
+            Violation::TriedTooOften(task) => {
+                write!(f, "task {task} was tried again after its last failure")
             }
             Violation::DrainedWorkerWorks => write!(f, "a draining worker began an attempt"),
             Violation::Invariant(text) => write!(f, "a machine's invariant broke: {text}"),

@@ -224,10 +224,9 @@ struct World {
     acknowledged: BTreeSet<(RoundIdx, TaskIdx)>,
     /// Barriers as they were first seen.
     barriers: BTreeMap<RoundIdx, Barrier>,
-    /// Failures that the driver of a run heard of each task: those that may pass, and failed checks.
-    failures: BTreeMap<(RunEpoch, RoundIdx, TaskIdx), [u8; 2]>,
-    /// Attempts whose failure was heard.
-    heard_failures: BTreeSet<JobAttempt>,
+    /// How often the driver of a run tried each task of its round again that is not committed: after failures that may pass, and after
+    /// failed checks.
+    failures: BTreeMap<(RunEpoch, TaskIdx), [u8; 2]>,
     /// The latest run that each worker began an attempt of.
     latest_runs: BTreeMap<(usize, u32), RunEpoch>,
     /// Runs with which the job was started afresh.
@@ -287,7 +286,6 @@ impl World {
             failures: BTreeMap::new(),
             generations: Vec::new(),
             latest_runs: BTreeMap::new(),
-            heard_failures: BTreeSet::new(),
             draining: BTreeSet::new(),
             n_resubmits: 0,
             done: false,

@@ -153,11 +153,17 @@ impl World {
         }
         self.counts.n_events += 1;
         if let Some(heard) = heard {
-            self.check_heard(i, epoch, n_committed_before, &heard);
+            self.check_heard(i, n_committed_before, &heard);
         }
         let Some(leading) = &self.drivers[i].leading else {
             return;
         };
+        let is_committed = |task| {
+            let tasks = leading.machine.tasks(job());
+            tasks.and_then(|tasks| tasks.status(task)) == Some(TaskStatus::Committed)
+        };
+        self.failures
+            .retain(|(of, task), _| *of != epoch || !is_committed(*task));
         let n_backups = leading.machine.n_backups(job());
         self.counts.n_backups = self.counts.n_backups.max(n_backups);
         let n_tasks = self.scenario.rounds.iter().max().copied().unwrap_or(0);
@@ -173,13 +179,7 @@ impl World {
     }
 
     /// What a report may have led to.
-    pub(super) fn check_heard(
-        &mut self,
-        i: usize,
-        epoch: RunEpoch,
-        n_committed_before: Option<u64>,
-        heard: &WorkerReport,
-    ) {
+    pub(super) fn check_heard(&mut self, i: usize, n_committed_before: Option<u64>, heard: &WorkerReport) {
         let Some(leading) = &self.drivers[i].leading else {
             return;
         };
@@ -199,24 +199,25 @@ impl World {
                     self.violate(Violation::CountedWithoutRecord(round, task));
                 }
             }
-            // A failure that ends the job may be one too many.
-            WorkerReport::Failed(attempt, failure)
-                if attempt.attempt.epoch == epoch && !leading.machine.is_stopping(job()) =>
-            {
-                let key = (epoch, attempt.attempt.round, attempt.attempt.task);
-                let n_failed = self.failures.entry(key).or_default();
-                let (at, n_max) = match failure.remedy {
-                    Remedy::Retry => (0, ATTEMPTS_MAX_RETRY),
-                    Remedy::Corrupt => (1, ATTEMPTS_MAX_CORRUPT),
-                    Remedy::Fatal => return,
-                };
-                // A report may come twice.
-                n_failed[at] += u8::from(self.heard_failures.insert(*attempt));
-                if n_failed[at] >= n_max {
-                    self.violate(Violation::TriedTooOften(key.1, key.2));
-                }
-            }
             _ => {}
+        }
+    }
+
+    /// A task that failed will be tried again. Reports that come when the driver has given their attempt up are no failures to it, and so
+    /// what counts is how often it says this.
+    fn check_retry(&mut self, epoch: RunEpoch, task: TaskIdx, remedy: Remedy, delay_ms: u64) {
+        let n_failed = self.failures.entry((epoch, task)).or_default();
+        let (n_failed, n_max) = match remedy {
+            Remedy::Retry => (&mut n_failed[0], ATTEMPTS_MAX_RETRY),
+            Remedy::Corrupt => (&mut n_failed[1], ATTEMPTS_MAX_CORRUPT),
+            Remedy::Fatal => return self.violate(Violation::TriedTooOften(task)),
+        };
+        *n_failed += 1;
+        if *n_failed >= n_max {
+            self.violate(Violation::TriedTooOften(task));
+        }
+        if delay_ms > BACKOFF_MAX_MS {
+            self.violate(Violation::WaitsTooLong(delay_ms));
         }
     }
 
@@ -241,9 +242,12 @@ impl World {
             DriverEffect::FinishOutputs(_) => self.begin_step(i, epoch, Step::Finish),
             DriverEffect::Alarm(alarm) => match alarm.kind {
                 AlarmKind::WorkerLost { .. } => self.counts.n_lost += 1,
-                AlarmKind::TaskRetried { delay_ms, .. } if delay_ms > BACKOFF_MAX_MS => {
-                    self.violate(Violation::WaitsTooLong(delay_ms));
-                }
+                AlarmKind::TaskRetried {
+                    task,
+                    failure,
+                    delay_ms,
+                    ..
+                } => self.check_retry(epoch, task, failure.remedy, delay_ms),
                 _ => {}
             },
             DriverEffect::WakeAt(at) => {
