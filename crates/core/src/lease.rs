@@ -327,6 +327,25 @@ mod tests {
     }
 
     #[test]
+    fn a_question_is_asked_once_while_its_answer_is_awaited() {
+        let mut lease = Lease::new(DriverIdx(1));
+        let start = 3 * LEASE_RENEW_MS;
+        step(&mut lease, start, LeaseEvent::Tick);
+        assert_eq!(step(&mut lease, start, FREE), [compare_and_set(0, start)]);
+        assert!(step(&mut lease, start + 1, FREE).is_empty());
+        assert!(step(&mut lease, start + 2, FREE).is_empty());
+    }
+
+    #[test]
+    fn a_leader_wakes_in_time_to_step_down() {
+        let mut lease = leader_at_0();
+        let mut effects = Vec::new();
+        lease.on_event(Millis(LEASE_RENEW_MS + 500), LeaseEvent::Tick, &mut effects);
+        let wake = LeaseEffect::WakeAt(Millis(LEASE_STEP_DOWN_MS));
+        assert_eq!(effects.last(), Some(&wake));
+    }
+
+    #[test]
     fn an_answer_counts_from_its_own_question() {
         let mut lease = Lease::new(DriverIdx(1));
         step(&mut lease, 0, LeaseEvent::Tick);

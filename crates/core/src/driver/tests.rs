@@ -213,6 +213,8 @@ fn the_next_round_has_its_own_tasks() {
             .all(|effect| *effect == DriverEffect::Send(W0, ToWorker::Abandon(attempt(0, 0))))
     );
     assert_eq!(script.driver.tasks(JOB).map(TaskTable::n_committed), Some(0));
+    assert_eq!(script.driver.round(JOB), Some(RoundIdx(1)));
+    assert_eq!(script.driver.round(JobId([2; 16])), None);
 }
 
 #[test]
@@ -275,12 +277,29 @@ fn a_retry_waits_longer_each_time_and_ends_the_job_at_its_limit() {
         script.now = Millis(script.now.0 + 1);
         assert_eq!(script.step(DriverEvent::Tick), [shared(0, number + 1)]);
     }
-    assert_eq!(waited, [100, 200, 400, 800]);
+    assert_eq!(waited, [100, 200, 400, limits::BACKOFF_MAX_MS]);
+    assert_eq!(script.driver.n_retries(JOB), waited.len() as u64);
     let last = attempt(0, limits::ATTEMPTS_MAX_RETRY - 1);
     let effects = script.fails(W0, last, &failure);
     assert_eq!(alarms(&effects), ["poison-task"]);
     let effects = script.says(W0, WorkerReport::Left(JOB));
     assert_eq!(effects, [DriverEffect::End(JOB, JobEnd::Failed(failure))]);
+}
+
+#[test]
+fn the_driver_wakes_for_a_back_off_and_to_watch() {
+    let (mut script, _) = Script::with(&[W0], job_of(1));
+    let mut wakes = |event| {
+        let mut effects = vec![];
+        script.driver.on_event(script.now, event, &mut effects);
+        effects.pop()
+    };
+    let watch = DriverEffect::WakeAt(Millis(limits::WATCH_MS));
+    assert_eq!(wakes(DriverEvent::Tick), Some(watch));
+    let body = WorkerReport::Failed(attempt(0, 0), Failure::retry(Cause::Storage, "flaky"));
+    let failed = DriverEvent::Received(ToDriver { worker: W0, body });
+    let back_off = DriverEffect::WakeAt(Millis(limits::BACKOFF_FIRST_MS));
+    assert_eq!(wakes(failed), Some(back_off));
 }
 
 #[test]

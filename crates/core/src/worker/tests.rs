@@ -81,6 +81,32 @@ fn a_task_is_acknowledged_only_after_output_and_record_are_durable() {
 }
 
 #[test]
+fn what_fails_on_its_way_is_reported_and_the_queue_keeps_nothing_of_it() {
+    let mut worker = connected(false);
+    let a = attempt(0);
+    let failure = Failure::retry(Cause::Storage, "flaky");
+    let failed = |event: fn(JobAttempt, Result<(), Failure>) -> WorkerEvent| event(a, Err(failure.clone()));
+    let steps = [
+        failed(WorkerEvent::RunEnded),
+        failed(WorkerEvent::OutputDurable),
+        failed(WorkerEvent::CommitDurable),
+    ];
+    for last in 0..steps.len() {
+        step(&mut worker, WorkerEvent::Assigned(a));
+        let before = [
+            WorkerEvent::RunEnded(a, Ok(())),
+            WorkerEvent::OutputDurable(a, Ok(())),
+        ];
+        for event in before.into_iter().take(last) {
+            step(&mut worker, event);
+        }
+        let effects = step(&mut worker, steps[last].clone());
+        let report = says(WorkerReport::Failed(a, failure.clone()));
+        assert_eq!(effects[..2], [WorkerEffect::Ack(a), report]);
+    }
+}
+
+#[test]
 fn repeated_events_do_nothing_twice() {
     let mut worker = connected(false);
     let a = attempt(0);
