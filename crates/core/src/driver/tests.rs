@@ -7,6 +7,8 @@ use crate::limits;
 use crate::message::Holding;
 use alloc::vec;
 
+mod ending;
+
 const JOB: JobId = JobId([1; 16]);
 const W0: WorkerIdx = WorkerIdx(0);
 const W1: WorkerIdx = WorkerIdx(1);
@@ -288,13 +290,23 @@ fn a_retry_waits_longer_each_time_and_ends_the_job_at_its_limit() {
 
 #[test]
 fn the_driver_wakes_for_a_back_off_and_to_watch() {
+    let taken_over = JobStart {
+        took_over: true,
+        ..job_of(1)
+    };
+    let mut script = Script::new();
+    let mut effects = vec![];
+    script
+        .driver
+        .on_event(script.now, DriverEvent::Submitted(taken_over), &mut effects);
+    let watch = DriverEffect::WakeAt(Millis(limits::WATCH_MS));
+    assert_eq!(effects.pop(), Some(watch.clone()), "while it listens");
     let (mut script, _) = Script::with(&[W0], job_of(1));
     let mut wakes = |event| {
         let mut effects = vec![];
         script.driver.on_event(script.now, event, &mut effects);
         effects.pop()
     };
-    let watch = DriverEffect::WakeAt(Millis(limits::WATCH_MS));
     assert_eq!(wakes(DriverEvent::Tick), Some(watch));
     let body = WorkerReport::Failed(attempt(0, 0), Failure::retry(Cause::Storage, "flaky"));
     let failed = DriverEvent::Received(ToDriver { worker: W0, body });
@@ -361,42 +373,6 @@ fn a_task_that_takes_its_workers_down_ends_the_job() {
         effects = script.step(DriverEvent::WorkerLost(worker));
     }
     assert!(alarms(&effects).contains(&"poison-task"), "{effects:?}");
-}
-
-#[test]
-fn a_stop_waits_for_the_workers_and_keeps_their_last_commit() {
-    let (mut script, _) = Script::with(&[W0], job_of(2));
-    let stop = DriverEvent::StopRequested(JOB, StopCause::Interrupted);
-    assert_eq!(script.step(stop), [cancel(W0)]);
-    assert!(
-        script
-            .commits(W0, attempt(0, 0))
-            .iter()
-            .all(|effect| *effect == cancel(W0))
-    );
-    assert_eq!(script.driver.tasks(JOB).map(TaskTable::n_committed), Some(1));
-    let effects = script.says(W0, WorkerReport::Left(JOB));
-    let end = JobEnd::Stopped(StopCause::Interrupted);
-    assert_eq!(effects, [DriverEffect::End(JOB, end)]);
-}
-
-#[test]
-fn a_cancel_that_got_lost_is_said_again() {
-    let (mut script, _) = Script::with(&[W0], job_of(2));
-    script.says(W0, WorkerReport::Started(attempt(0, 0)));
-    script.step(DriverEvent::StopRequested(JOB, StopCause::Interrupted));
-    assert!(script.beats(W0, &[(attempt(0, 0), true)]).contains(&cancel(W0)));
-}
-
-#[test]
-fn a_job_ends_at_its_deadline() {
-    let start = JobStart {
-        deadline: Some(Millis(1_000)),
-        ..job_of(2)
-    };
-    let (mut script, _) = Script::with(&[W0], start);
-    assert!(!script.wait(500, &[]).contains(&cancel(W0)));
-    assert!(script.wait(500, &[]).contains(&cancel(W0)));
 }
 
 // --- workers -----------------------------------------------------------------------------------------------------

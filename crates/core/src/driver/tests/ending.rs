@@ -1,0 +1,65 @@
+//! How a job is stopped, and when a stop is too late.
+
+use super::*;
+
+#[test]
+fn a_stop_waits_for_the_workers_and_keeps_their_last_commit() {
+    let (mut script, _) = Script::with(&[W0], job_of(2));
+    let stop = DriverEvent::StopRequested(JOB, StopCause::Interrupted);
+    assert_eq!(script.step(stop), [cancel(W0)]);
+    assert!(
+        script
+            .commits(W0, attempt(0, 0))
+            .iter()
+            .all(|effect| *effect == cancel(W0))
+    );
+    assert_eq!(script.driver.tasks(JOB).map(TaskTable::n_committed), Some(1));
+    let effects = script.says(W0, WorkerReport::Left(JOB));
+    let end = JobEnd::Stopped(StopCause::Interrupted);
+    assert_eq!(effects, [DriverEffect::End(JOB, end)]);
+}
+
+#[test]
+fn the_first_cause_to_stop_is_the_one_that_is_told() {
+    let (mut script, _) = Script::with(&[W0], job_of(1));
+    script.step(DriverEvent::StopRequested(JOB, StopCause::Interrupted));
+    script.step(DriverEvent::StopRequested(JOB, StopCause::TimeLimit));
+    let end = JobEnd::Stopped(StopCause::Interrupted);
+    let effects = script.says(W0, WorkerReport::Left(JOB));
+    assert_eq!(effects, [DriverEffect::End(JOB, end)]);
+}
+
+#[test]
+fn a_stop_that_comes_while_the_outputs_take_their_names_is_too_late() {
+    let (mut script, _) = Script::with(&[W0], job_of(1));
+    script.commits(W0, attempt(0, 0));
+    assert_eq!(
+        script.step(DriverEvent::RoundsDone(JOB)),
+        [DriverEffect::FinishOutputs(JOB)]
+    );
+    let stop = DriverEvent::StopRequested(JOB, StopCause::Interrupted);
+    assert!(script.step(stop).is_empty());
+    assert_eq!(
+        script.step(DriverEvent::OutputsFinished(JOB)),
+        [DriverEffect::End(JOB, JobEnd::Done)]
+    );
+}
+
+#[test]
+fn a_cancel_that_got_lost_is_said_again() {
+    let (mut script, _) = Script::with(&[W0], job_of(2));
+    script.says(W0, WorkerReport::Started(attempt(0, 0)));
+    script.step(DriverEvent::StopRequested(JOB, StopCause::Interrupted));
+    assert!(script.beats(W0, &[(attempt(0, 0), true)]).contains(&cancel(W0)));
+}
+
+#[test]
+fn a_job_ends_at_its_deadline() {
+    let start = JobStart {
+        deadline: Some(Millis(1_000)),
+        ..job_of(2)
+    };
+    let (mut script, _) = Script::with(&[W0], start);
+    assert!(!script.wait(500, &[]).contains(&cancel(W0)));
+    assert!(script.wait(500, &[]).contains(&cancel(W0)));
+}
