@@ -8,6 +8,8 @@ use crate::message::Holding;
 use alloc::vec;
 
 mod ending;
+mod reporting;
+mod watching;
 
 const JOB: JobId = JobId([1; 16]);
 const W0: WorkerIdx = WorkerIdx(0);

@@ -1,0 +1,53 @@
+//! Which reports mean something, and which attempts are missed.
+
+use super::*;
+
+fn two_begun() -> Script {
+    let (mut script, _) = Script::with(&[W0], job_of(2));
+    script.says(W0, WorkerReport::Started(attempt(0, 0)));
+    script.says(W0, WorkerReport::Started(attempt(1, 0)));
+    script
+}
+
+#[test]
+fn only_what_a_heartbeat_leaves_out_is_missed() {
+    let mut script = two_begun();
+    let held: &[_] = &[(attempt(0, 0), true)];
+    let effects = script.wait(2 * limits::HEARTBEAT_MS, &[(W0, held)]);
+    assert_eq!(effects, [DriverEffect::ReadCommits(JOB, RoundIdx(0))]);
+    let effects = script.step(DriverEvent::CommitsRead(JOB, vec![]));
+    assert_eq!(effects, [shared(1, 1)]);
+}
+
+#[test]
+fn a_heartbeat_that_was_sent_before_an_attempt_began_is_no_reason_to_miss_it() {
+    let mut script = two_begun();
+    let early = 2 * limits::HEARTBEAT_MS - limits::WATCH_MS;
+    assert!(script.wait(early, &[(W0, &[])]).is_empty());
+}
+
+#[test]
+fn a_commit_ends_the_back_off_of_its_own_task_only() {
+    let mut script = two_begun();
+    let failure = Failure::retry(Cause::Storage, "flaky");
+    script.fails(W0, attempt(0, 0), &failure);
+    script.fails(W0, attempt(1, 0), &failure);
+    // The journal has a record whose writer was told that it failed.
+    script.step(DriverEvent::CommitsRead(JOB, vec![TaskIdx(0)]));
+    script.now = Millis(limits::BACKOFF_FIRST_MS);
+    assert_eq!(script.step(DriverEvent::Tick), [shared(1, 1)]);
+}
+
+#[test]
+fn a_report_about_an_attempt_that_was_given_up_changes_nothing() {
+    let mut script = two_begun();
+    script.says(W0, WorkerReport::GaveBack(attempt(0, 0)));
+    script.says(W0, WorkerReport::Started(attempt(0, 1)));
+    assert!(script.says(W0, WorkerReport::GaveBack(attempt(0, 0))).is_empty());
+    let failure = Failure::fatal(Cause::Job, "late");
+    assert!(
+        script
+            .says(W0, WorkerReport::Failed(attempt(0, 0), failure))
+            .is_empty()
+    );
+}
