@@ -63,3 +63,13 @@ fn a_job_ends_at_its_deadline() {
     assert!(!script.wait(500, &[]).contains(&cancel(W0)));
     assert!(script.wait(500, &[]).contains(&cancel(W0)));
 }
+
+#[test]
+fn a_job_that_ended_is_forgotten_and_can_be_submitted_again() {
+    let (mut script, _) = Script::with(&[W0], job_of(1));
+    script.step(DriverEvent::StopRequested(JOB, StopCause::Interrupted));
+    script.says(W0, WorkerReport::Left(JOB));
+    assert!(script.driver.tasks(JOB).is_none());
+    let effects = script.step(DriverEvent::Submitted(job_of(1)));
+    assert_eq!(releases(&effects), [shared(0, 0)]);
+}
