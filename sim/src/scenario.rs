@@ -61,6 +61,8 @@ pub struct Faults {
     pub stops_drivers: bool,
     /// Processes are cut off from all others.
     pub partitions: bool,
+    /// Drivers are.
+    pub cuts_drivers_off: bool,
     /// The power fails, and writes are torn.
     pub power_cuts: bool,
     /// The disk is full for a while.
@@ -103,6 +105,7 @@ impl Scenario {
             kills_drivers: whether(),
             stops_drivers: whether(),
             partitions: whether(),
+            cuts_drivers_off: whether(),
             power_cuts: whether(),
             fills_disk: whether(),
             clock_jumps: whether(),

@@ -18,7 +18,7 @@ use tilework_core::ids::{Millis, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
 use tilework_core::lease::{DriverIdx, Lease, LeaseEffect, LeaseEvent, LeaseState};
 use tilework_core::limits::{ATTEMPTS_MAX_CORRUPT, ATTEMPTS_MAX_RETRY, BACKOFF_MAX_MS, LEASE_STEP_DOWN_MS};
 use tilework_core::message::{JobAttempt, ToDriver, ToWorker, WorkerReport};
-use tilework_core::record::{Barrier, Commit, Record};
+use tilework_core::record::{Barrier, Commit, Record, Winner};
 use tilework_core::task_table::{TaskStatus, TaskTable};
 use tilework_core::worker::{Worker, WorkerEffect, WorkerEvent, WorkerStart};
 
@@ -109,6 +109,7 @@ enum Fault {
     KillDriver,
     StopDriver,
     CutOff,
+    CutDriverOff,
     PowerCut,
     FillDisk,
     EmptyDisk,

@@ -100,7 +100,7 @@ impl World {
         self.drive(i, DriverEvent::Submitted(start));
     }
 
-    pub(super) fn job_start(&self, epoch: RunEpoch) -> JobStart {
+    pub(super) fn job_start(&mut self, epoch: RunEpoch) -> JobStart {
         let n_rounds = self.scenario.rounds.len() as u32;
         let open = (0..n_rounds).find(|round| self.storage.barrier(RoundIdx(*round)).is_none());
         let round = RoundIdx(open.unwrap_or(n_rounds - 1));
@@ -120,9 +120,19 @@ impl World {
         }
     }
 
-    pub(super) fn committed(&self, round: RoundIdx) -> Vec<TaskIdx> {
-        let winners = self.storage.winners(round).into_iter();
+    pub(super) fn committed(&mut self, round: RoundIdx) -> Vec<TaskIdx> {
+        let winners = self.winners(round).into_iter();
         winners.map(|(task, _)| task).collect()
+    }
+
+    /// What the journal says of a round: a driver builds on it, and so it must be durable.
+    fn winners(&mut self, round: RoundIdx) -> Vec<(TaskIdx, Winner)> {
+        let winners = self.storage.winners(round);
+        let tasks = winners.iter().map(|(task, _)| (round, *task));
+        if let Some((round, task)) = self.storage.first_lost(tasks) {
+            self.violate(Violation::CountedWithoutRecord(round, task));
+        }
+        winners
     }
 
     pub(super) fn needs(&self) -> Needs {
@@ -301,7 +311,7 @@ impl World {
 
     pub(super) fn advance(&mut self, i: usize, round: RoundIdx) -> Result<DriverEvent, Failure> {
         let n_tasks = self.scenario.rounds[round.0 as usize];
-        let winners = self.storage.winners(round);
+        let winners = self.winners(round);
         if winners.len() as u64 != n_tasks {
             let committed: BTreeSet<TaskIdx> = winners.iter().map(|(task, _)| *task).collect();
             let missing = (0..n_tasks).map(TaskIdx).filter(|task| !committed.contains(task));

@@ -12,6 +12,7 @@ impl World {
             (faults.kills_drivers, Fault::KillDriver),
             (faults.stops_drivers, Fault::StopDriver),
             (faults.partitions, Fault::CutOff),
+            (faults.cuts_drivers_off, Fault::CutDriverOff),
             (faults.power_cuts, Fault::PowerCut),
             (faults.fills_disk, Fault::FillDisk),
             (faults.clock_jumps, Fault::JumpClock),
@@ -68,8 +69,11 @@ impl World {
                 } else {
                     Node::Worker(self.any_worker() as u32)
                 };
-                let until = Millis(now.0 + self.dice.pick(500..30_000));
-                self.network.cut_off(node, until);
+                self.cut_off(node);
+            }
+            Fault::CutDriverOff => {
+                let node = Node::Driver(self.any_driver() as u32);
+                self.cut_off(node);
             }
             Fault::PowerCut => self.cut_power(),
             Fault::FillDisk => {
@@ -98,6 +102,11 @@ impl World {
             Fault::StartDriver(i) => self.start_driver(i as usize),
             Fault::StartWorker(slot) => self.start_worker(slot as usize),
         }
+    }
+
+    fn cut_off(&mut self, node: Node) {
+        let until = Millis(self.agenda.now().0 + self.dice.pick(500..30_000));
+        self.network.cut_off(node, until);
     }
 
     pub(super) fn kill_worker(&mut self, slot: usize) {
