@@ -337,6 +337,27 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_renews_once_whatever_it_reads_meanwhile() {
+        let mut lease = leader_at_0();
+        assert!(step(&mut lease, 1, refused(0)).is_empty(), "it was answered");
+        step(&mut lease, LEASE_RENEW_MS, LeaseEvent::Tick);
+        assert!(step(&mut lease, LEASE_RENEW_MS + 1, held(1, 1)).is_empty());
+    }
+
+    #[test]
+    fn a_standby_waits_from_the_first_answer_and_not_from_its_question() {
+        let mut standby = Lease::new(DriverIdx(2));
+        let start = 10_000;
+        step(&mut standby, start, LeaseEvent::Tick);
+        step(&mut standby, start + LEASE_RENEW_MS - 1, held(1, 1));
+        for look in 1..=LEASE_MS / LEASE_RENEW_MS {
+            let now = start + look * LEASE_RENEW_MS;
+            assert_eq!(step(&mut standby, now, LeaseEvent::Tick), [LeaseEffect::Read]);
+            assert!(step(&mut standby, now, held(1, 1)).is_empty());
+        }
+    }
+
+    #[test]
     fn a_leader_wakes_in_time_to_step_down() {
         let mut lease = leader_at_0();
         let mut effects = Vec::new();

@@ -298,3 +298,24 @@ fn a_worker_that_reconnects_joins_again_and_says_what_it_holds() {
     };
     assert!(effects.iter().any(tells), "{effects:?}");
 }
+
+#[test]
+fn a_worker_without_look_ahead_takes_nothing_while_its_outputs_wait() {
+    let mut worker = connected(false);
+    for task in 0..UNCOMMITTED_MAX as u64 {
+        let is_last = task + 1 == UNCOMMITTED_MAX as u64;
+        step(&mut worker, WorkerEvent::Assigned(attempt(task)));
+        let effects = step(&mut worker, WorkerEvent::RunEnded(attempt(task), Ok(())));
+        assert_eq!(effects.contains(&WorkerEffect::Fetch), !is_last);
+    }
+}
+
+#[test]
+fn heartbeats_go_on() {
+    let mut worker = connected(false);
+    for beat in 1..5 {
+        let at = beat * HEARTBEAT_MS;
+        assert!(step_at(&mut worker, at - 1, WorkerEvent::Tick).is_empty());
+        assert_eq!(step_at(&mut worker, at, WorkerEvent::Tick).len(), 1);
+    }
+}
