@@ -73,3 +73,33 @@ fn a_job_that_ended_is_forgotten_and_can_be_submitted_again() {
     let effects = script.step(DriverEvent::Submitted(job_of(1)));
     assert_eq!(releases(&effects), [shared(0, 0)]);
 }
+
+#[test]
+fn what_begins_while_the_job_stops_is_cancelled() {
+    let (mut script, _) = Script::with(&[W0], job_of(2));
+    script.step(DriverEvent::StopRequested(JOB, StopCause::Interrupted));
+    assert_eq!(
+        script.says(W0, WorkerReport::Started(attempt(1, 0))),
+        [cancel(W0)]
+    );
+}
+
+#[test]
+fn a_failure_is_told_whether_it_came_before_or_after_a_stop() {
+    let failure = Failure::fatal(Cause::Job, "impossible");
+    let stop = || DriverEvent::StopRequested(JOB, StopCause::Interrupted);
+    for comes_first in [true, false] {
+        let (mut script, _) = Script::with(&[W0], job_of(1));
+        script.says(W0, WorkerReport::Started(attempt(0, 0)));
+        if !comes_first {
+            script.step(stop());
+        }
+        script.fails(W0, attempt(0, 0), &failure);
+        if comes_first {
+            assert!(script.step(stop()).is_empty());
+        }
+        let effects = script.says(W0, WorkerReport::Left(JOB));
+        let end = JobEnd::Failed(failure.clone());
+        assert_eq!(effects, [DriverEffect::End(JOB, end)]);
+    }
+}

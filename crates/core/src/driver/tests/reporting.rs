@@ -51,3 +51,49 @@ fn a_report_about_an_attempt_that_was_given_up_changes_nothing() {
             .is_empty()
     );
 }
+
+#[test]
+fn what_lay_in_a_workers_own_queue_is_missed_once_it_was_begun() {
+    let (mut script, _) = Script::with(&[W0], round_robin(1, 1));
+    assert!(script.wait(2 * limits::HEARTBEAT_MS, &[(W0, &[])]).is_empty());
+    script.says(W0, WorkerReport::Started(attempt(0, 0)));
+    let effects = script.wait(2 * limits::HEARTBEAT_MS, &[(W0, &[])]);
+    assert_eq!(effects, [DriverEffect::ReadCommits(JOB, RoundIdx(0))]);
+}
+
+#[test]
+fn whatever_a_worker_says_it_is_there() {
+    let (mut script, _) = Script::with(&[W0], job_of(1));
+    for _ in 0..10 {
+        let effects = script.wait(limits::HEARTBEAT_MS, &[]);
+        assert!(alarms(&effects).is_empty());
+        script.says(W0, WorkerReport::Started(attempt(0, 0)));
+    }
+}
+
+#[test]
+fn a_worker_that_gets_more_memory_gets_tasks_that_need_it() {
+    let mut script = Script::new();
+    script.says(
+        W0,
+        WorkerReport::Joined {
+            memory_bytes: GIB / 2,
+        },
+    );
+    let effects = script.step(DriverEvent::Submitted(job_of(1)));
+    assert!(releases(&effects).is_empty());
+    assert_eq!(script.beats(W0, &[]), [shared(0, 0)]);
+}
+
+#[test]
+fn a_driver_that_takes_over_listens_before_it_releases() {
+    let start = JobStart {
+        took_over: true,
+        ..job_of(1)
+    };
+    let (mut script, effects) = Script::with(&[W0], start);
+    assert!(releases(&effects).is_empty());
+    let early = limits::TAKE_OVER_LISTEN_MS - 1;
+    assert!(releases(&script.wait(early, &[(W0, &[])])).is_empty());
+    assert_eq!(releases(&script.wait(1, &[(W0, &[])])), [shared(0, 0)]);
+}
