@@ -103,3 +103,21 @@ fn a_failure_is_told_whether_it_came_before_or_after_a_stop() {
         assert_eq!(effects, [DriverEffect::End(JOB, end)]);
     }
 }
+
+#[test]
+fn outputs_that_stay_damaged_end_the_job() {
+    let start = JobStart {
+        resumed: true,
+        ..job_of(1)
+    };
+    let (mut script, _) = Script::with(&[W0], start);
+    for pass in 1..=limits::VERIFY_PASSES_MAX {
+        script.commits(W0, attempt(0, pass as u8 - 1));
+        let effects = script.step(DriverEvent::RoundsDone(JOB));
+        assert_eq!(effects, [DriverEffect::VerifyOutputs(JOB)]);
+        assert_eq!(u64::from(pass), 1 + script.driver.n_retries(JOB));
+        let effects = script.step(DriverEvent::OutputsVerified(JOB, vec![TaskIdx(0)]));
+        let is_last = pass == limits::VERIFY_PASSES_MAX;
+        assert_eq!(effects == [cancel(W0)], is_last, "{effects:?}");
+    }
+}

@@ -4,6 +4,7 @@ use super::*;
 
 fn two_begun() -> Script {
     let (mut script, _) = Script::with(&[W0], job_of(2));
+    script.now = Millis(1_000);
     script.says(W0, WorkerReport::Started(attempt(0, 0)));
     script.says(W0, WorkerReport::Started(attempt(1, 0)));
     script
@@ -34,7 +35,7 @@ fn a_commit_ends_the_back_off_of_its_own_task_only() {
     script.fails(W0, attempt(1, 0), &failure);
     // The journal has a record whose writer was told that it failed.
     script.step(DriverEvent::CommitsRead(JOB, vec![TaskIdx(0)]));
-    script.now = Millis(limits::BACKOFF_FIRST_MS);
+    script.now = Millis(script.now.0 + limits::BACKOFF_FIRST_MS);
     assert_eq!(script.step(DriverEvent::Tick), [shared(1, 1)]);
 }
 
@@ -96,4 +97,34 @@ fn a_driver_that_takes_over_listens_before_it_releases() {
     let early = limits::TAKE_OVER_LISTEN_MS - 1;
     assert!(releases(&script.wait(early, &[(W0, &[])])).is_empty());
     assert_eq!(releases(&script.wait(1, &[(W0, &[])])), [shared(0, 0)]);
+}
+
+#[test]
+fn a_report_about_neither_attempt_leaves_both_alone() {
+    let (mut script, _) = Script::with(&[W0, W1], job_of(1));
+    let (slow, backup) = (attempt(0, 0), attempt(0, 1));
+    script.says(W0, WorkerReport::Started(slow));
+    let effects = script.wait(2_000, &[(W0, &[(slow, true)]), (W1, &[])]);
+    assert_eq!(releases(&effects), [own(W1, 0, 1)]);
+    script.says(W1, WorkerReport::Started(backup));
+    script.says(W1, WorkerReport::GaveBack(attempt(0, 9)));
+    assert!(script.beats(W0, &[(slow, true)]).is_empty());
+    assert!(script.beats(W1, &[(backup, true)]).is_empty());
+}
+
+#[test]
+fn a_task_that_had_not_begun_is_not_blamed_for_lost_workers() {
+    let (mut script, _) = Script::with(&[W0], job_of(1));
+    for number in 0..2 * limits::ATTEMPTS_MAX_LOST {
+        script.says(W0, WorkerReport::Took(attempt(0, number)));
+        let effects = script.step(DriverEvent::WorkerLost(W0));
+        let lost = AlarmKind::WorkerLost {
+            worker: W0,
+            n_attempts: 1,
+        };
+        let is_it =
+            |effect: &DriverEffect| matches!(effect, DriverEffect::Alarm(alarm) if alarm.kind == lost);
+        assert!(effects.len() == 1 && is_it(&effects[0]), "{effects:?}");
+        assert_eq!(script.joins(W0), [shared(0, number + 1)]);
+    }
 }

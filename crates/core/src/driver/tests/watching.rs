@@ -48,15 +48,21 @@ fn an_attempt_is_late_after_half_as_long_again_as_is_typical() {
 }
 
 #[test]
-fn a_small_round_has_one_backup() {
-    let (mut script, _) = Script::with(&[W0, W1, W2, W3], job_of(2));
-    let (one, two) = (attempt(0, 0), attempt(1, 0));
-    script.says(W0, WorkerReport::Started(one));
-    script.says(W1, WorkerReport::Started(two));
-    let held: &[(WorkerIdx, &[_])] = &[(W0, &[(one, true)]), (W1, &[(two, true)]), (W2, &[]), (W3, &[])];
-    let effects = script.wait(5_000, held);
-    assert_eq!(releases(&effects).len(), 1);
-    assert_eq!(script.driver.n_backups(JOB), 1);
+fn one_task_of_twenty_is_backed_up_and_one_always() {
+    for (n_tasks, n_backups) in [(2, 1), (39, 1), (40, 2)] {
+        let start = JobStart {
+            committed: (2..n_tasks).map(TaskIdx).collect(),
+            ..job_of(n_tasks)
+        };
+        let (mut script, _) = Script::with(&[W0, W1, W2, W3], start);
+        let (one, two) = (attempt(0, 0), attempt(1, 0));
+        script.says(W0, WorkerReport::Started(one));
+        script.says(W1, WorkerReport::Started(two));
+        let held: &[(WorkerIdx, &[_])] = &[(W0, &[(one, true)]), (W1, &[(two, true)]), (W2, &[]), (W3, &[])];
+        let effects = script.wait(5_000, held);
+        assert_eq!(releases(&effects).len(), n_backups);
+        assert_eq!(script.driver.n_backups(JOB), n_backups as u64);
+    }
 }
 
 #[test]
