@@ -22,7 +22,9 @@ fn a_stop_waits_for_the_workers_and_keeps_their_last_commit() {
 #[test]
 fn the_first_cause_to_stop_is_the_one_that_is_told() {
     let (mut script, _) = Script::with(&[W0], job_of(1));
+    assert!(!script.driver.is_stopping(JOB));
     script.step(DriverEvent::StopRequested(JOB, StopCause::Interrupted));
+    assert!(script.driver.is_stopping(JOB));
     script.step(DriverEvent::StopRequested(JOB, StopCause::TimeLimit));
     let end = JobEnd::Stopped(StopCause::Interrupted);
     let effects = script.says(W0, WorkerReport::Left(JOB));
