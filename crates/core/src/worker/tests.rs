@@ -91,16 +91,16 @@ fn what_fails_on_its_way_is_reported_and_the_queue_keeps_nothing_of_it() {
         failed(WorkerEvent::OutputDurable),
         failed(WorkerEvent::CommitDurable),
     ];
-    for last in 0..steps.len() {
+    for (n_before, fails) in steps.into_iter().enumerate() {
         step(&mut worker, WorkerEvent::Assigned(a));
         let before = [
             WorkerEvent::RunEnded(a, Ok(())),
             WorkerEvent::OutputDurable(a, Ok(())),
         ];
-        for event in before.into_iter().take(last) {
+        for event in before.into_iter().take(n_before) {
             step(&mut worker, event);
         }
-        let effects = step(&mut worker, steps[last].clone());
+        let effects = step(&mut worker, fails);
         let report = says(WorkerReport::Failed(a, failure.clone()));
         assert_eq!(effects[..2], [WorkerEffect::Ack(a), report]);
     }
