@@ -195,21 +195,18 @@ impl World {
         };
         let n_committed = leading.machine.tasks(job()).map(TaskTable::n_committed);
         let has_counted = n_committed > n_committed_before;
-        match heard {
-            WorkerReport::Committed(attempt) => {
-                let (round, task) = (attempt.attempt.round, attempt.attempt.task);
-                if has_counted && attempt.attempt.epoch < self.storage.fresh_since {
-                    self.violate(Violation::StaleAttempt(round, task));
-                    return;
-                }
-                let status = leading.machine.tasks(job()).and_then(|tasks| tasks.status(task));
-                let is_current = leading.machine.round(job()) == Some(round);
-                let is_counted = is_current && status == Some(TaskStatus::Committed);
-                if is_counted && self.storage.first_lost(std::iter::once((round, task))).is_some() {
-                    self.violate(Violation::CountedWithoutRecord(round, task));
-                }
+        if let WorkerReport::Committed(attempt) = heard {
+            let (round, task) = (attempt.attempt.round, attempt.attempt.task);
+            if has_counted && attempt.attempt.epoch < self.storage.fresh_since {
+                self.violate(Violation::StaleAttempt(round, task));
+                return;
             }
-            _ => {}
+            let status = leading.machine.tasks(job()).and_then(|tasks| tasks.status(task));
+            let is_current = leading.machine.round(job()) == Some(round);
+            let is_counted = is_current && status == Some(TaskStatus::Committed);
+            if is_counted && self.storage.first_lost(std::iter::once((round, task))).is_some() {
+                self.violate(Violation::CountedWithoutRecord(round, task));
+            }
         }
     }
 

@@ -123,3 +123,24 @@ fn outputs_that_stay_damaged_end_the_job() {
         assert_eq!(effects == [cancel(W0)], is_last, "{effects:?}");
     }
 }
+
+#[test]
+fn the_first_failure_is_the_one_that_is_told() {
+    let (mut script, _) = Script::with(&[W0], job_of(2));
+    let first = Failure::fatal(Cause::Job, "first");
+    script.fails(W0, attempt(0, 0), &first);
+    script.fails(W0, attempt(1, 0), &Failure::fatal(Cause::Job, "second"));
+    let effects = script.says(W0, WorkerReport::Left(JOB));
+    assert_eq!(effects, [DriverEffect::End(JOB, JobEnd::Failed(first))]);
+}
+
+#[test]
+fn outputs_that_cannot_take_their_names_end_the_job() {
+    let (mut script, _) = Script::with(&[W0], job_of(1));
+    script.commits(W0, attempt(0, 0));
+    script.step(DriverEvent::RoundsDone(JOB));
+    let failure = Failure::fatal(Cause::Storage, "no such folder");
+    script.step(DriverEvent::StepFailed(JOB, failure.clone()));
+    let effects = script.says(W0, WorkerReport::Left(JOB));
+    assert_eq!(effects, [DriverEffect::End(JOB, JobEnd::Failed(failure))]);
+}
