@@ -41,8 +41,12 @@ pub struct Faults {
     pub failing: u64,
     /// ... that fail their check ...
     pub corrupt: u64,
+    /// ... that fail it on the last worker, whose machine is faulty ...
+    pub faulty: u64,
     /// ... or whose output changes after the check.
     pub lying: u64,
+    /// Some tasks fail whoever tries them, for the first half of the time.
+    pub stubborn: bool,
     /// The first worker takes so many times as long.
     pub slow_factor: u64,
     /// Mean time between failures of one worker, in milliseconds; it comes back. 0: none fails.
@@ -57,6 +61,8 @@ pub struct Faults {
     pub stops_drivers: bool,
     /// Processes are cut off from all others.
     pub partitions: bool,
+    /// Drivers are.
+    pub cuts_drivers_off: bool,
     /// The power fails, and writes are torn.
     pub power_cuts: bool,
     /// The disk is full for a while.
@@ -82,13 +88,16 @@ impl Scenario {
         let (lost, repeated, failing, corrupt, lying, slow) =
             (some(50), some(100), some(60), some(40), some(30), some(10));
         let mut whether = || some(1) > 0;
+        let (faulty, stubborn) = (if whether() { 500 } else { 0 }, whether());
         let faults = Faults {
             until_ms: 60_000,
             lost,
             repeated,
             failing,
             corrupt,
+            faulty,
             lying,
+            stubborn,
             slow_factor: slow.max(1),
             mtbf_ms: 0,
             kills_workers: whether(),
@@ -96,6 +105,7 @@ impl Scenario {
             kills_drivers: whether(),
             stops_drivers: whether(),
             partitions: whether(),
+            cuts_drivers_off: whether(),
             power_cuts: whether(),
             fills_disk: whether(),
             clock_jumps: whether(),
@@ -105,7 +115,7 @@ impl Scenario {
         Scenario {
             seed,
             n_workers,
-            n_drivers: dice.pick(1..3) as u32,
+            n_drivers: dice.pick(1..4) as u32,
             rounds: (0..n_rounds).map(|_| dice.pick(0..40)).collect(),
             task_ms: dice.pick(200..6_000),
             assign,

@@ -1,7 +1,7 @@
 //! The shared storage: the journal and the tasks' outputs. For checking, the journal is the real one on the disk that crashes; for
 //! planning, only what is committed is remembered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use tilework_core::failure::{Cause, Failure};
 use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
@@ -9,7 +9,7 @@ use tilework_core::record::{Barrier, Commit, Record, RunStart, Winner};
 use tilework_store::disk::Disk;
 use tilework_store::fake_disk::{CrashMode, FakeDisk};
 use tilework_store::journal::recover::job_id;
-use tilework_store::journal::{JobFiles, Recovered, SegmentWriter, recover};
+use tilework_store::journal::{JobFiles, Recovered, SegmentWriter, make_durable, recover};
 
 const JOB_TEXT: &[u8] = b"{\"kind\":\"simulated\"}";
 const OUTPUT: &str = "/out/C.npy";
@@ -36,6 +36,9 @@ pub(crate) struct Storage {
     last_epoch: RunEpoch,
     outputs: BTreeMap<(RoundIdx, TaskIdx), u32>,
     barriers: BTreeMap<RoundIdx, Barrier>,
+    /// Outputs of which something else than was checked has been written since all of them were last read back.
+    spoiled_late: BTreeSet<(RoundIdx, TaskIdx)>,
+    were_read_back: bool,
 }
 
 #[derive(Debug)]
@@ -82,6 +85,8 @@ impl Storage {
             last_epoch: RunEpoch(0),
             outputs: BTreeMap::new(),
             barriers: BTreeMap::new(),
+            spoiled_late: BTreeSet::new(),
+            were_read_back: false,
         }
     }
 
@@ -143,7 +148,7 @@ impl Storage {
         }
     }
 
-    /// The winning attempt of every committed task of a round.
+    /// The winning attempt of every committed task of a round; whoever asks builds on it.
     pub(crate) fn winners(&self, round: RoundIdx) -> Vec<(TaskIdx, Winner)> {
         match &self.journal {
             Journal::Counted { winners, .. } => {
@@ -152,6 +157,7 @@ impl Storage {
             }
             Journal::Real { disk, files } => {
                 let recovered = recovered(disk, files);
+                make_durable(disk, files).expect("the simulated disk can be written");
                 let commits = recovered.commits.values();
                 let of_round = commits.filter(|commit| commit.attempt.round == round);
                 of_round
@@ -191,16 +197,24 @@ impl Storage {
         round: RoundIdx,
         task: TaskIdx,
         output: u32,
+        is_right: bool,
     ) -> Result<(), Failure> {
         self.space()?;
         if matches!(self.journal, Journal::Real { .. }) {
             self.outputs.insert((round, task), output);
+            if is_right {
+                self.spoiled_late.remove(&(round, task));
+            } else if self.were_read_back {
+                self.spoiled_late.insert((round, task));
+            }
         }
         Ok(())
     }
 
     /// Tasks of a round whose outputs are not what their commits say.
-    pub(crate) fn damaged(&self, round: RoundIdx) -> Vec<TaskIdx> {
+    pub(crate) fn damaged(&mut self, round: RoundIdx) -> Vec<TaskIdx> {
+        self.were_read_back = true;
+        self.spoiled_late.clear();
         let Journal::Real { disk, files } = &self.journal else {
             return Vec::new();
         };
@@ -217,10 +231,12 @@ impl Storage {
             .collect()
     }
 
-    /// Tasks of a finished round whose outputs are wrong.
+    /// The first task of a finished round whose output is wrong. What a late attempt spoiled after the last reading back can be found by
+    /// nobody but `verify`, and is not counted.
     pub(crate) fn wrong(&self, generation: usize, round: RoundIdx, n_tasks: u64) -> Option<TaskIdx> {
         let is_wrong = |task: &TaskIdx| {
-            self.outputs.get(&(round, *task)) != Some(&right_output(generation, round, *task))
+            !self.spoiled_late.contains(&(round, *task))
+                && self.outputs.get(&(round, *task)) != Some(&right_output(generation, round, *task))
         };
         match self.journal {
             Journal::Real { .. } => (0..n_tasks).map(TaskIdx).find(is_wrong),
@@ -233,6 +249,8 @@ impl Storage {
         self.fresh_since = RunEpoch(self.last_epoch.0 + 1);
         self.outputs.clear();
         self.barriers.clear();
+        self.spoiled_late.clear();
+        self.were_read_back = false;
         let Journal::Real { disk, files } = &self.journal else {
             return;
         };

@@ -22,11 +22,15 @@ pub enum Violation {
     /// A published barrier is another one now.
     BarrierChanged(RoundIdx),
     /// A task failed more often than is allowed, and was tried again.
-    TriedTooOften(RoundIdx, TaskIdx),
+    TriedTooOften(TaskIdx),
     /// A worker that was told to drain began another attempt.
     DrainedWorkerWorks,
     /// More backup attempts than are allowed.
     TooManyBackups(u64),
+    /// A failed task had to wait longer for its next attempt than is allowed, in milliseconds.
+    WaitsTooLong(u64),
+    /// Two drivers held themselves for the leader at the same time, without an excuse.
+    TwoLeaders,
     /// The job did not end although nothing has gone wrong for long.
     StandsStill(String),
     /// The job failed although every task could be done.
@@ -64,15 +68,14 @@ impl fmt::Display for Violation {
                 )
             }
             Violation::BarrierChanged(round) => write!(f, "the barrier of round {round} changed"),
-            Violation::TriedTooOften(round, task) => {
-                write!(
-                    f,
-                    "task {task} of round {round} was tried again after its last failure"
-                )
+            Violation::TriedTooOften(task) => {
+                write!(f, "task {task} was tried again after its last failure")
             }
             Violation::DrainedWorkerWorks => write!(f, "a draining worker began an attempt"),
             Violation::Invariant(text) => write!(f, "a machine's invariant broke: {text}"),
             Violation::TooManyBackups(n) => write!(f, "{n} backup attempts"),
+            Violation::WaitsTooLong(ms) => write!(f, "a failed task waits {ms} ms"),
+            Violation::TwoLeaders => write!(f, "two drivers hold themselves for the leader"),
             Violation::StandsStill(what) => write!(f, "the job stands still: {what}"),
             Violation::Failed(text) => write!(f, "the job failed: {text}"),
         }
@@ -113,7 +116,7 @@ pub struct Counts {
     pub n_lost: u64,
     /// Drivers that took over.
     pub n_take_overs: u64,
-    /// Times that a driver took over while another one, which was not stopped, still held itself for the leader. Epochs fence it.
+    /// Events during which two drivers held themselves for the leader, because a clock had jumped. Epochs fence them.
     pub n_overlaps: u64,
     /// Processes killed.
     pub n_kills: u64,

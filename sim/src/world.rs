@@ -16,9 +16,9 @@ use tilework_core::driver::{Driver, DriverEffect, DriverEvent, JobStart, Needs, 
 use tilework_core::failure::{Cause, Failure, JobEnd, Remedy};
 use tilework_core::ids::{Millis, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
 use tilework_core::lease::{DriverIdx, Lease, LeaseEffect, LeaseEvent, LeaseState};
-use tilework_core::limits::{ATTEMPTS_MAX_CORRUPT, ATTEMPTS_MAX_RETRY};
+use tilework_core::limits::{ATTEMPTS_MAX_CORRUPT, ATTEMPTS_MAX_RETRY, BACKOFF_MAX_MS, LEASE_STEP_DOWN_MS};
 use tilework_core::message::{JobAttempt, ToDriver, ToWorker, WorkerReport};
-use tilework_core::record::{Barrier, Commit, Record};
+use tilework_core::record::{Barrier, Commit, Record, Winner};
 use tilework_core::task_table::{TaskStatus, TaskTable};
 use tilework_core::worker::{Worker, WorkerEffect, WorkerEvent, WorkerStart};
 
@@ -66,7 +66,7 @@ enum DriverInput {
     Event(DriverEvent),
     Lease(LeaseEvent),
     Wake(Millis),
-    LeaseWake,
+    LeaseWake(Millis),
     /// A step of its own that takes time, and the run that began it.
     Step(RunEpoch, Step),
     /// Try again to begin what a leader does.
@@ -98,7 +98,8 @@ enum Request {
     Ack(JobAttempt),
     Renew(JobAttempt),
     ReadLease(u32, u32),
-    SetLease(u32, u32, u64),
+    /// The revision that is expected, and when by the driver's clock.
+    SetLease(u32, u32, u64, Millis),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -108,6 +109,7 @@ enum Fault {
     KillDriver,
     StopDriver,
     CutOff,
+    CutDriverOff,
     PowerCut,
     FillDisk,
     EmptyDisk,
@@ -125,15 +127,64 @@ struct Life {
     incarnation: u32,
     alive: bool,
     stopped_until: Option<Millis>,
-    /// How far the process's clock is ahead.
+    /// How far the process's clock is ahead, and when it jumped last.
     ahead_ms: u64,
-    next_wake: Option<Millis>,
+    jumped: Option<Millis>,
+    timer: Timer,
 }
 
 impl Life {
     fn clock(&self, now: Millis) -> Millis {
         Millis(now.0 + self.ahead_ms)
     }
+
+    /// When the process's clock shows this time, as far as is known now.
+    fn when(&self, clock: Millis) -> Millis {
+        Millis(clock.0.saturating_sub(self.ahead_ms))
+    }
+
+    /// The process does nothing until then; a second stop never shortens the first.
+    fn stop_until(&mut self, until: Millis) {
+        self.stopped_until = self.stopped_until.max(Some(until));
+    }
+
+    /// Whether it is alive and has had time to look at its clock since it was last stopped: all that it was late for, it notices at
+    /// the very moment it wakes.
+    fn is_awake(&self, now: Millis) -> bool {
+        self.alive && self.stopped_until.is_none_or(|until| until < now)
+    }
+}
+
+/// The one wake-up that a process waits for: of several it keeps the earliest.
+#[derive(Debug, Default)]
+struct Timer {
+    due: Option<Millis>,
+}
+
+impl Timer {
+    /// Asks for a wake-up; `false` if an earlier one comes anyway.
+    fn set(&mut self, at: Millis) -> bool {
+        let is_earlier = self.due.is_none_or(|due| at < due);
+        if is_earlier {
+            self.due = Some(at);
+        }
+        is_earlier
+    }
+
+    /// Whether this wake-up is the one that is waited for.
+    fn rings(&mut self, at: Millis) -> bool {
+        self.due.take_if(|due| *due == at).is_some()
+    }
+}
+
+/// The lease as the store has it.
+#[derive(Debug)]
+struct StoredLease {
+    state: LeaseState,
+    /// When its revision was set.
+    set: Millis,
+    /// Until when two may hold themselves for the leader, because the clock of the later one jumped.
+    two_until: Millis,
 }
 
 #[derive(Debug)]
@@ -149,6 +200,7 @@ struct WorkerProcess {
 struct DriverProcess {
     life: Life,
     lease: Lease,
+    lease_timer: Timer,
     leading: Option<Leading>,
 }
 
@@ -166,17 +218,16 @@ struct World {
     dice: Dice,
     network: Network,
     queue: WorkQueue,
-    lease: LeaseState,
+    lease: StoredLease,
     storage: Storage,
     drivers: Vec<DriverProcess>,
     workers: Vec<WorkerProcess>,
     acknowledged: BTreeSet<(RoundIdx, TaskIdx)>,
     /// Barriers as they were first seen.
     barriers: BTreeMap<RoundIdx, Barrier>,
-    /// Failures that the driver of a run heard of each task: those that may pass, and failed checks.
-    failures: BTreeMap<(RunEpoch, RoundIdx, TaskIdx), [u8; 2]>,
-    /// Attempts whose failure was heard.
-    heard_failures: BTreeSet<JobAttempt>,
+    /// How often the driver of a run tried each task of its round again that is not committed: after failures that may pass, and after
+    /// failed checks.
+    failures: BTreeMap<(RunEpoch, TaskIdx), [u8; 2]>,
     /// The latest run that each worker began an attempt of.
     latest_runs: BTreeMap<(usize, u32), RunEpoch>,
     /// Runs with which the job was started afresh.
@@ -198,6 +249,7 @@ impl World {
         let driver = |i| DriverProcess {
             life: Life::default(),
             lease: Lease::new(DriverIdx(i)),
+            lease_timer: Timer::default(),
             leading: None,
         };
         let worker = |slot| WorkerProcess {
@@ -217,9 +269,13 @@ impl World {
             dice: Dice::new(seed),
             network: Network::default(),
             queue: WorkQueue::default(),
-            lease: LeaseState {
-                revision: 0,
-                holder: None,
+            lease: StoredLease {
+                state: LeaseState {
+                    revision: 0,
+                    holder: None,
+                },
+                set: Millis(0),
+                two_until: Millis(0),
             },
             storage: if scenario.checks {
                 Storage::checked(seed)
@@ -231,7 +287,6 @@ impl World {
             failures: BTreeMap::new(),
             generations: Vec::new(),
             latest_runs: BTreeMap::new(),
-            heard_failures: BTreeSet::new(),
             draining: BTreeSet::new(),
             n_resubmits: 0,
             done: false,
@@ -267,6 +322,7 @@ impl World {
             }
             self.note(&happening);
             self.happen(happening);
+            self.check_leaders();
         }
         if self.done {
             self.check_end();

@@ -28,10 +28,18 @@ pub struct LeaseState {
 pub enum LeaseEvent {
     /// The store was read.
     Read(LeaseState),
-    /// The store took our revision, which is now this.
-    Taken(u64),
+    /// The store took our revision.
+    Taken {
+        /// Which it is now.
+        revision: u64,
+        /// When the compare-and-set that this answers was asked for.
+        asked: Millis,
+    },
     /// It did not: someone else's revision came first, or the store did not answer.
-    Refused,
+    Refused {
+        /// When the compare-and-set that this answers was asked for.
+        asked: Millis,
+    },
     /// Time passed.
     Tick,
 }
@@ -45,6 +53,8 @@ pub enum LeaseEffect {
     CompareAndSet {
         /// The revision that was seen.
         expected: u64,
+        /// When: the answer must say it again, for answers may come late and out of order.
+        asked: Millis,
     },
     /// Begin to drive.
     Lead,
@@ -95,8 +105,8 @@ impl Lease {
     pub fn on_event(&mut self, now: Millis, event: LeaseEvent, effects: &mut Vec<LeaseEffect>) {
         match event {
             LeaseEvent::Read(state) => self.on_read(now, state, effects),
-            LeaseEvent::Taken(revision) => self.on_taken(now, revision, effects),
-            LeaseEvent::Refused => self.on_refused(now, effects),
+            LeaseEvent::Taken { revision, asked } => self.on_taken(now, revision, asked, effects),
+            LeaseEvent::Refused { asked } => self.on_refused(asked, effects),
             LeaseEvent::Tick => {}
         }
         self.look(now, effects);
@@ -106,8 +116,9 @@ impl Lease {
         match &mut self.role {
             Role::Leader { revision, .. } => {
                 if state.holder == Some(self.me) {
-                    // A renewal whose answer was lost.
-                    *revision = state.revision;
+                    // A renewal whose answer was lost; when it was asked for is not known any more.
+                    *revision = state.revision.max(*revision);
+                    self.next_look = now;
                 } else if state.revision > *revision {
                     // A revision that we did not set ends our time, whatever the clock says.
                     self.step_down(now, effects);
@@ -127,21 +138,25 @@ impl Lease {
                 let is_old = now.0 - since.0 >= LEASE_MS && n_looks >= LEASE_MS / LEASE_RENEW_MS;
                 let is_free = is_ours || is_old;
                 if is_free && self.asking.is_none() {
-                    self.asking = Some(now);
-                    effects.push(LeaseEffect::CompareAndSet {
-                        expected: state.revision,
-                    });
+                    self.ask(now, state.revision, effects);
                 }
             }
         }
     }
 
-    fn on_taken(&mut self, now: Millis, revision: u64, effects: &mut Vec<LeaseEffect>) {
-        let Some(asked) = self.asking.take() else {
-            return;
+    fn ask(&mut self, now: Millis, expected: u64, effects: &mut Vec<LeaseEffect>) {
+        self.asking = Some(now);
+        effects.push(LeaseEffect::CompareAndSet { expected, asked: now });
+    }
+
+    fn on_taken(&mut self, now: Millis, revision: u64, asked: Millis, effects: &mut Vec<LeaseEffect>) {
+        self.asking = self.asking.filter(|awaited| *awaited != asked);
+        let is_outdated = match self.role {
+            Role::Leader { asked: latest, .. } => asked <= latest,
+            Role::Standby { seen } => seen.is_some_and(|(latest, ..)| revision < latest),
         };
-        if now.0 - asked.0 >= LEASE_STEP_DOWN_MS {
-            // The answer took so long that others may think the lease has ended.
+        // An answer may take so long that others think the lease has ended.
+        if is_outdated || now.0 - asked.0 >= LEASE_STEP_DOWN_MS {
             return;
         }
         if !self.is_leader() {
@@ -151,9 +166,9 @@ impl Lease {
         self.next_look = Millis(asked.0 + LEASE_RENEW_MS);
     }
 
-    fn on_refused(&mut self, now: Millis, effects: &mut Vec<LeaseEffect>) {
-        if self.asking.take().is_some() {
-            self.next_look = now;
+    fn on_refused(&mut self, asked: Millis, effects: &mut Vec<LeaseEffect>) {
+        if self.asking == Some(asked) {
+            self.asking = None;
             if self.is_leader() {
                 effects.push(LeaseEffect::Read);
             }
@@ -169,7 +184,7 @@ impl Lease {
 
     fn look(&mut self, now: Millis, effects: &mut Vec<LeaseEffect>) {
         if self.asking.is_some_and(|asked| now.0 - asked.0 >= LEASE_RENEW_MS) {
-            // An answer that comes after this is not waited for.
+            // An answer that has not come yet is waited for no longer.
             self.asking = None;
         }
         if let Role::Leader { asked, .. } = self.role
@@ -180,8 +195,7 @@ impl Lease {
         if now >= self.next_look {
             match self.role {
                 Role::Leader { revision, .. } if self.asking.is_none() => {
-                    self.asking = Some(now);
-                    effects.push(LeaseEffect::CompareAndSet { expected: revision });
+                    self.ask(now, revision, effects);
                 }
                 Role::Leader { .. } => {}
                 Role::Standby { .. } => {
@@ -217,6 +231,24 @@ mod tests {
         })
     }
 
+    fn taken(revision: u64, asked: u64) -> LeaseEvent {
+        LeaseEvent::Taken {
+            revision,
+            asked: Millis(asked),
+        }
+    }
+
+    fn refused(asked: u64) -> LeaseEvent {
+        LeaseEvent::Refused { asked: Millis(asked) }
+    }
+
+    fn compare_and_set(expected: u64, asked: u64) -> LeaseEffect {
+        LeaseEffect::CompareAndSet {
+            expected,
+            asked: Millis(asked),
+        }
+    }
+
     const FREE: LeaseEvent = LeaseEvent::Read(LeaseState {
         revision: 0,
         holder: None,
@@ -225,11 +257,8 @@ mod tests {
     fn leader_at_0() -> Lease {
         let mut lease = Lease::new(DriverIdx(1));
         assert_eq!(step(&mut lease, 0, LeaseEvent::Tick), [LeaseEffect::Read]);
-        assert_eq!(
-            step(&mut lease, 0, FREE),
-            [LeaseEffect::CompareAndSet { expected: 0 }]
-        );
-        assert_eq!(step(&mut lease, 0, LeaseEvent::Taken(1)), [LeaseEffect::Lead]);
+        assert_eq!(step(&mut lease, 0, FREE), [compare_and_set(0, 0)]);
+        assert_eq!(step(&mut lease, 0, taken(1, 0)), [LeaseEffect::Lead]);
         lease
     }
 
@@ -237,8 +266,8 @@ mod tests {
     fn a_free_lease_is_taken_and_renewed() {
         let mut lease = leader_at_0();
         let renewal = step(&mut lease, LEASE_RENEW_MS, LeaseEvent::Tick);
-        assert_eq!(renewal, [LeaseEffect::CompareAndSet { expected: 1 }]);
-        assert!(step(&mut lease, LEASE_RENEW_MS + 5, LeaseEvent::Taken(2)).is_empty());
+        assert_eq!(renewal, [compare_and_set(1, LEASE_RENEW_MS)]);
+        assert!(step(&mut lease, LEASE_RENEW_MS + 5, taken(2, LEASE_RENEW_MS)).is_empty());
         assert!(lease.is_leader());
     }
 
@@ -257,7 +286,7 @@ mod tests {
         assert!(effects.contains(&LeaseEffect::StepDown));
         assert!(!leader.is_leader());
         let effects = step(&mut standby, LEASE_MS, held(1, 1));
-        assert!(effects.contains(&LeaseEffect::CompareAndSet { expected: 1 }));
+        assert!(effects.contains(&compare_and_set(1, LEASE_MS)));
     }
 
     #[test]
@@ -293,7 +322,106 @@ mod tests {
         let mut lease = Lease::new(DriverIdx(1));
         step(&mut lease, 0, LeaseEvent::Tick);
         step(&mut lease, 0, FREE);
-        let effects = step(&mut lease, LEASE_STEP_DOWN_MS, LeaseEvent::Taken(1));
+        let effects = step(&mut lease, LEASE_STEP_DOWN_MS, taken(1, 0));
         assert!(!effects.contains(&LeaseEffect::Lead) && !lease.is_leader());
+    }
+
+    #[test]
+    fn a_question_is_asked_once_while_its_answer_is_awaited() {
+        let mut lease = Lease::new(DriverIdx(1));
+        let start = 3 * LEASE_RENEW_MS;
+        step(&mut lease, start, LeaseEvent::Tick);
+        assert_eq!(step(&mut lease, start, FREE), [compare_and_set(0, start)]);
+        assert!(step(&mut lease, start + 1, FREE).is_empty());
+        assert!(step(&mut lease, start + 2, FREE).is_empty());
+    }
+
+    #[test]
+    fn a_leader_renews_once_whatever_it_reads_meanwhile() {
+        let mut lease = leader_at_0();
+        assert!(step(&mut lease, 1, refused(0)).is_empty(), "it was answered");
+        step(&mut lease, LEASE_RENEW_MS, LeaseEvent::Tick);
+        assert!(step(&mut lease, LEASE_RENEW_MS + 1, held(1, 1)).is_empty());
+    }
+
+    #[test]
+    fn a_standby_waits_from_the_first_answer_and_not_from_its_question() {
+        let mut standby = Lease::new(DriverIdx(2));
+        let start = 10_000;
+        step(&mut standby, start, LeaseEvent::Tick);
+        step(&mut standby, start + LEASE_RENEW_MS - 1, held(1, 1));
+        for look in 1..=LEASE_MS / LEASE_RENEW_MS {
+            let now = start + look * LEASE_RENEW_MS;
+            assert_eq!(step(&mut standby, now, LeaseEvent::Tick), [LeaseEffect::Read]);
+            assert!(step(&mut standby, now, held(1, 1)).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_leader_wakes_in_time_to_step_down() {
+        let mut lease = leader_at_0();
+        let mut effects = Vec::new();
+        lease.on_event(Millis(LEASE_RENEW_MS + 500), LeaseEvent::Tick, &mut effects);
+        let wake = LeaseEffect::WakeAt(Millis(LEASE_STEP_DOWN_MS));
+        assert_eq!(effects.last(), Some(&wake));
+    }
+
+    #[test]
+    fn an_answer_counts_from_its_own_question() {
+        let mut lease = Lease::new(DriverIdx(1));
+        step(&mut lease, 0, LeaseEvent::Tick);
+        step(&mut lease, 0, FREE);
+        step(&mut lease, LEASE_RENEW_MS, LeaseEvent::Tick);
+        // The first question's answer is on its way, and the second one is asked.
+        let effects = step(&mut lease, LEASE_RENEW_MS, FREE);
+        assert_eq!(effects, [compare_and_set(0, LEASE_RENEW_MS)]);
+        let late = LEASE_STEP_DOWN_MS - 1;
+        assert!(step(&mut lease, late, taken(1, 0)).contains(&LeaseEffect::Lead));
+        let effects = step(&mut lease, LEASE_STEP_DOWN_MS, LeaseEvent::Tick);
+        assert!(effects.contains(&LeaseEffect::StepDown));
+    }
+
+    #[test]
+    fn an_answer_that_a_later_revision_has_overtaken_makes_no_leader() {
+        let mut lease = Lease::new(DriverIdx(1));
+        step(&mut lease, 0, LeaseEvent::Tick);
+        step(&mut lease, 0, FREE);
+        step(&mut lease, 10, held(2, 7));
+        assert!(step(&mut lease, 20, taken(1, 0)).is_empty());
+        assert!(!lease.is_leader());
+    }
+
+    #[test]
+    fn an_answer_that_comes_twice_renews_once() {
+        let mut lease = leader_at_0();
+        step(&mut lease, LEASE_RENEW_MS, LeaseEvent::Tick);
+        step(&mut lease, LEASE_RENEW_MS, taken(2, LEASE_RENEW_MS));
+        assert!(step(&mut lease, LEASE_RENEW_MS + 10, taken(1, 0)).is_empty());
+        let renewal = step(&mut lease, 2 * LEASE_RENEW_MS, LeaseEvent::Tick);
+        assert_eq!(renewal, [compare_and_set(2, 2 * LEASE_RENEW_MS)]);
+    }
+
+    #[test]
+    fn a_leader_that_is_refused_reads_and_renews_what_is_its_own() {
+        let mut lease = leader_at_0();
+        let asked = LEASE_RENEW_MS;
+        step(&mut lease, asked, LeaseEvent::Tick);
+        assert_eq!(step(&mut lease, asked + 5, refused(asked)), [LeaseEffect::Read]);
+        let effects = step(&mut lease, asked + 9, held(2, 1));
+        assert_eq!(effects, [compare_and_set(2, asked + 9)]);
+        assert!(step(&mut lease, asked + 9, refused(asked)).is_empty());
+        assert!(lease.is_leader());
+    }
+
+    #[test]
+    fn a_standby_that_is_refused_waits_for_its_next_look() {
+        let mut lease = Lease::new(DriverIdx(1));
+        step(&mut lease, 0, LeaseEvent::Tick);
+        step(&mut lease, 0, FREE);
+        assert!(step(&mut lease, 1, refused(0)).is_empty());
+        assert_eq!(
+            step(&mut lease, LEASE_RENEW_MS, LeaseEvent::Tick),
+            [LeaseEffect::Read]
+        );
     }
 }

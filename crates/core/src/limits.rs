@@ -17,10 +17,10 @@ pub const ATTEMPTS_MAX_LOST: u8 = 3;
 pub const ATTEMPTS_MAX: u8 = 60;
 /// Results of one worker that may fail their checks before it gets no more tasks.
 pub const CORRUPT_PER_WORKER_MAX: u32 = 3;
-/// First delay before another attempt; doubled for each further one.
+/// First delay before another attempt; doubled for each further one, of which the limits of attempts allow few.
 pub const BACKOFF_FIRST_MS: u64 = 100;
-/// Longest delay before another attempt.
-pub const BACKOFF_MAX_MS: u64 = 10_000;
+/// Longest delay before another attempt: the last one that may be tried again has failed once less than is allowed.
+pub const BACKOFF_MAX_MS: u64 = BACKOFF_FIRST_MS << (ATTEMPTS_MAX_RETRY - 2);
 /// Outputs of one worker that are computed but not yet committed; more would only hold memory.
 pub const UNCOMMITTED_MAX: usize = 2;
 /// How many bytes of records a group commit collects before it syncs.

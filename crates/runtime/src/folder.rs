@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tilework_core::ids::RunEpoch;
 use tilework_core::record::RunStart;
 use tilework_store::disk::Disk;
-use tilework_store::journal::{JobFiles, Recovered, SegmentWriter, recover};
+use tilework_store::journal::{JobFiles, Recovered, SegmentWriter, make_durable, recover};
 use tilework_store::lock::{Lock, LockError, Owner};
 
 /// What stands beside an output.
@@ -106,6 +106,7 @@ impl JobFolder {
             disk.sync_dir(&files.parent()).map_err(io_error)?;
         }
         let (state, highest_segment) = read_state(&*disk, &files).map_err(io_error)?;
+        make_durable(&*disk, &files).map_err(io_error)?;
         Ok(JobFolder {
             disk,
             files,

@@ -7,14 +7,16 @@ impl World {
         match input {
             DriverInput::Event(event) => self.drive(i, event),
             DriverInput::Wake(at) => {
-                let life = &mut self.drivers[i].life;
-                if life.next_wake == Some(at) {
-                    life.next_wake = None;
+                if self.drivers[i].life.timer.rings(at) {
                     self.drive(i, DriverEvent::Tick);
                 }
             }
             DriverInput::Lease(event) => self.step_lease(i, event),
-            DriverInput::LeaseWake => self.step_lease(i, LeaseEvent::Tick),
+            DriverInput::LeaseWake(at) => {
+                if self.drivers[i].lease_timer.rings(at) {
+                    self.step_lease(i, LeaseEvent::Tick);
+                }
+            }
             DriverInput::Lead => {
                 if self.drivers[i].lease.is_leader() && self.drivers[i].leading.is_none() {
                     self.lead(i);
@@ -35,27 +37,42 @@ impl World {
     pub(super) fn step_lease(&mut self, i: usize, event: LeaseEvent) {
         let now = self.agenda.now();
         let driver = &mut self.drivers[i];
-        let (clock, ahead_ms, incarnation) = (
-            driver.life.clock(now),
-            driver.life.ahead_ms,
-            driver.life.incarnation,
-        );
+        let (clock, incarnation) = (driver.life.clock(now), driver.life.incarnation);
         let mut effects = Vec::new();
         driver.lease.on_event(clock, event, &mut effects);
         let (node, driver) = (Node::Driver(i as u32), i as u32);
         for effect in effects {
             match effect {
                 LeaseEffect::Read => self.ask_server(node, Request::ReadLease(driver, incarnation)),
-                LeaseEffect::CompareAndSet { expected } => {
-                    self.ask_server(node, Request::SetLease(driver, incarnation, expected));
+                LeaseEffect::CompareAndSet { expected, asked } => {
+                    self.ask_server(node, Request::SetLease(driver, incarnation, expected, asked));
                 }
                 LeaseEffect::Lead => self.lead(i),
                 LeaseEffect::StepDown => self.drivers[i].leading = None,
                 LeaseEffect::WakeAt(at) => {
-                    let at = Millis(at.0.saturating_sub(ahead_ms));
-                    let wake = Happening::AtDriver(driver, incarnation, DriverInput::LeaseWake);
-                    self.agenda.at(at, wake);
+                    let at = self.drivers[i].life.when(at).max(now);
+                    if self.drivers[i].lease_timer.set(at) {
+                        let wake = DriverInput::LeaseWake(at);
+                        self.agenda.at(at, Happening::AtDriver(driver, incarnation, wake));
+                    }
                 }
+            }
+        }
+    }
+
+    /// At most one driver holds itself for the leader. Two kinds of overlap no lease can prevent, and run epochs fence what is done in
+    /// them; no other is excused:
+    /// - A driver that is stopped knows nothing of the time; it counts again once that instant is over in which it wakes.
+    /// - A standby whose clock jumped while it watched the revision that it then replaced may have waited too short. The leader
+    ///   before it steps down in time after its last renewal all the same, and so the excuse ends then.
+    pub(super) fn check_leaders(&mut self) {
+        let now = self.agenda.now();
+        let leads = |driver: &&DriverProcess| driver.life.is_awake(now) && driver.lease.is_leader();
+        if self.drivers.iter().filter(leads).count() > 1 {
+            if now <= self.lease.two_until {
+                self.counts.n_overlaps += 1;
+            } else {
+                self.violate(Violation::TwoLeaders);
             }
         }
     }
@@ -64,14 +81,6 @@ impl World {
     pub(super) fn lead(&mut self, i: usize) {
         if self.done {
             return;
-        }
-        let now = self.agenda.now();
-        let leads = |driver: &DriverProcess| {
-            let runs = driver.life.stopped_until.is_none_or(|until| until < now);
-            driver.life.alive && runs && driver.lease.is_leader()
-        };
-        if self.drivers.iter().filter(|driver| leads(driver)).count() > 1 {
-            self.counts.n_overlaps += 1;
         }
         let incarnation = self.drivers[i].life.incarnation;
         let Ok((epoch, segment)) = self.storage.open_segment() else {
@@ -86,12 +95,12 @@ impl World {
             epoch,
             segment,
         });
-        self.drivers[i].life.next_wake = None;
+        self.drivers[i].life.timer = Timer::default();
         self.ask_server(Node::Driver(i as u32), Request::Purge);
         self.drive(i, DriverEvent::Submitted(start));
     }
 
-    pub(super) fn job_start(&self, epoch: RunEpoch) -> JobStart {
+    pub(super) fn job_start(&mut self, epoch: RunEpoch) -> JobStart {
         let n_rounds = self.scenario.rounds.len() as u32;
         let open = (0..n_rounds).find(|round| self.storage.barrier(RoundIdx(*round)).is_none());
         let round = RoundIdx(open.unwrap_or(n_rounds - 1));
@@ -111,9 +120,19 @@ impl World {
         }
     }
 
-    pub(super) fn committed(&self, round: RoundIdx) -> Vec<TaskIdx> {
-        let winners = self.storage.winners(round).into_iter();
+    pub(super) fn committed(&mut self, round: RoundIdx) -> Vec<TaskIdx> {
+        let winners = self.winners(round).into_iter();
         winners.map(|(task, _)| task).collect()
+    }
+
+    /// What the journal says of a round: a driver builds on it, and so it must be durable.
+    fn winners(&mut self, round: RoundIdx) -> Vec<(TaskIdx, Winner)> {
+        let winners = self.storage.winners(round);
+        let tasks = winners.iter().map(|(task, _)| (round, *task));
+        if let Some((round, task)) = self.storage.first_lost(tasks) {
+            self.violate(Violation::CountedWithoutRecord(round, task));
+        }
+        winners
     }
 
     pub(super) fn needs(&self) -> Needs {
@@ -144,11 +163,17 @@ impl World {
         }
         self.counts.n_events += 1;
         if let Some(heard) = heard {
-            self.check_heard(i, epoch, n_committed_before, &heard);
+            self.check_heard(i, n_committed_before, &heard);
         }
         let Some(leading) = &self.drivers[i].leading else {
             return;
         };
+        let is_committed = |task| {
+            let tasks = leading.machine.tasks(job());
+            tasks.and_then(|tasks| tasks.status(task)) == Some(TaskStatus::Committed)
+        };
+        self.failures
+            .retain(|(of, task), _| *of != epoch || !is_committed(*task));
         let n_backups = leading.machine.n_backups(job());
         self.counts.n_backups = self.counts.n_backups.max(n_backups);
         let n_tasks = self.scenario.rounds.iter().max().copied().unwrap_or(0);
@@ -164,50 +189,42 @@ impl World {
     }
 
     /// What a report may have led to.
-    pub(super) fn check_heard(
-        &mut self,
-        i: usize,
-        epoch: RunEpoch,
-        n_committed_before: Option<u64>,
-        heard: &WorkerReport,
-    ) {
+    pub(super) fn check_heard(&mut self, i: usize, n_committed_before: Option<u64>, heard: &WorkerReport) {
         let Some(leading) = &self.drivers[i].leading else {
             return;
         };
         let n_committed = leading.machine.tasks(job()).map(TaskTable::n_committed);
         let has_counted = n_committed > n_committed_before;
-        match heard {
-            WorkerReport::Committed(attempt) => {
-                let (round, task) = (attempt.attempt.round, attempt.attempt.task);
-                if has_counted && attempt.attempt.epoch < self.storage.fresh_since {
-                    self.violate(Violation::StaleAttempt(round, task));
-                    return;
-                }
-                let status = leading.machine.tasks(job()).and_then(|tasks| tasks.status(task));
-                let is_current = leading.machine.round(job()) == Some(round);
-                let is_counted = is_current && status == Some(TaskStatus::Committed);
-                if is_counted && self.storage.first_lost(std::iter::once((round, task))).is_some() {
-                    self.violate(Violation::CountedWithoutRecord(round, task));
-                }
+        if let WorkerReport::Committed(attempt) = heard {
+            let (round, task) = (attempt.attempt.round, attempt.attempt.task);
+            if has_counted && attempt.attempt.epoch < self.storage.fresh_since {
+                self.violate(Violation::StaleAttempt(round, task));
+                return;
             }
-            // A failure that ends the job may be one too many.
-            WorkerReport::Failed(attempt, failure)
-                if attempt.attempt.epoch == epoch && !leading.machine.is_stopping(job()) =>
-            {
-                let key = (epoch, attempt.attempt.round, attempt.attempt.task);
-                let n_failed = self.failures.entry(key).or_default();
-                let (at, n_max) = match failure.remedy {
-                    Remedy::Retry => (0, ATTEMPTS_MAX_RETRY),
-                    Remedy::Corrupt => (1, ATTEMPTS_MAX_CORRUPT),
-                    Remedy::Fatal => return,
-                };
-                // A report may come twice.
-                n_failed[at] += u8::from(self.heard_failures.insert(*attempt));
-                if n_failed[at] >= n_max {
-                    self.violate(Violation::TriedTooOften(key.1, key.2));
-                }
+            let status = leading.machine.tasks(job()).and_then(|tasks| tasks.status(task));
+            let is_current = leading.machine.round(job()) == Some(round);
+            let is_counted = is_current && status == Some(TaskStatus::Committed);
+            if is_counted && self.storage.first_lost(std::iter::once((round, task))).is_some() {
+                self.violate(Violation::CountedWithoutRecord(round, task));
             }
-            _ => {}
+        }
+    }
+
+    /// A task that failed will be tried again. Reports that come when the driver has given their attempt up are no failures to it, and so
+    /// what counts is how often it says this.
+    fn check_retry(&mut self, epoch: RunEpoch, task: TaskIdx, remedy: Remedy, delay_ms: u64) {
+        let n_failed = self.failures.entry((epoch, task)).or_default();
+        let (n_failed, n_max) = match remedy {
+            Remedy::Retry => (&mut n_failed[0], ATTEMPTS_MAX_RETRY),
+            Remedy::Corrupt => (&mut n_failed[1], ATTEMPTS_MAX_CORRUPT),
+            Remedy::Fatal => return self.violate(Violation::TriedTooOften(task)),
+        };
+        *n_failed += 1;
+        if *n_failed >= n_max {
+            self.violate(Violation::TriedTooOften(task));
+        }
+        if delay_ms > BACKOFF_MAX_MS {
+            self.violate(Violation::WaitsTooLong(delay_ms));
         }
     }
 
@@ -230,14 +247,20 @@ impl World {
             DriverEffect::ReadCommits(_, round) => self.begin_step(i, epoch, Step::ReadCommits(round)),
             DriverEffect::VerifyOutputs(_) => self.begin_step(i, epoch, Step::Verify),
             DriverEffect::FinishOutputs(_) => self.begin_step(i, epoch, Step::Finish),
-            DriverEffect::Alarm(alarm) => {
-                self.counts.n_lost += u64::from(matches!(alarm.kind, AlarmKind::WorkerLost { .. }));
-            }
+            DriverEffect::Alarm(alarm) => match alarm.kind {
+                AlarmKind::WorkerLost { .. } => self.counts.n_lost += 1,
+                AlarmKind::TaskRetried {
+                    task,
+                    failure,
+                    delay_ms,
+                    ..
+                } => self.check_retry(epoch, task, failure.remedy, delay_ms),
+                _ => {}
+            },
             DriverEffect::WakeAt(at) => {
                 let life = &mut self.drivers[i].life;
-                let at = Millis(at.0.saturating_sub(life.ahead_ms)).max(self.agenda.now());
-                if life.next_wake.is_none_or(|next| at < next) {
-                    life.next_wake = Some(at);
+                let at = life.when(at).max(self.agenda.now());
+                if life.timer.set(at) {
                     let wake = Happening::AtDriver(i as u32, incarnation, DriverInput::Wake(at));
                     self.agenda.at(at, wake);
                 }
@@ -285,7 +308,7 @@ impl World {
 
     pub(super) fn advance(&mut self, i: usize, round: RoundIdx) -> Result<DriverEvent, Failure> {
         let n_tasks = self.scenario.rounds[round.0 as usize];
-        let winners = self.storage.winners(round);
+        let winners = self.winners(round);
         if winners.len() as u64 != n_tasks {
             let committed: BTreeSet<TaskIdx> = winners.iter().map(|(task, _)| *task).collect();
             let missing = (0..n_tasks).map(TaskIdx).filter(|task| !committed.contains(task));

@@ -12,6 +12,7 @@ impl World {
             (faults.kills_drivers, Fault::KillDriver),
             (faults.stops_drivers, Fault::StopDriver),
             (faults.partitions, Fault::CutOff),
+            (faults.cuts_drivers_off, Fault::CutDriverOff),
             (faults.power_cuts, Fault::PowerCut),
             (faults.fills_disk, Fault::FillDisk),
             (faults.clock_jumps, Fault::JumpClock),
@@ -54,12 +55,12 @@ impl World {
             }
             Fault::StopWorker => {
                 let (slot, ms) = (self.any_worker(), self.dice.pick(500..40_000));
-                self.workers[slot].life.stopped_until = Some(Millis(now.0 + ms));
+                self.workers[slot].life.stop_until(Millis(now.0 + ms));
                 self.counts.n_stops += 1;
             }
             Fault::StopDriver => {
                 let (driver, ms) = (self.any_driver(), self.dice.pick(500..40_000));
-                self.drivers[driver].life.stopped_until = Some(Millis(now.0 + ms));
+                self.drivers[driver].life.stop_until(Millis(now.0 + ms));
                 self.counts.n_stops += 1;
             }
             Fault::CutOff => {
@@ -68,8 +69,11 @@ impl World {
                 } else {
                     Node::Worker(self.any_worker() as u32)
                 };
-                let until = Millis(now.0 + self.dice.pick(500..30_000));
-                self.network.cut_off(node, until);
+                self.cut_off(node);
+            }
+            Fault::CutDriverOff => {
+                let node = Node::Driver(self.any_driver() as u32);
+                self.cut_off(node);
             }
             Fault::PowerCut => self.cut_power(),
             Fault::FillDisk => {
@@ -81,11 +85,13 @@ impl World {
             Fault::JumpClock => {
                 let ms = self.dice.pick(100..60_000);
                 let (worker, slot, driver) = (self.dice.happens(500), self.any_worker(), self.any_driver());
-                if worker {
-                    self.workers[slot].life.ahead_ms += ms;
+                let life = if worker {
+                    &mut self.workers[slot].life
                 } else {
-                    self.drivers[driver].life.ahead_ms += ms;
-                }
+                    &mut self.drivers[driver].life
+                };
+                life.ahead_ms += ms;
+                life.jumped = Some(now);
             }
             Fault::StartAfresh => self.start_afresh(),
             Fault::WearOut => {
@@ -96,6 +102,11 @@ impl World {
             Fault::StartDriver(i) => self.start_driver(i as usize),
             Fault::StartWorker(slot) => self.start_worker(slot as usize),
         }
+    }
+
+    fn cut_off(&mut self, node: Node) {
+        let until = Millis(self.agenda.now().0 + self.dice.pick(500..30_000));
+        self.network.cut_off(node, until);
     }
 
     pub(super) fn kill_worker(&mut self, slot: usize) {
@@ -192,6 +203,7 @@ impl World {
                 ..Life::default()
             },
             lease: Lease::new(DriverIdx(i as u32)),
+            lease_timer: Timer::default(),
             leading: None,
         };
         self.at_driver(i, DriverInput::Lease(LeaseEvent::Tick));

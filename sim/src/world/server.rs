@@ -26,23 +26,34 @@ impl World {
             Request::Ack(attempt) => self.queue.ack(attempt),
             Request::Renew(attempt) => self.queue.renew(now, attempt),
             Request::ReadLease(driver, incarnation) => {
-                let event = LeaseEvent::Read(self.lease);
+                let event = LeaseEvent::Read(self.lease.state);
                 self.answer_driver(driver, incarnation, DriverInput::Lease(event));
             }
-            Request::SetLease(driver, incarnation, expected) => {
-                let event = if self.lease.revision == expected {
-                    self.lease = LeaseState {
-                        revision: expected + 1,
-                        holder: Some(DriverIdx(driver)),
-                    };
-                    LeaseEvent::Taken(expected + 1)
+            Request::SetLease(driver, incarnation, expected, asked) => {
+                let event = if self.lease.state.revision == expected {
+                    let revision = self.set_lease(driver);
+                    LeaseEvent::Taken { revision, asked }
                 } else {
-                    LeaseEvent::Refused
+                    LeaseEvent::Refused { asked }
                 };
                 self.answer_driver(driver, incarnation, DriverInput::Lease(event));
             }
         }
         self.deliver();
+    }
+
+    fn set_lease(&mut self, driver: u32) -> u64 {
+        let (now, lease) = (self.agenda.now(), &mut self.lease);
+        let jumped = self.drivers[driver as usize].life.jumped;
+        if jumped.is_some_and(|jumped| jumped >= lease.set) {
+            lease.two_until = Millis(lease.set.0 + LEASE_STEP_DOWN_MS);
+        }
+        lease.state = LeaseState {
+            revision: lease.state.revision + 1,
+            holder: Some(DriverIdx(driver)),
+        };
+        lease.set = now;
+        lease.state.revision
     }
 
     pub(super) fn deliver(&mut self) {

@@ -7,9 +7,7 @@ impl World {
         match input {
             WorkerInput::Event(event) => self.work(slot, event),
             WorkerInput::Wake(at) => {
-                let life = &mut self.workers[slot].life;
-                if life.next_wake == Some(at) {
-                    life.next_wake = None;
+                if self.workers[slot].life.timer.rings(at) {
                     self.work(slot, WorkerEvent::Tick);
                 }
             }
@@ -86,9 +84,8 @@ impl World {
             WorkerEffect::Send(message) => self.tell_drivers(slot, message),
             WorkerEffect::WakeAt(at) => {
                 let life = &mut self.workers[slot].life;
-                let at = Millis(at.0.saturating_sub(life.ahead_ms)).max(self.agenda.now());
-                if life.next_wake.is_none_or(|next| at < next) {
-                    life.next_wake = Some(at);
+                let at = life.when(at).max(self.agenda.now());
+                if life.timer.set(at) {
                     let ms = at.0 - self.agenda.now().0;
                     self.later(slot, ms, WorkerInput::Wake(at));
                 }
@@ -122,23 +119,30 @@ impl World {
         let faults = self.scenario.faults;
         let slow = if slot == 0 { faults.slow_factor.max(1) } else { 1 };
         let ms = self.scenario.task_ms * slow * self.dice.pick(80..120) / 100;
-        let (fails, corrupt) = (
-            self.dice.happens(faults.failing),
-            self.dice.happens(faults.corrupt),
-        );
-        let result = if self.in_peace() || !(fails || corrupt) {
-            Ok(())
-        } else if corrupt {
-            Err(Failure::corrupt("the check failed"))
-        } else {
-            Err(Failure::retry(Cause::Storage, "a read failed"))
-        };
+        let result = self.result_of(slot, attempt.attempt.task);
         self.counts.n_failed += u64::from(result.is_err());
         self.later(
             slot,
             ms,
             WorkerInput::Event(WorkerEvent::RunEnded(attempt, result)),
         );
+    }
+
+    /// How an attempt at a task will end.
+    fn result_of(&mut self, slot: usize, task: TaskIdx) -> Result<(), Failure> {
+        let faults = self.scenario.faults;
+        let is_faulty = slot > 0 && slot + 1 == self.workers.len();
+        let fails = self.dice.happens(faults.failing);
+        let corrupt = self.dice.happens(faults.corrupt) || is_faulty && self.dice.happens(faults.faulty);
+        // Of every ten tasks one, and of these every other one fails its check.
+        let is_stubborn = faults.stubborn && task.0 % 10 == 3 && self.agenda.now().0 < faults.until_ms / 2;
+        if self.in_peace() || !(fails || corrupt || is_stubborn) {
+            Ok(())
+        } else if corrupt || is_stubborn && task.0 % 20 == 3 {
+            Err(Failure::corrupt("the check failed"))
+        } else {
+            Err(Failure::retry(Cause::Storage, "a read failed"))
+        }
     }
 
     pub(super) fn write_output(&mut self, slot: usize, attempt: JobAttempt) {
@@ -149,7 +153,7 @@ impl World {
             Ok(())
         } else {
             let output = if lies { !right } else { right };
-            self.storage.write_output(round, task, output)
+            self.storage.write_output(round, task, output, !lies)
         };
         let ms = self.dice.pick(2..40);
         let event = WorkerEvent::OutputDurable(attempt, written);

@@ -7,6 +7,10 @@ use crate::limits;
 use crate::message::Holding;
 use alloc::vec;
 
+mod ending;
+mod reporting;
+mod watching;
+
 const JOB: JobId = JobId([1; 16]);
 const W0: WorkerIdx = WorkerIdx(0);
 const W1: WorkerIdx = WorkerIdx(1);
@@ -213,6 +217,8 @@ fn the_next_round_has_its_own_tasks() {
             .all(|effect| *effect == DriverEffect::Send(W0, ToWorker::Abandon(attempt(0, 0))))
     );
     assert_eq!(script.driver.tasks(JOB).map(TaskTable::n_committed), Some(0));
+    assert_eq!(script.driver.round(JOB), Some(RoundIdx(1)));
+    assert_eq!(script.driver.round(JobId([2; 16])), None);
 }
 
 #[test]
@@ -275,12 +281,39 @@ fn a_retry_waits_longer_each_time_and_ends_the_job_at_its_limit() {
         script.now = Millis(script.now.0 + 1);
         assert_eq!(script.step(DriverEvent::Tick), [shared(0, number + 1)]);
     }
-    assert_eq!(waited, [100, 200, 400, 800]);
+    assert_eq!(waited, [100, 200, 400, limits::BACKOFF_MAX_MS]);
+    assert_eq!(script.driver.n_retries(JOB), waited.len() as u64);
     let last = attempt(0, limits::ATTEMPTS_MAX_RETRY - 1);
     let effects = script.fails(W0, last, &failure);
     assert_eq!(alarms(&effects), ["poison-task"]);
     let effects = script.says(W0, WorkerReport::Left(JOB));
     assert_eq!(effects, [DriverEffect::End(JOB, JobEnd::Failed(failure))]);
+}
+
+#[test]
+fn the_driver_wakes_for_a_back_off_and_to_watch() {
+    let taken_over = JobStart {
+        took_over: true,
+        ..job_of(1)
+    };
+    let mut script = Script::new();
+    let mut effects = vec![];
+    script
+        .driver
+        .on_event(script.now, DriverEvent::Submitted(taken_over), &mut effects);
+    let watch = DriverEffect::WakeAt(Millis(limits::WATCH_MS));
+    assert_eq!(effects.pop(), Some(watch.clone()), "while it listens");
+    let (mut script, _) = Script::with(&[W0], job_of(1));
+    let mut wakes = |event| {
+        let mut effects = vec![];
+        script.driver.on_event(script.now, event, &mut effects);
+        effects.pop()
+    };
+    assert_eq!(wakes(DriverEvent::Tick), Some(watch));
+    let body = WorkerReport::Failed(attempt(0, 0), Failure::retry(Cause::Storage, "flaky"));
+    let failed = DriverEvent::Received(ToDriver { worker: W0, body });
+    let back_off = DriverEffect::WakeAt(Millis(limits::BACKOFF_FIRST_MS));
+    assert_eq!(wakes(failed), Some(back_off));
 }
 
 #[test]
@@ -342,42 +375,6 @@ fn a_task_that_takes_its_workers_down_ends_the_job() {
         effects = script.step(DriverEvent::WorkerLost(worker));
     }
     assert!(alarms(&effects).contains(&"poison-task"), "{effects:?}");
-}
-
-#[test]
-fn a_stop_waits_for_the_workers_and_keeps_their_last_commit() {
-    let (mut script, _) = Script::with(&[W0], job_of(2));
-    let stop = DriverEvent::StopRequested(JOB, StopCause::Interrupted);
-    assert_eq!(script.step(stop), [cancel(W0)]);
-    assert!(
-        script
-            .commits(W0, attempt(0, 0))
-            .iter()
-            .all(|effect| *effect == cancel(W0))
-    );
-    assert_eq!(script.driver.tasks(JOB).map(TaskTable::n_committed), Some(1));
-    let effects = script.says(W0, WorkerReport::Left(JOB));
-    let end = JobEnd::Stopped(StopCause::Interrupted);
-    assert_eq!(effects, [DriverEffect::End(JOB, end)]);
-}
-
-#[test]
-fn a_cancel_that_got_lost_is_said_again() {
-    let (mut script, _) = Script::with(&[W0], job_of(2));
-    script.says(W0, WorkerReport::Started(attempt(0, 0)));
-    script.step(DriverEvent::StopRequested(JOB, StopCause::Interrupted));
-    assert!(script.beats(W0, &[(attempt(0, 0), true)]).contains(&cancel(W0)));
-}
-
-#[test]
-fn a_job_ends_at_its_deadline() {
-    let start = JobStart {
-        deadline: Some(Millis(1_000)),
-        ..job_of(2)
-    };
-    let (mut script, _) = Script::with(&[W0], start);
-    assert!(!script.wait(500, &[]).contains(&cancel(W0)));
-    assert!(script.wait(500, &[]).contains(&cancel(W0)));
 }
 
 // --- workers -----------------------------------------------------------------------------------------------------
@@ -530,6 +527,21 @@ fn a_backup_that_is_lost_leaves_the_first_attempt_alone() {
         script.says(W0, WorkerReport::Committed(slow)),
         [DriverEffect::Advance(JOB, RoundIdx(0))]
     );
+}
+
+#[test]
+fn a_straggler_that_is_missing_leaves_its_backup_alone() {
+    let (mut script, _) = Script::with(&[W0, W1], job_of(1));
+    let (slow, backup) = (attempt(0, 0), attempt(0, 1));
+    script.says(W0, WorkerReport::Started(slow));
+    let effects = script.wait(2_000, &[(W0, &[(slow, true)]), (W1, &[])]);
+    assert_eq!(releases(&effects), [own(W1, 0, 1)]);
+    script.says(W1, WorkerReport::Started(backup));
+    let effects = script.wait(limits::HEARTBEAT_MS, &[(W0, &[]), (W1, &[(backup, true)])]);
+    assert_eq!(effects, [DriverEffect::ReadCommits(JOB, RoundIdx(0))]);
+    assert!(script.step(DriverEvent::CommitsRead(JOB, vec![])).is_empty());
+    let effects = script.says(W1, WorkerReport::Committed(backup));
+    assert_eq!(effects, [DriverEffect::Advance(JOB, RoundIdx(0))]);
 }
 
 #[test]

@@ -81,6 +81,32 @@ fn a_task_is_acknowledged_only_after_output_and_record_are_durable() {
 }
 
 #[test]
+fn what_fails_on_its_way_is_reported_and_the_queue_keeps_nothing_of_it() {
+    let mut worker = connected(false);
+    let a = attempt(0);
+    let failure = Failure::retry(Cause::Storage, "flaky");
+    let failed = |event: fn(JobAttempt, Result<(), Failure>) -> WorkerEvent| event(a, Err(failure.clone()));
+    let steps = [
+        failed(WorkerEvent::RunEnded),
+        failed(WorkerEvent::OutputDurable),
+        failed(WorkerEvent::CommitDurable),
+    ];
+    for (n_before, fails) in steps.into_iter().enumerate() {
+        step(&mut worker, WorkerEvent::Assigned(a));
+        let before = [
+            WorkerEvent::RunEnded(a, Ok(())),
+            WorkerEvent::OutputDurable(a, Ok(())),
+        ];
+        for event in before.into_iter().take(n_before) {
+            step(&mut worker, event);
+        }
+        let effects = step(&mut worker, fails);
+        let report = says(WorkerReport::Failed(a, failure.clone()));
+        assert_eq!(effects[..2], [WorkerEffect::Ack(a), report]);
+    }
+}
+
+#[test]
 fn repeated_events_do_nothing_twice() {
     let mut worker = connected(false);
     let a = attempt(0);
@@ -271,4 +297,25 @@ fn a_worker_that_reconnects_joins_again_and_says_what_it_holds() {
             if matches!(&message.body, WorkerReport::Heartbeat { holding, .. } if holding[0].attempt == a))
     };
     assert!(effects.iter().any(tells), "{effects:?}");
+}
+
+#[test]
+fn a_worker_without_look_ahead_takes_nothing_while_its_outputs_wait() {
+    let mut worker = connected(false);
+    for task in 0..UNCOMMITTED_MAX as u64 {
+        let is_last = task + 1 == UNCOMMITTED_MAX as u64;
+        step(&mut worker, WorkerEvent::Assigned(attempt(task)));
+        let effects = step(&mut worker, WorkerEvent::RunEnded(attempt(task), Ok(())));
+        assert_eq!(effects.contains(&WorkerEffect::Fetch), !is_last);
+    }
+}
+
+#[test]
+fn heartbeats_go_on() {
+    let mut worker = connected(false);
+    for beat in 1..5 {
+        let at = beat * HEARTBEAT_MS;
+        assert!(step_at(&mut worker, at - 1, WorkerEvent::Tick).is_empty());
+        assert_eq!(step_at(&mut worker, at, WorkerEvent::Tick).len(), 1);
+    }
 }

@@ -18,5 +18,5 @@ pub mod segment;
 
 pub use compact::compact;
 pub use layout::JobFiles;
-pub use recover::{Recovered, recover};
+pub use recover::{Recovered, make_durable, recover};
 pub use segment::SegmentWriter;

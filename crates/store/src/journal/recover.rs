@@ -64,6 +64,18 @@ pub fn recover(disk: &dyn Disk, files: &JobFiles) -> io::Result<Option<(Recovere
     Ok(Some((recovered, *highest)))
 }
 
+/// Makes durable what stands in the segments. A process that was killed may have appended records without syncing them: they can be
+/// read, and a power cut would take them back. Whoever builds on what [`recover`] returned calls this first.
+pub fn make_durable(disk: &dyn Disk, files: &JobFiles) -> io::Result<()> {
+    let folder = files.folder();
+    for name in disk.read_dir(&folder)? {
+        if JobFiles::segment_epoch(&name).is_some() {
+            disk.open_write(&folder.join(&name))?.sync_data()?;
+        }
+    }
+    Ok(())
+}
+
 fn segments(disk: &dyn Disk, files: &JobFiles) -> io::Result<Vec<(RunEpoch, frame::Scan)>> {
     let folder = files.folder();
     if disk.stat(&folder)?.is_none() {

@@ -133,7 +133,7 @@ impl JobRun {
             }
         }
         for missing in core::mem::take(&mut self.missing) {
-            if self.remove_flight(missing.attempt, around).is_some() {
+            if self.remove_flight(missing.attempt, around) == Some(true) {
                 self.put_back(missing.attempt.task);
             }
         }

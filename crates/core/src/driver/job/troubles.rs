@@ -77,7 +77,7 @@ impl JobRun {
         failure: Failure,
         around: &mut Surroundings<'_>,
     ) {
-        let delay_ms = (limits::BACKOFF_FIRST_MS << (n_failed - 1).min(10)).min(limits::BACKOFF_MAX_MS);
+        let delay_ms = limits::BACKOFF_FIRST_MS << (n_failed - 1);
         if failure.remedy == Remedy::Corrupt {
             self.avoid.insert(task, worker);
         }
