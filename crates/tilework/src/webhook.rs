@@ -5,7 +5,7 @@
 //!
 //! # Layout
 //! - [`address`]: where to
-//! - [`client`]: one POST, and whether another try may help
+//! - `client`: one POST, and whether another try may help
 
 pub mod address;
 mod client;

@@ -192,11 +192,10 @@ impl Split {
         )?;
         if self.n_tasks < u64::from(cluster.workers) {
             let why = match cluster.store_bandwidth {
-                Some(bandwidth) => format!(
-                    "; more and smaller tiles would move more than {}/s allow in that time",
-                    human::bytes(bandwidth)
-                ),
-                None => "; the product has no more elements to share".to_owned(),
+                Some(_) => {
+                    "; more and smaller tiles would move more than --store-bandwidth allows in that time"
+                }
+                None => "; the product has no more elements to share",
             };
             writeln!(
                 out,
