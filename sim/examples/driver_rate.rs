@@ -99,6 +99,7 @@ fn job(n_tasks: u64, assign: Assign) -> JobStart {
         resumed: false,
         took_over: false,
         assign,
+        backups: true,
         when_full: WhenFull::Stop,
         deadline: None,
     }

@@ -8,6 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use tilework_core::driver::Assign;
 use tilework_core::failure::JobEnd;
+use tilework_core::limits::HEARTBEAT_MS;
+
+/// Workers are simulated up to so many for each task: one that has it, and one to take its place. Further ones never have a task,
+/// and only their failures and heartbeats count.
+const WORKERS_PER_TASK: u64 = 2;
 
 /// A job and the cluster that runs it.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +27,8 @@ pub struct Cluster {
     pub slow_factor: u64,
     /// How tasks find their workers.
     pub assign: Assign,
+    /// Whether stragglers are backed up.
+    pub backups: bool,
     /// Mean time between failures of one worker, in milliseconds; 0: none fails.
     pub mtbf_ms: u64,
 }
@@ -72,13 +79,26 @@ pub fn forecast(cluster: &Cluster, n_seeds: u64) -> Result<Forecast, String> {
         .map(|(_, run)| run)
         .collect::<Result<Vec<_>, _>>()?;
     let of = |value: &dyn Fn(&Outcome) -> f64| quartiles(runs.iter().map(value).collect());
+    let n_idle = f64::from(cluster.n_workers - cluster.n_simulated());
+    let idle_lost = |seconds: f64| match cluster.mtbf_ms {
+        0 => 0.0,
+        mtbf_ms => n_idle * seconds * 1e3 / mtbf_ms as f64,
+    };
+    let idle_messages_per_s = n_idle * 1e3 / HEARTBEAT_MS as f64;
     let n_tasks = cluster.n_tasks.max(1) as f64;
     Ok(Forecast {
         seconds: of(&|run| run.seconds),
         extra_work: of(&|run| run.counts.n_started as f64 / n_tasks - 1.0),
-        n_lost: of(&|run| run.counts.n_lost as f64),
-        messages_per_s: of(&|run| run.counts.n_messages as f64 / run.seconds.max(1e-3)),
+        n_lost: of(&|run| run.counts.n_lost as f64 + idle_lost(run.seconds)),
+        messages_per_s: of(&|run| run.counts.n_messages as f64 / run.seconds.max(1e-3) + idle_messages_per_s),
     })
+}
+
+impl Cluster {
+    fn n_simulated(&self) -> u32 {
+        let n_useful = self.n_tasks.max(1).saturating_mul(WORKERS_PER_TASK);
+        u32::try_from(n_useful).map_or(self.n_workers, |n_useful| self.n_workers.min(n_useful))
+    }
 }
 
 fn run_of(cluster: &Cluster, seed: u64) -> Result<Outcome, String> {
@@ -93,11 +113,17 @@ fn run_of(cluster: &Cluster, seed: u64) -> Result<Outcome, String> {
 fn scenario(cluster: &Cluster, seed: u64) -> Scenario {
     Scenario {
         seed,
-        n_workers: cluster.n_workers,
+        n_workers: cluster.n_simulated(),
         n_drivers: 1,
         rounds: vec![cluster.n_tasks],
         task_ms: cluster.task_ms.max(1),
-        assign: cluster.assign,
+        assign: match cluster.assign {
+            Assign::Dynamic => Assign::Dynamic,
+            Assign::RoundRobin { .. } => Assign::RoundRobin {
+                n_workers: cluster.n_simulated(),
+            },
+        },
+        backups: cluster.backups,
         look_ahead: true,
         checks: false,
         faults: Faults {
@@ -131,6 +157,7 @@ mod tests {
             task_ms: 100_000,
             slow_factor: 1,
             assign: Assign::Dynamic,
+            backups: true,
             mtbf_ms: 0,
         };
         let found = forecast(&cluster, 3).expect("the job ends");

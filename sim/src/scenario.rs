@@ -18,6 +18,8 @@ pub struct Scenario {
     pub task_ms: u64,
     /// How tasks find their workers.
     pub assign: Assign,
+    /// Whether stragglers are backed up.
+    pub backups: bool,
     /// Whether workers take a task ahead.
     pub look_ahead: bool,
     /// What goes wrong.
@@ -119,6 +121,7 @@ impl Scenario {
             rounds: (0..n_rounds).map(|_| dice.pick(0..40)).collect(),
             task_ms: dice.pick(200..6_000),
             assign,
+            backups: true,
             look_ahead: dice.happens(500),
             checks: true,
             faults: Faults {

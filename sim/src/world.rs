@@ -303,7 +303,12 @@ impl World {
             self.agenda.after(0, Happening::Fault(Fault::StartDriver(i)));
         }
         for slot in 0..self.scenario.n_workers {
-            let delay = self.dice.pick(0..500);
+            // A cluster that is planned for is there when the job comes.
+            let delay = if self.scenario.checks {
+                self.dice.pick(0..500)
+            } else {
+                0
+            };
             self.agenda
                 .after(delay, Happening::Fault(Fault::StartWorker(slot)));
         }

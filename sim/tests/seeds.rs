@@ -79,6 +79,7 @@ fn peaceful(n_workers: u32, n_tasks: u64, slow_factor: u64) -> Scenario {
         rounds: vec![n_tasks],
         task_ms: 1_000,
         assign: tilework_core::driver::Assign::Dynamic,
+        backups: true,
         look_ahead: false,
         ..Scenario::of_seed(7)
     }

@@ -143,6 +143,8 @@ pub struct JobStart {
     pub took_over: bool,
     /// How tasks find their workers.
     pub assign: Assign,
+    /// Whether idle workers do again what takes much longer than usual.
+    pub backups: bool,
     /// What happens on a full disk.
     pub when_full: WhenFull,
     /// When it stops if it has not ended.

@@ -212,6 +212,7 @@ fn try_run<J: Job>(
         resumed,
         took_over: false,
         assign: options.assign,
+        backups: true,
         when_full: WhenFull::Stop,
         deadline: None,
     };

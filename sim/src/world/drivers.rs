@@ -115,6 +115,7 @@ impl World {
             resumed: true,
             took_over: epoch > self.storage.fresh_since,
             assign: self.scenario.assign,
+            backups: self.scenario.backups,
             when_full: WhenFull::Wait,
             deadline: None,
         }

@@ -32,6 +32,7 @@ fn job_of(n_tasks: u64) -> JobStart {
         resumed: false,
         took_over: false,
         assign: Assign::Dynamic,
+        backups: true,
         when_full: WhenFull::Stop,
         deadline: None,
     }

@@ -19,7 +19,7 @@ The extents M K N are those of A (M x K), B (K x N) and C (M x N). The options s
 Driver and workers are the program's own; only the time of a task is a model: its arithmetic at the worker's rate, or its
 bytes at its share of the storage's, whichever takes longer, and up to a fifth more or less. A worker that fails loses its
 task and comes back. A result is the median of the runs, with the lower and the upper quartile: half of the runs lie
-between them. The same arguments give the same answer. 10,000 workers for hours take minutes to simulate.
+between them. The same arguments give the same answer. 10,000 busy workers for hours take minutes to simulate.
 In JSON, \"seconds\", \"extra_work\" (a share of the tasks), \"workers_lost\" and \"messages_per_second\" are
 [lower quartile, median, upper quartile].";
 
@@ -59,6 +59,9 @@ pub struct ClusterArgs {
     /// How tasks find their workers
     #[arg(long, env = "TILEWORK_ASSIGN", value_name = "HOW", value_enum, default_value_t = AssignArg::Dynamic)]
     pub assign: AssignArg,
+    /// Leave stragglers to themselves, to see what backup attempts bring
+    #[arg(long, env = "TILEWORK_NO_BACKUPS")]
+    pub no_backups: bool,
     /// Simulated runs, which differ in failures and durations; the same N gives the same answer
     #[arg(long, env = "TILEWORK_SEEDS", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     pub seeds: u64,

@@ -33,11 +33,12 @@ pub fn run(args: &SimulateArgs, output: &Output) -> Result<(), CliError> {
     let SimulatedJob::Multiply { m, k, n, dtype } = args.job;
     let cluster = &args.cluster;
     let split = Split::best(cluster, [m, k, n], dtype).ok_or_else(|| too_little_memory(cluster))?;
-    let heartbeats = split.seconds(cluster) * 1e3 / HEARTBEAT_MS as f64 * f64::from(cluster.workers);
+    let n_busy = split.n_tasks.min(u64::from(cluster.workers));
+    let heartbeats = split.seconds(cluster) * 1e3 / HEARTBEAT_MS as f64 * n_busy as f64;
     if heartbeats > HEARTBEATS_MAX {
         return Err(too_long(split.seconds(cluster)));
     }
-    if u64::from(cluster.workers) >= SLOW_FROM_WORKERS {
+    if n_busy >= SLOW_FROM_WORKERS {
         output.note(&format!(
             "simulating {} of about {} on {}: this can take minutes; --seeds 1 is the quickest",
             human::counted(cluster.seeds, "run"),
@@ -137,6 +138,7 @@ impl Split {
                     n_workers: args.workers,
                 },
             },
+            backups: !args.no_backups,
             mtbf_ms: args.mtbf.map_or(0, |mtbf| mtbf.as_millis() as u64),
         }
     }
@@ -258,6 +260,7 @@ mod tests {
             mtbf: None,
             one_slow: 1,
             assign: AssignArg::Dynamic,
+            no_backups: false,
             seeds: 1,
         }
     }

@@ -110,7 +110,7 @@ impl JobRun {
     /// Nothing is left to release: idle workers do again what takes much longer than usual, the longest first (Dean and Ghemawat,
     /// "MapReduce", OSDI 2004, section 3.6).
     pub(super) fn back_up_stragglers(&mut self, idle: &mut Vec<WorkerIdx>, around: &mut Surroundings<'_>) {
-        if matches!(self.start.assign, Assign::RoundRobin { .. }) {
+        if !self.start.backups || matches!(self.start.assign, Assign::RoundRobin { .. }) {
             return;
         }
         let typical_ms = self.durations.typical_ms().unwrap_or(self.needs.expected_ms);
