@@ -31,6 +31,7 @@ def main():
     parser.add_argument("--memory", default="64MiB")
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--slowed", type=Path, default=ROOT / "target/test-slow/release/tilework")
+    parser.add_argument("--name", default="simulation", help="of the results")
     args = parser.parse_args()
 
     a, b = (harness.matrix(args.size, args.size, seed) for seed in (1, 2))
@@ -63,7 +64,7 @@ def main():
         print(f"| {name} | {measured:.2f} | {expected:.2f} | {expected / measured - 1:+.1%} |")
         rows.append({"name": name, "measured_s": measured, "forecast": found, "error": expected / measured - 1})
     case = {"size": args.size, "memory": args.memory, "rate_gflops": rate, "runs": runs, "residuals": residuals}
-    harness.save("simulation", [{**case, "rows": rows}])
+    harness.save(args.name, [{**case, "rows": rows}])
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ const QUEUE_LOOK_MS: u64 = 1_000;
 const PEACE_MS: u64 = 300_000;
 /// Times a failed job is submitted again.
 const RESUBMITS_MAX: u32 = 30;
+/// When the first driver surely leads, if nothing goes wrong.
+const DRIVER_LEADS_MS: u64 = 100;
 const MEMORY_BYTES: u64 = 1 << 30;
 
 /// Runs a scenario to its end. With `keeps_log`, the outcome tells all that happened.
@@ -303,11 +305,11 @@ impl World {
             self.agenda.after(0, Happening::Fault(Fault::StartDriver(i)));
         }
         for slot in 0..self.scenario.n_workers {
-            // A cluster that is planned for is there when the job comes.
+            // The workers of a cluster that is planned for all come at once, when its driver leads and hears them.
             let delay = if self.scenario.checks {
                 self.dice.pick(0..500)
             } else {
-                0
+                DRIVER_LEADS_MS
             };
             self.agenda
                 .after(delay, Happening::Fault(Fault::StartWorker(slot)));
