@@ -1,4 +1,7 @@
-//! What every engine must do: one suite that each engine's tests call.
+//! What engines must do: one suite that each engine's tests call.
+//!
+//! Every engine keeps [`check`]. Only an engine within one process keeps [`check_embedded`] too: where the driver ends with its
+//! process, nobody else would send the workers home. On a cluster another driver takes over, and workers must stay at work.
 
 use crate::engine::{DriverPort, WorkerPort};
 use std::time::Duration;
@@ -13,7 +16,7 @@ pub type Ports = (Box<dyn DriverPort>, Vec<Box<dyn WorkerPort>>);
 const SOON: Duration = Duration::from_secs(10);
 const NEVER: Duration = Duration::from_millis(50);
 
-/// Runs the whole suite; `engine` makes a fresh engine with that many workers.
+/// Runs what every engine keeps; `engine` makes a fresh engine with that many workers.
 ///
 /// # Panics
 /// If the engine breaks the contract.
@@ -26,6 +29,14 @@ pub fn check(engine: impl Fn(u32) -> Ports) {
     messages_arrive_in_order_both_ways(engine(2));
     own_events_come_through_the_inbox(engine(1));
     a_dropped_worker_is_reported_and_gets_no_task(engine(2));
+}
+
+/// Runs the whole suite for an engine within one process; `engine` makes a fresh engine with that many workers.
+///
+/// # Panics
+/// If the engine breaks the contract.
+pub fn check_embedded(engine: impl Fn(u32) -> Ports) {
+    check(&engine);
     a_dropped_driver_drains_its_workers(engine(2));
 }
 
