@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "tilework-runtime",
         &["tilework-core", "tilework-kernel", "tilework-store"],
     ),
+    ("tilework-nats", &["tilework-core", "tilework-runtime"]),
     (
         "tilework-linalg",
         &[

@@ -1,0 +1,35 @@
+//! The cluster engine: core's messages and tasks over NATS JetStream.
+//!
+//! A thin carrier. Queues, redelivery and replication are the server's; every decision stays with core's machines; what arrives
+//! malformed is counted and ignored. Asynchronous code ends at the ports: their callers see plain, blocking calls.
+//!
+//! # Layout
+//! - [`driver_port`], [`worker_port`]: the two sides of the engine
+//! - [`fetcher`]: how a worker asks for its next task; [`releases`]: how a driver's releases reach the stream
+//! - [`outbox`]: what either side says, in order
+//! - [`streams`]: subjects, the task stream and its consumers
+//! - [`wire`]: how messages are written; [`ignored`]: what could not be read
+//! - [`connection`]: a client, and the threads that it runs on
+//! - [`server`]: finds a nats-server; [`child_server`]: runs one
+//! - [`limits`]: the bounds of all of that
+
+#![forbid(unsafe_code)]
+
+pub mod child_server;
+pub mod connection;
+pub mod driver_port;
+mod fetcher;
+pub mod ignored;
+pub mod limits;
+mod outbox;
+mod releases;
+pub mod server;
+pub mod streams;
+pub mod wire;
+pub mod worker_port;
+
+pub use child_server::{ChildServer, ServerConfig};
+pub use connection::{ConnectError, NatsOptions};
+pub use driver_port::NatsDriverPort;
+pub use ignored::IgnoredCounts;
+pub use worker_port::NatsWorkerPort;

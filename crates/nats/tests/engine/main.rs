@@ -1,0 +1,8 @@
+//! The engine against a real nats-server, which every test starts for itself. One binary, one module for each promise.
+
+mod contract;
+mod harness;
+mod ignored;
+mod leaving;
+mod old_server;
+mod restart;
