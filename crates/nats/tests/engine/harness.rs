@@ -19,14 +19,14 @@ pub(crate) const SOON: Duration = Duration::from_secs(15);
 /// Redelivery in these tests.
 pub(crate) const ACK_WAIT: Duration = Duration::from_secs(2);
 
-/// The server that `cargo xtask test` found or installed, or one that is installed here.
+/// The server that `cargo xtask nats-server` found or installed.
 pub(crate) fn found_server() -> FoundServer {
     let mut places = Places::from_env();
     let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../tools/nats-server");
     places.also.push(tools.join("bin/nats-server"));
     places
         .find()
-        .unwrap_or_else(|error| panic!("{error}. `cargo xtask test` installs one for the tests"))
+        .unwrap_or_else(|error| panic!("{error}, or let `cargo xtask nats-server` install one for the tests"))
 }
 
 /// A server and its folder, both gone at the end of the test.
