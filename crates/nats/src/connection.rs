@@ -60,6 +60,12 @@ impl fmt::Debug for Secret {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    /// The name can't stand in a subject.
+    #[error("`{name}` can't be a client's name: it needs letters, digits, `-` and `_`")]
+    BadName {
+        /// The name.
+        name: String,
+    },
     /// Nobody answers at these addresses, or the key or certificate is refused.
     #[error("cannot connect to NATS at {}", servers.join(", "))]
     Refused {
@@ -134,6 +140,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn open(options: &NatsOptions) -> Result<Connection, ConnectError> {
+        check_name(&options.name)?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("tilework-nats")
@@ -257,6 +264,15 @@ fn on_event(event: &Event, was_lost: &AtomicBool, reconnected: &watch::Sender<u6
     }
 }
 
+fn check_name(name: &str) -> Result<(), ConnectError> {
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || !name.chars().all(is_fit) {
+        let name = name.to_string();
+        return Err(ConnectError::BadName { name });
+    }
+    Ok(())
+}
+
 fn check_version(found: &str) -> Result<(), ConnectError> {
     match ServerVersion::parse(found) {
         Some(version) if version >= VERSION_MIN => {
@@ -287,6 +303,17 @@ mod tests {
         assert!(check_version("2.15.1").is_ok() && check_version("2.12.7").is_ok());
         for found in ["2.9.10", "2.12.6", "", "unknown"] {
             assert!(matches!(check_version(found), Err(ConnectError::TooOld { .. })));
+        }
+    }
+
+    #[test]
+    fn a_name_that_would_be_more_than_one_token_of_a_subject_is_refused() {
+        assert!(check_name("w3").is_ok());
+        for name in ["", "a.b", "a b", "*", "w>"] {
+            assert!(
+                matches!(check_name(name), Err(ConnectError::BadName { .. })),
+                "{name}"
+            );
         }
     }
 

@@ -86,6 +86,7 @@ impl DriverPort for NatsDriverPort {
 
 impl Drop for NatsDriverPort {
     fn drop(&mut self) {
+        self.releases.close();
         self.outbox.close();
     }
 }

@@ -185,7 +185,11 @@ impl Fetcher {
                     None => return,
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.on_due(),
-                _ = reconnects.changed() => self.on_reconnected(),
+                changed = reconnects.changed() => match changed {
+                    Ok(()) => self.on_reconnected(),
+                    // The client has ended, and nothing can come.
+                    Err(_) => return,
+                },
                 _ = closing.changed() => break,
             }
         }

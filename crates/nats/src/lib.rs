@@ -5,8 +5,8 @@
 //!
 //! # Layout
 //! - [`driver_port`], [`worker_port`]: the two sides of the engine
-//! - [`fetcher`]: how a worker asks for its next task; [`releases`]: how a driver's releases reach the stream
-//! - [`outbox`]: what either side says, in order
+//! - `fetcher`: how a worker asks for its next task; `releases`: how a driver's releases reach the stream
+//! - `outbox`: what either side says, in order
 //! - [`streams`]: subjects, the task stream and its consumers
 //! - [`wire`]: how messages are written; [`ignored`]: what could not be read
 //! - [`connection`]: a client, and the threads that it runs on

@@ -34,10 +34,9 @@ pub const PULL_PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// Longest pause after a pull that the server refused.
 pub const PULL_PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// How long [`release`](tilework_runtime::engine::DriverPort::release) waits for the server to store the task. Less than a
-/// driver may take to renew its lease; after that it goes on in the background.
-pub const RELEASE_WAIT: Duration = Duration::from_millis(500);
-/// Releases that wait for the server; more are dropped, and core releases them anew when nobody took them.
+/// Releases that are published and not yet known to be stored.
+pub const RELEASES_UNDER_WAY_MAX: usize = 256;
+/// Releases that wait to be published; more are dropped, and core releases them anew when nobody took them.
 pub const RELEASES_WAITING_MAX: usize = 65_536;
 /// First pause after a release that the server did not take; doubled for each further one.
 pub const RELEASE_PAUSE_FIRST: Duration = Duration::from_millis(50);

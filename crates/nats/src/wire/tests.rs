@@ -151,6 +151,31 @@ fn a_task_looks_like_this() {
 }
 
 #[test]
+fn messages_look_like_this() {
+    let job = JobId([0x5a; 16]);
+    let epoch = RunEpoch(3);
+    let cancel = encode_to_worker(ToWorker::CancelJob { job, epoch }).unwrap();
+    let joined = encode_from_worker(FromWorker::Report(ToDriver {
+        worker: WorkerIdx(1),
+        body: WorkerReport::Joined { memory_bytes: 8 },
+    }));
+    let gone = encode_from_worker(FromWorker::Gone(WorkerIdx(1)));
+    for (bytes, expected) in [
+        (
+            cancel,
+            r#"{"v":2,"body":{"cancel_job":{"job":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","epoch":3}}}"#,
+        ),
+        (
+            joined.unwrap(),
+            r#"{"v":2,"body":{"report":{"worker":1,"body":{"joined":{"memory_bytes":8}}}}}"#,
+        ),
+        (gone.unwrap(), r#"{"v":2,"body":{"gone":1}}"#),
+    ] {
+        assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+    }
+}
+
+#[test]
 fn another_version_is_named_whatever_its_body_is() {
     let newer = br#"{"v":70000,"body":["anything"],"and":"more"}"#;
     assert_eq!(
