@@ -4,8 +4,8 @@ use crate::connection::{ConnectError, Connection, NatsOptions};
 use crate::ignored::{Ignored, IgnoredCounts};
 use crate::outbox::Outbox;
 use crate::releases::Releases;
-use crate::streams::{REPORTS, control_subject, report_subject};
-use crate::wire::{FromWorker, WireError, decode_from_worker, encode_to_worker};
+use crate::streams::{CONTROL_OF_ALL, REPORTS, control_subject, report_subject};
+use crate::wire::{FromDriver, FromWorker, WireError, decode_from_worker, encode_from_driver};
 use async_nats::{Message, Subscriber};
 use futures_util::StreamExt;
 use std::collections::BTreeSet;
@@ -16,6 +16,7 @@ use tilework_core::driver::{DriverEvent, Queue};
 use tilework_core::ids::WorkerIdx;
 use tilework_core::message::{JobAttempt, ToWorker};
 use tilework_runtime::engine::DriverPort;
+use tokio::sync::watch;
 
 /// A driver's port.
 #[derive(Debug)]
@@ -47,9 +48,12 @@ impl NatsDriverPort {
             heard: BTreeSet::new(),
         };
         connection.spawn(listener.listen(reports));
+        let outbox = Outbox::start(&connection);
+        let reconnects = connection.link().reconnects.clone();
+        connection.spawn(ask_again_after_reconnects(reconnects, outbox.clone()));
         Ok(NatsDriverPort {
             releases,
-            outbox: Outbox::start(&connection),
+            outbox,
             inbox,
             events,
             ignored,
@@ -69,7 +73,7 @@ impl DriverPort for NatsDriverPort {
     }
 
     fn send(&mut self, worker: WorkerIdx, message: ToWorker) {
-        match encode_to_worker(message) {
+        match encode_from_driver(FromDriver::Command(message)) {
             Ok(bytes) => self.outbox.say(control_subject(worker), bytes),
             Err(error) => tracing::error!(%worker, %error, "a command can't be written"),
         }
@@ -116,6 +120,15 @@ impl Listener {
                 }
                 Err(error) => self.ignored.add(&message.subject, &error),
             }
+        }
+    }
+}
+
+/// What workers reported while we were cut off is lost to us, whether or not they were cut off too.
+async fn ask_again_after_reconnects(mut reconnects: watch::Receiver<u64>, outbox: Outbox) {
+    while reconnects.changed().await.is_ok() {
+        if let Ok(bytes) = encode_from_driver(FromDriver::SayAgain) {
+            outbox.say(CONTROL_OF_ALL.to_string(), bytes);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Every bound of this engine on a queue, a retry or a wait. What driver and workers promise each other is in core's limits.
 //!
-//! Two waits have no bound, only a pause between two tries: a connection that was lost is sought again for ever, and a release
-//! that the server did not take is published again until it does. While either lasts, the job waits and says so.
+//! Waits without a bound have a pause between two tries: a connection that was lost is sought again for ever, messages wait for it, and
+//! a release that the server did not take is published again until it does. While they last, the job waits and says so.
 
 use std::time::Duration;
 
@@ -45,6 +45,10 @@ pub const RELEASE_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Messages that wait to be sent; more are dropped: whatever matters is said again by a heartbeat.
 pub const OUTBOX_MAX: usize = 4_096;
+/// Reports of a worker that are said again after a reconnect ...
+pub const SAID_AGAIN_MAX: usize = 64;
+/// ... and how old they may be: a connection that hangs is noticed in three pings.
+pub const SAID_AGAIN_FOR: Duration = Duration::from_secs(20);
 /// How long a message may take to enter the client's buffer, which is full only while the server is away.
 pub const SEND_WAIT: Duration = Duration::from_secs(1);
 /// How long an acknowledgement is tried before it is left to the redelivery of a task that changes nothing.

@@ -1,9 +1,16 @@
 //! What a port says, sent in order by one task. A full outbox drops: any message may be lost, and what matters is said again.
+//!
+//! While NATS is away messages wait here. What a worker reported last is said again after a reconnect, its own or the driver's: a driver that heard neither that
+//! an attempt began nor that it was committed would look for it in its queue for as long as core lets it lie there.
 
 use crate::connection::{Connection, Link};
-use crate::limits::{ACK_PAUSE, ACK_TRIES_FOR, CLOSE_WAIT, OUTBOX_MAX, SEND_WAIT, SHUTDOWN_WAIT};
+use crate::limits::{
+    ACK_PAUSE, ACK_TRIES_FOR, CLOSE_WAIT, OUTBOX_MAX, RECONNECT_PAUSE_MAX, SAID_AGAIN_FOR, SAID_AGAIN_MAX,
+    SEND_WAIT, SHUTDOWN_WAIT,
+};
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -12,12 +19,22 @@ use tokio::time::{Instant, sleep, timeout};
 
 #[derive(Debug)]
 enum Parcel {
-    /// A message, or a sign about a task that may be lost.
-    Say { subject: String, payload: Bytes },
+    /// A message, or a sign about a task.
+    Say(Letter),
+    /// A message that may be said again.
+    Report(Letter),
+    /// Says again what was reported last.
+    Repeat,
     /// The end of a task: said until the server has heard it.
     Ack { reply: String },
     /// Everything before it is to be with the server; then the port closes.
     Close { closed: std_mpsc::Sender<()> },
+}
+
+#[derive(Debug, Clone)]
+struct Letter {
+    subject: String,
+    payload: Bytes,
 }
 
 /// The way out of a port. Cheap to clone.
@@ -34,15 +51,26 @@ impl Outbox {
     }
 
     pub(crate) fn say(&self, subject: String, payload: Vec<u8>) {
-        let payload = Bytes::from(payload);
-        self.put(Parcel::Say { subject, payload });
+        let payload = payload.into();
+        self.put(Parcel::Say(Letter { subject, payload }));
+    }
+
+    /// Says what a reader must be able to hear twice.
+    pub(crate) fn report(&self, subject: String, payload: Vec<u8>) {
+        let payload = payload.into();
+        self.put(Parcel::Report(Letter { subject, payload }));
+    }
+
+    /// Says again what was reported last.
+    pub(crate) fn repeat(&self) {
+        self.put(Parcel::Repeat);
     }
 
     /// Tells the queue something about a delivered task that it can do without.
     pub(crate) fn sign(&self, reply: &str, kind: AckKind) {
         let subject = reply.to_string();
         let payload = kind.into();
-        self.put(Parcel::Say { subject, payload });
+        self.put(Parcel::Say(Letter { subject, payload }));
     }
 
     /// Tells the queue that a delivered task needs no redelivery.
@@ -67,15 +95,32 @@ impl Outbox {
 }
 
 async fn send_all(link: Link, mut parcels: Receiver<Parcel>) {
+    let mut reconnects = link.reconnects.clone();
+    let mut reported = Reported::default();
     let mut acks = JoinSet::new();
-    while let Some(parcel) = parcels.recv().await {
+    loop {
+        let parcel = tokio::select! {
+            biased;
+            // What was written just before the connection broke is lost without a word.
+            Ok(()) = reconnects.changed() => Some(Parcel::Repeat),
+            parcel = parcels.recv() => parcel,
+        };
         while acks.try_join_next().is_some() {}
         match parcel {
-            Parcel::Say { subject, payload } => say(&link, subject, payload).await,
-            Parcel::Ack { reply } => {
+            Some(Parcel::Say(letter)) => send(&link, letter).await,
+            Some(Parcel::Report(letter)) => {
+                reported.keep(letter.clone());
+                send(&link, letter).await;
+            }
+            Some(Parcel::Repeat) => {
+                for letter in reported.recent() {
+                    send(&link, letter).await;
+                }
+            }
+            Some(Parcel::Ack { reply }) => {
                 acks.spawn(ack_until_heard(link.clone(), reply));
             }
-            Parcel::Close { closed } => {
+            Some(Parcel::Close { closed }) => {
                 let rest = async {
                     while acks.join_next().await.is_some() {}
                     link.round_trip().await
@@ -86,16 +131,40 @@ async fn send_all(link: Link, mut parcels: Receiver<Parcel>) {
                 }
                 return;
             }
+            None => return,
         }
     }
 }
 
-async fn say(link: &Link, subject: String, payload: Bytes) {
-    let sending = link.client.publish(subject.clone(), payload);
+/// The last reports, and when they were made.
+#[derive(Default)]
+struct Reported(VecDeque<(Instant, Letter)>);
+
+impl Reported {
+    fn keep(&mut self, letter: Letter) {
+        if self.0.len() == SAID_AGAIN_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((Instant::now(), letter));
+    }
+
+    fn recent(&self) -> Vec<Letter> {
+        let recent = self.0.iter().filter(|(at, _)| at.elapsed() <= SAID_AGAIN_FOR);
+        recent.map(|(_, letter)| letter.clone()).collect()
+    }
+}
+
+/// Waits while NATS is away: what is sent then may be lost in the client's buffers.
+async fn send(link: &Link, letter: Letter) {
+    let mut reconnects = link.reconnects.clone();
+    while !link.is_connected() {
+        let _ = timeout(RECONNECT_PAUSE_MAX, reconnects.changed()).await;
+    }
+    let sending = link.client.publish(letter.subject.clone(), letter.payload);
     match timeout(SEND_WAIT, sending).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(subject, %error, "a message could not be sent"),
-        Err(_) => tracing::warn!(subject, "a message is dropped: NATS is away"),
+        Ok(Err(error)) => tracing::warn!(letter.subject, %error, "a message could not be sent"),
+        Err(_) => tracing::warn!(letter.subject, "a message is dropped: NATS is away"),
     }
 }
 

@@ -4,6 +4,7 @@
 //! tw.task.<job>.<queue>   tasks, in the work-queue stream TW_TASKS; <queue> is `shared` or `w<worker>`
 //! tw.report.w<worker>     what a worker says, to whoever drives
 //! tw.ctl.w.w<worker>      what the driver says to a worker
+//! tw.ctl.all              what the driver says to all workers
 //! ```
 //!
 //! There is one consumer for each *queue*, not for each job and queue: core releases a window of a few tasks per worker, divided
@@ -19,6 +20,8 @@ use tilework_core::ids::{JobId, WorkerIdx};
 
 /// The stream that tasks lie in until they are acknowledged.
 pub const TASK_STREAM: &str = "TW_TASKS";
+/// Where all workers are told things.
+pub const CONTROL_OF_ALL: &str = "tw.ctl.all";
 /// What all workers say.
 pub const REPORTS: &str = "tw.report.*";
 

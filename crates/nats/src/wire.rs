@@ -45,6 +45,16 @@ pub enum WireError {
     Misplaced,
 }
 
+/// What the driver's port tells a worker's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum FromDriver {
+    /// A message of the driver machine.
+    Command(#[serde(with = "shape::ToWorkerShape")] ToWorker),
+    /// To all workers: the driver was cut off and may not have heard what you reported last.
+    SayAgain,
+}
+
 /// What a worker's port tells the driver's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -85,16 +95,16 @@ pub fn decode_task(bytes: &[u8]) -> Result<JobAttempt, WireError> {
 ///
 /// # Errors
 /// Never, in fact: ids are short.
-pub fn encode_to_worker(message: ToWorker) -> Result<Vec<u8>, WireError> {
-    encode(&shape::CommandBody(message), MESSAGE_BYTES_MAX)
+pub fn encode_from_driver(message: FromDriver) -> Result<Vec<u8>, WireError> {
+    encode(&message, MESSAGE_BYTES_MAX)
 }
 
 /// Reads what the driver tells a worker.
 ///
 /// # Errors
 /// If it is not a command of this version.
-pub fn decode_to_worker(bytes: &[u8]) -> Result<ToWorker, WireError> {
-    decode::<shape::CommandBody>(bytes, MESSAGE_BYTES_MAX).map(|body| body.0)
+pub fn decode_from_driver(bytes: &[u8]) -> Result<FromDriver, WireError> {
+    decode(bytes, MESSAGE_BYTES_MAX)
 }
 
 /// Writes what a worker tells the driver; the text of a failure is cut at [`FAILURE_TEXT_BYTES_MAX`].

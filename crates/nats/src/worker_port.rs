@@ -6,8 +6,8 @@ use crate::fetcher::{Asks, Fetcher};
 use crate::ignored::{Ignored, IgnoredCounts};
 use crate::limits::{CLOSE_WAIT, SEND_WAIT};
 use crate::outbox::Outbox;
-use crate::streams::{control_subject, report_subject};
-use crate::wire::{FromWorker, decode_to_worker, encode_from_worker};
+use crate::streams::{CONTROL_OF_ALL, control_subject, report_subject};
+use crate::wire::{FromDriver, FromWorker, decode_from_driver, encode_from_worker};
 use async_nats::Subscriber;
 use async_nats::jetstream::AckKind;
 use futures_util::StreamExt;
@@ -46,6 +46,7 @@ impl NatsWorkerPort {
         let replies = connection.link().client.new_inbox();
         let answers = connection.subscribe(format!("{replies}.>"))?;
         let commands = connection.subscribe(control_subject(worker))?;
+        let calls = connection.subscribe(CONTROL_OF_ALL.to_string())?;
         let (inbox, events) = channel();
         let ignored = Arc::new(Ignored::default());
         let asks = Arc::new(Asks::default());
@@ -65,7 +66,10 @@ impl NatsWorkerPort {
             fetcher.run(answers, is_closing).await;
             drop::<Sender<()>>(ends_with_it);
         });
-        connection.spawn(listen(commands, inbox.clone(), Arc::clone(&ignored)));
+        for subscriber in [commands, calls] {
+            let (inbox, outbox, ignored) = (inbox.clone(), outbox.clone(), Arc::clone(&ignored));
+            connection.spawn(listen(subscriber, inbox, outbox, ignored));
+        }
         let reconnects = connection.link().reconnects.clone();
         connection.spawn(tell_of_reconnects(reconnects, inbox.clone()));
         Ok(NatsWorkerPort {
@@ -125,7 +129,7 @@ impl WorkerPort for NatsWorkerPort {
 
     fn send(&mut self, message: ToDriver) {
         match encode_from_worker(FromWorker::Report(message)) {
-            Ok(bytes) => self.outbox.say(report_subject(self.worker), bytes),
+            Ok(bytes) => self.outbox.report(report_subject(self.worker), bytes),
             Err(error) => tracing::error!(%error, "a report can't be written"),
         }
     }
@@ -152,12 +156,13 @@ impl Drop for NatsWorkerPort {
     }
 }
 
-async fn listen(mut commands: Subscriber, inbox: Sender<WorkerEvent>, ignored: Arc<Ignored>) {
-    while let Some(message) = commands.next().await {
-        match decode_to_worker(&message.payload) {
-            Ok(command) => {
+async fn listen(mut messages: Subscriber, inbox: Sender<WorkerEvent>, outbox: Outbox, ignored: Arc<Ignored>) {
+    while let Some(message) = messages.next().await {
+        match decode_from_driver(&message.payload) {
+            Ok(FromDriver::Command(command)) => {
                 let _ = inbox.send(WorkerEvent::Received(command));
             }
+            Ok(FromDriver::SayAgain) => outbox.repeat(),
             Err(error) => ignored.add(&message.subject, &error),
         }
     }

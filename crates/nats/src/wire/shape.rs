@@ -11,10 +11,6 @@ use tilework_core::message::{Holding, JobAttempt, ToDriver, ToWorker, WorkerRepo
 pub(super) struct TaskBody(#[serde(with = "JobAttemptShape")] pub(super) JobAttempt);
 
 #[derive(Serialize, Deserialize)]
-#[serde(transparent)]
-pub(super) struct CommandBody(#[serde(with = "ToWorkerShape")] pub(super) ToWorker);
-
-#[derive(Serialize, Deserialize)]
 #[serde(remote = "WorkerIdx")]
 pub(super) struct WorkerIdxShape(u32);
 
@@ -58,7 +54,7 @@ struct JobAttemptShape {
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "ToWorker", rename_all = "snake_case", deny_unknown_fields)]
-enum ToWorkerShape {
+pub(super) enum ToWorkerShape {
     CancelJob {
         #[serde(with = "job_hex")]
         job: JobId,

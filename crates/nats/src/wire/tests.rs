@@ -41,15 +41,16 @@ fn failures() -> impl Strategy<Value = Failure> {
     parts.prop_map(|(remedy, cause, text)| Failure { remedy, cause, text })
 }
 
-fn to_workers() -> impl Strategy<Value = ToWorker> {
-    (0..4, attempts()).prop_map(|(kind, attempt)| match kind {
-        0 => ToWorker::CancelJob {
+fn from_drivers() -> impl Strategy<Value = FromDriver> {
+    (0..5, attempts()).prop_map(|(kind, attempt)| match kind {
+        0 => FromDriver::Command(ToWorker::CancelJob {
             job: attempt.job,
             epoch: attempt.attempt.epoch,
-        },
-        1 => ToWorker::Abandon(attempt),
-        2 => ToWorker::Recall(attempt),
-        _ => ToWorker::Drain,
+        }),
+        1 => FromDriver::Command(ToWorker::Abandon(attempt)),
+        2 => FromDriver::Command(ToWorker::Recall(attempt)),
+        3 => FromDriver::Command(ToWorker::Drain),
+        _ => FromDriver::SayAgain,
     })
 }
 
@@ -94,9 +95,9 @@ proptest! {
     }
 
     #[test]
-    fn commands_come_back(message in to_workers()) {
-        let bytes = encode_to_worker(message).unwrap();
-        prop_assert_eq!(decode_to_worker(&bytes), Ok(message));
+    fn commands_come_back(message in from_drivers()) {
+        let bytes = encode_from_driver(message).unwrap();
+        prop_assert_eq!(decode_from_driver(&bytes), Ok(message));
     }
 
     #[test]
@@ -108,7 +109,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(decode_task(&bytes).is_err());
-        prop_assert!(decode_to_worker(&bytes).is_err());
+        prop_assert!(decode_from_driver(&bytes).is_err());
         prop_assert!(decode_from_worker(&bytes).is_err());
     }
 
@@ -123,7 +124,7 @@ proptest! {
             bytes.truncate(at);
         }
         let _ = decode_from_worker(&bytes);
-        let _ = decode_to_worker(&bytes);
+        let _ = decode_from_driver(&bytes);
         let _ = decode_task(&bytes);
     }
 }
@@ -154,7 +155,7 @@ fn a_task_looks_like_this() {
 fn messages_look_like_this() {
     let job = JobId([0x5a; 16]);
     let epoch = RunEpoch(3);
-    let cancel = encode_to_worker(ToWorker::CancelJob { job, epoch }).unwrap();
+    let cancel = encode_from_driver(FromDriver::Command(ToWorker::CancelJob { job, epoch })).unwrap();
     let joined = encode_from_worker(FromWorker::Report(ToDriver {
         worker: WorkerIdx(1),
         body: WorkerReport::Joined { memory_bytes: 8 },
@@ -163,7 +164,7 @@ fn messages_look_like_this() {
     for (bytes, expected) in [
         (
             cancel,
-            r#"{"v":2,"body":{"cancel_job":{"job":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","epoch":3}}}"#,
+            r#"{"v":2,"body":{"command":{"cancel_job":{"job":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","epoch":3}}}}"#,
         ),
         (
             joined.unwrap(),
@@ -179,11 +180,14 @@ fn messages_look_like_this() {
 fn another_version_is_named_whatever_its_body_is() {
     let newer = br#"{"v":70000,"body":["anything"],"and":"more"}"#;
     assert_eq!(
-        decode_to_worker(newer),
+        decode_from_driver(newer),
         Err(WireError::OtherVersion { found: 70_000 })
     );
-    let older = br#"{"v":1,"body":"drain"}"#;
-    assert_eq!(decode_to_worker(older), Err(WireError::OtherVersion { found: 1 }));
+    let older = br#"{"v":1,"body":"say_again"}"#;
+    assert_eq!(
+        decode_from_driver(older),
+        Err(WireError::OtherVersion { found: 1 })
+    );
 }
 
 #[test]
@@ -200,12 +204,12 @@ fn what_is_too_large_is_not_even_parsed() {
 #[test]
 fn a_field_too_many_or_too_few_is_refused() {
     for text in [
-        r#"{"v":2,"body":"drain","more":1}"#,
+        r#"{"v":2,"body":"say_again","more":1}"#,
         r#"{"v":2}"#,
-        r#"{"body":"drain"}"#,
-        r#"{"v":2,"body":{"cancel_job":{"job":"5a","epoch":1}}}"#,
+        r#"{"body":"say_again"}"#,
+        r#"{"v":2,"body":{"command":{"cancel_job":{"job":"5a","epoch":1}}}}"#,
     ] {
-        let read = decode_to_worker(text.as_bytes());
+        let read = decode_from_driver(text.as_bytes());
         assert!(
             matches!(read, Err(WireError::Malformed { .. })),
             "{text}: {read:?}"

@@ -1,7 +1,7 @@
 //! Whatever a stranger writes to our subjects is counted and ignored, and the engine goes on.
 
 use crate::harness::{JOB, SOON, Stranger, TestServer, attempt, says, take};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tilework_core::driver::Queue;
 use tilework_core::ids::{JobId, WorkerIdx};
 use tilework_core::message::{ToWorker, WorkerReport};
@@ -30,8 +30,10 @@ fn a_worker_ignores_commands_that_it_cannot_read() {
     stranger.publish(&subject, GARBAGE);
     stranger.publish(&subject, vec![b' '; MESSAGE_BYTES_MAX + 1]);
     stranger.publish(&subject, OLD);
+    let until = Instant::now() + SOON;
     while worker.ignored() != ONE_OF_EACH {
         assert_eq!(worker.next(A_MOMENT), None);
+        assert!(Instant::now() < until, "{:?}", worker.ignored());
     }
     driver.send(WorkerIdx(0), ToWorker::Drain);
     let drain = WorkerEvent::Received(ToWorker::Drain);
@@ -53,8 +55,10 @@ fn a_driver_ignores_reports_that_it_cannot_read_or_that_speak_for_another() {
         misplaced: 1,
         ..ONE_OF_EACH
     };
+    let until = Instant::now() + SOON;
     while driver.ignored() != expected {
         assert_eq!(driver.next(A_MOMENT), None);
+        assert!(Instant::now() < until, "{:?}", driver.ignored());
     }
     says(&mut driver, &mut worker, WorkerReport::Drained);
 }

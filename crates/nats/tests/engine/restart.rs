@@ -4,7 +4,7 @@ use crate::harness::{SOON, TestServer, attempt, says, take, wait_for};
 use std::time::{Duration, Instant};
 use tilework_core::driver::{DriverEvent, Queue};
 use tilework_core::ids::WorkerIdx;
-use tilework_core::message::{ToWorker, WorkerReport};
+use tilework_core::message::{ToDriver, ToWorker, WorkerReport};
 use tilework_core::worker::WorkerEvent;
 use tilework_runtime::engine::{DriverPort, WorkerPort};
 
@@ -63,6 +63,27 @@ fn an_ask_and_messages_survive_a_restart_of_the_server() {
         |event| matches!(event, WorkerEvent::Received(ToWorker::Recall(_))),
     );
     assert!(killed.elapsed() < SOON, "{:?}", killed.elapsed());
+}
+
+#[test]
+fn reports_around_a_crash_of_the_server_are_heard() {
+    let mut server = TestServer::start();
+    let (mut driver, mut worker) = (server.driver(), server.worker(0));
+    let mut report = |body| {
+        let message = ToDriver {
+            worker: WorkerIdx(0),
+            body,
+        };
+        worker.send(message.clone());
+        DriverEvent::Received(message)
+    };
+    let before = report(WorkerReport::Started(attempt(0)));
+    server.kill();
+    let meanwhile = report(WorkerReport::Committed(attempt(0)));
+    server.start_again();
+    for heard in [before, meanwhile] {
+        wait_for(|timeout| driver.next(timeout), |event| *event == heard);
+    }
 }
 
 #[test]
