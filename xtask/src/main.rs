@@ -1,8 +1,9 @@
-//! Development commands: `cargo xtask test [--no-lints]`, `tidy`, `sim`, `soak`, `memcheck` and `picture`.
+//! Development commands: `cargo xtask test [--no-lints]`, `tidy`, `sim`, `soak`, `memcheck`, `nats-server` and `picture`.
 //!
 //! `test` is the whole check of a commit, the same here and in CI. `tidy` is its part that reads the sources and
 //! holds them to the rules that no compiler knows. `soak` runs what takes
-//! minutes, `sim` simulated runs by their seeds, `memcheck` the kernel under valgrind; `picture` draws a terminal for the README.
+//! minutes, `sim` simulated runs by their seeds, `memcheck` the kernel under valgrind, `nats-server` finds or
+//! installs the server that the cluster engine's tests need; `picture` draws a terminal for the README.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -14,6 +15,7 @@ mod deny;
 mod junit;
 mod libtest;
 mod memcheck;
+mod nats_server;
 mod picture;
 mod report;
 mod sim;
@@ -25,7 +27,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask soak | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask picture < text > svg";
+const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask soak | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
 
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -38,6 +40,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ["soak"] => soak::run(&root)?,
         ["sim", ref args @ ..] => sim::run(&root, args)?,
         ["memcheck"] => memcheck::run(&root)? == step::Verdict::Passed,
+        ["nats-server"] => nats_server::run(&root, &mut None)? == step::Verdict::Passed,
         ["picture"] => picture::run().map(|()| true)?,
         _ => anyhow::bail!(USAGE),
     };

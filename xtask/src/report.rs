@@ -19,7 +19,7 @@ pub(crate) fn text(steps: &[Step], tests: &[TestCase], tally: Tally) -> String {
 }
 
 fn step_table(out: &mut String, steps: &[Step]) {
-    let _ = writeln!(out, "\n{:<10} {:>8}  result", "step", "seconds");
+    let _ = writeln!(out, "\n{:<11} {:>8}  result", "step", "seconds");
     for step in steps {
         let result = match step.verdict {
             Verdict::Passed => "ok".to_string(),
@@ -28,7 +28,7 @@ fn step_table(out: &mut String, steps: &[Step]) {
         };
         let _ = writeln!(
             out,
-            "{:<10} {:>8.1}  {result}",
+            "{:<11} {:>8.1}  {result}",
             step.name,
             step.took.as_secs_f64()
         );

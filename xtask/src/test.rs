@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::junit::{self, TestCase};
 use crate::libtest::Tally;
 use crate::step::{self, Step, Verdict};
-use crate::{deny, memcheck, report, tidy, workspace};
+use crate::{deny, memcheck, nats_server, report, tidy, workspace};
 
 /// Whether the checks that only read the code run too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,13 @@ pub(crate) fn run(root: &Path, lints: Lints) -> anyhow::Result<bool> {
         let doctests = workspace::cargo(root, &["test", "--workspace", "--doc", "--no-fail-fast"]);
         step::command_lines(doctests, |line| tally.add_line(line))
     })?);
-    steps.push(step::timed("tests", || run_tests(root, &mut tally, &mut tests))?);
+    let mut server = None;
+    steps.push(step::timed("nats-server", || {
+        nats_server::run(root, &mut server)
+    })?);
+    steps.push(step::timed("tests", || {
+        run_tests(root, server.as_deref(), &mut tally, &mut tests)
+    })?);
     steps.push(step::timed("memcheck", || memcheck::run(root))?);
 
     print!("{}", report::text(&steps, &tests, tally));
@@ -77,7 +83,17 @@ fn doc_command(root: &Path) -> Command {
     doc
 }
 
-fn run_tests(root: &Path, tally: &mut Tally, tests: &mut Vec<TestCase>) -> anyhow::Result<Verdict> {
+fn run_tests(
+    root: &Path,
+    nats_server: Option<&Path>,
+    tally: &mut Tally,
+    tests: &mut Vec<TestCase>,
+) -> anyhow::Result<Verdict> {
+    let tests_command = |args: &[&str]| {
+        let mut command = workspace::cargo(root, args);
+        command.envs(nats_server.map(|server| (nats_server::VARIABLE, server)));
+        command
+    };
     if !workspace::has_subcommand(root, "nextest") {
         println!("cargo-nextest is not installed: `cargo test` runs instead, without times per test");
         let args = [
@@ -89,13 +105,13 @@ fn run_tests(root: &Path, tally: &mut Tally, tests: &mut Vec<TestCase>) -> anyho
             "--tests",
             "--examples",
         ];
-        return step::command_lines(workspace::cargo(root, &args), |line| tally.add_line(line));
+        return step::command_lines(tests_command(&args), |line| tally.add_line(line));
     }
     // A report left by an earlier run must not stand in for one that this run failed to write.
     let junit_path = root.join(JUNIT_PATH);
     let _ = fs::remove_file(&junit_path);
     let args = ["nextest", "run", "--workspace", "--profile", "ci"];
-    let verdict = step::command(workspace::cargo(root, &args))?;
+    let verdict = step::command(tests_command(&args))?;
     if let Ok(xml) = fs::read_to_string(&junit_path) {
         tests.extend(junit::test_cases(&xml));
     }

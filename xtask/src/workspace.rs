@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
+use serde_json::Value;
 
 /// The root of the workspace: the folder above xtask's manifest, which `cargo run` names.
 pub(crate) fn root() -> anyhow::Result<PathBuf> {
@@ -20,6 +21,16 @@ pub(crate) fn cargo(root: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root);
     command
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_directory(root: &Path) -> anyhow::Result<PathBuf> {
+    let out = cargo(root, &["metadata", "--no-deps", "--format-version", "1"]).output()?;
+    let metadata: Value = serde_json::from_slice(&out.stdout).context("cargo's metadata")?;
+    let directory = metadata["target_directory"].as_str();
+    Ok(directory
+        .context("no `target_directory` in cargo's metadata")?
+        .into())
 }
 
 /// Whether `cargo <subcommand>` is installed.

@@ -7,15 +7,15 @@ use rcgen::{
 
 /// What is made once for a cluster, in PEM.
 #[derive(Debug)]
-pub struct Certificates {
+pub(crate) struct Certificates {
     /// The authority's certificate, which every join file holds.
-    pub authority: String,
+    pub(crate) authority: String,
     /// The authority's key: only for further server certificates.
-    pub authority_key: String,
+    pub(crate) authority_key: String,
     /// The server's certificate.
-    pub server: String,
+    pub(crate) server: String,
     /// The server's key.
-    pub server_key: String,
+    pub(crate) server_key: String,
 }
 
 /// Makes an authority and a server certificate for `hosts`: names or addresses under which clients reach the server.
@@ -25,7 +25,7 @@ pub struct Certificates {
 ///
 /// # Errors
 /// If a host is neither a name nor an address, or the system has no randomness.
-pub fn issue(hosts: &[String]) -> Result<Certificates, rcgen::Error> {
+pub(crate) fn issue(hosts: &[String]) -> Result<Certificates, rcgen::Error> {
     let mut authority = CertificateParams::default();
     authority.distinguished_name = named("tilework cluster authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

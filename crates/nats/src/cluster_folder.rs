@@ -1,9 +1,9 @@
 //! A cluster's folder: certificates, keys, the server's configuration, its data and logs. Made once, complete or not at all.
 
 use crate::authority;
+use crate::cluster_config::ClusterConfig;
 use crate::join::JoinFile;
 use crate::role::Role;
-use crate::server_config::ServerConfig;
 use rustix::fs::{CWD, RenameFlags};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -97,7 +97,7 @@ impl ClusterFolder {
             let join = JoinFile::new(role, servers.clone(), certificates.authority.clone(), key.seed()?);
             files.push((format!("{role}.join"), join.text()));
         }
-        let config = ServerConfig {
+        let config = ClusterConfig {
             listen: plan.listen,
             keys: &keys,
         };

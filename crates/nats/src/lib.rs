@@ -1,20 +1,45 @@
-//! tilework on NATS JetStream.
+//! The cluster engine: core's messages and tasks over NATS JetStream.
+//!
+//! A thin carrier. Queues, redelivery and replication are the server's; every decision stays with core's machines; what arrives
+//! malformed is counted and ignored. Asynchronous code ends at the ports: their callers see plain, blocking calls.
 //!
 //! # Layout
-//! - [`role`] says who connects, and what each may say and hear
-//! - [`authority`] makes certificates
-//! - [`join`] is the file that lets a process join
-//! - [`server_config`] writes the configuration of nats-server
-//! - [`cluster_folder`] keeps all of these in one folder, made once
+//! - [`driver_port`], [`worker_port`]: the two sides of the engine
+//! - `fetcher`: how a worker asks for its next task; `releases`: how a driver's releases reach the stream
+//! - `outbox`: what either side says, in order
+//! - [`streams`]: subjects, the task stream and its consumers
+//! - [`wire`]: how messages are written; [`ignored`]: what could not be read
+//! - [`connection`]: a client, and the threads that it runs on
+//! - [`server`]: finds a nats-server; [`child_server`]: runs one
+//! - [`limits`]: the bounds of all of that
+//! - [`role`]: who connects, and what each may say and hear; [`join`]: the file that lets a process join as one of them
+//! - [`cluster_folder`]: certificates (`authority`), keys and the server's configuration (`cluster_config`), made once
 
 #![forbid(unsafe_code)]
 
-pub mod authority;
+mod authority;
+pub mod child_server;
+mod cluster_config;
 pub mod cluster_folder;
+pub mod connection;
+pub mod driver_port;
+mod fetcher;
+pub mod ignored;
 pub mod join;
+pub mod limits;
+mod outbox;
+mod releases;
 pub mod role;
-pub mod server_config;
+pub mod server;
+pub mod streams;
+pub mod wire;
+pub mod worker_port;
 
+pub use child_server::{ChildServer, ServerConfig};
 pub use cluster_folder::ClusterFolder;
+pub use connection::{ConnectError, NatsOptions};
+pub use driver_port::NatsDriverPort;
+pub use ignored::IgnoredCounts;
 pub use join::JoinFile;
 pub use role::Role;
+pub use worker_port::NatsWorkerPort;

@@ -7,6 +7,9 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// Where a request has no listener: that the server says so shows that it has seen what was sent before.
+pub(crate) const PING: &str = "tw.ping";
+
 /// What a process does in a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,13 +47,13 @@ impl Role {
         }
     }
 
-    /// Where answers to its requests arrive: no other role may listen there.
-    pub fn inbox_prefix(self) -> &'static str {
+    /// Below which answers to its requests arrive: no other role may listen there, but for the driver.
+    pub fn inboxes(self) -> &'static str {
         match self {
-            Role::Driver => "_INBOX_driver",
-            Role::Worker => "_INBOX_worker",
-            Role::Client => "_INBOX_client",
-            Role::Viewer => "_INBOX_viewer",
+            Role::Driver => "_INBOX.driver",
+            Role::Worker => "_INBOX.worker",
+            Role::Client => "_INBOX.client",
+            Role::Viewer => "_INBOX.viewer",
         }
     }
 
@@ -60,29 +63,31 @@ impl Role {
             Role::Driver => None,
             Role::Worker => Some(Permissions {
                 publish: &[
+                    PING,
                     "$JS.API.CONSUMER.MSG.NEXT.TW_TASKS.*",
-                    "$JS.API.CONSUMER.INFO.TW_TASKS.*",
                     "$JS.ACK.TW_TASKS.>",
                     "$JS.ACK.*.*.TW_TASKS.>",
                     "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.>",
                     "tw.report.*",
                 ],
-                subscribe: &["_INBOX_worker.>", "tw.command.*", "tw.kv.jobs.>"],
+                subscribe: &["_INBOX.worker.>", "tw.ctl.all", "tw.ctl.w.*", "tw.kv.jobs.>"],
             }),
             Role::Client => Some(Permissions {
                 publish: &[
+                    PING,
                     "tw.request.>",
                     "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.>",
                     "$JS.API.DIRECT.GET.KV_tw_workers.$KV.tw_workers.>",
                 ],
-                subscribe: &["_INBOX_client.>", "tw.event.>", "tw.kv.>"],
+                subscribe: &["_INBOX.client.>", "tw.event.>", "tw.kv.>"],
             }),
             Role::Viewer => Some(Permissions {
                 publish: &[
+                    PING,
                     "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.>",
                     "$JS.API.DIRECT.GET.KV_tw_workers.$KV.tw_workers.>",
                 ],
-                subscribe: &["_INBOX_viewer.>", "tw.event.>", "tw.kv.>"],
+                subscribe: &["_INBOX.viewer.>", "tw.event.>", "tw.kv.>"],
             }),
         }
     }

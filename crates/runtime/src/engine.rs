@@ -12,7 +12,8 @@ use tilework_core::worker::WorkerEvent;
 
 /// The driver's side of an engine. Dropping it cancels the workers that only this driver could end.
 pub trait DriverPort {
-    /// Puts an attempt into a queue, after those already there. A worker's own queue is gone when the worker is.
+    /// Puts an attempt into a queue, after those already there. It may lie there a little later than this returns, but, as long as
+    /// nothing fails, not before what was released earlier, into whichever queue. A worker's own queue is gone when the worker is.
     fn release(&mut self, attempt: JobAttempt, queue: Queue);
     /// Tells one worker something; silently lost if that worker is gone.
     fn send(&mut self, worker: WorkerIdx, message: ToWorker);

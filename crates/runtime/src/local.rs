@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_local_engine_keeps_the_contract() {
-        crate::contract::check(|n_workers| {
+        crate::contract::check_embedded(|n_workers| {
             let (driver, workers) = local_engine(n_workers);
             (
                 Box::new(driver) as _,

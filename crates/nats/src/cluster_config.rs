@@ -7,12 +7,15 @@ use std::net::SocketAddr;
 
 /// What differs between clusters. Paths are relative to the configuration's folder.
 #[derive(Debug)]
-pub struct ServerConfig<'a> {
+pub(crate) struct ClusterConfig<'a> {
     /// Where it listens.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// The public key of each role.
-    pub keys: &'a BTreeMap<Role, String>,
+    pub(crate) keys: &'a BTreeMap<Role, String>,
 }
+
+/// The server's log, in the cluster's folder.
+pub(crate) const SERVER_LOG: &str = "logs/nats-server.log";
 
 /// JetStream's acknowledged writes survive a power cut only with `sync_interval: always`; the default loses two minutes.
 const FIXED: &str = r#"tls {
@@ -34,11 +37,15 @@ jetstream {
 }
 "#;
 
-impl ServerConfig<'_> {
+impl ClusterConfig<'_> {
     /// The configuration as nats-server reads it.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::from("# Written by `tilework cluster init`.\nserver_name: tilework\n");
         let _ = writeln!(text, "listen: \"{}\"", self.listen);
+        let _ = writeln!(
+            text,
+            "log_file: \"{SERVER_LOG}\"\nlogfile_size_limit: 10MB\nlogfile_max_num: 5"
+        );
         text.push_str(FIXED);
         text.push_str("accounts {\n  TILEWORK: {\n    jetstream: enabled\n    users: [\n");
         for role in [Role::Driver, Role::Worker, Role::Client] {

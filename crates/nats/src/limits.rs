@@ -1,0 +1,81 @@
+//! Every bound of this engine on a queue, a retry or a wait. What driver and workers promise each other is in core's limits.
+//!
+//! Waits without a bound have a pause between two tries: a connection that was lost is sought again for ever, messages wait for it, and
+//! a release that the server did not take is published again until it does. While they last, the job waits and says so.
+
+use std::time::Duration;
+
+/// Without an acknowledgement or a sign of work for this long, a single server delivers a task again. A sign is given every
+/// heartbeat, so this is what a worker's death costs at most where no driver notices it.
+pub const ACK_WAIT_SINGLE: Duration = Duration::from_secs(8);
+/// The same on replicated servers: an election takes up to 9 s, and signs of work that are given meanwhile are lost.
+pub const ACK_WAIT_REPLICATED: Duration = Duration::from_secs(20);
+/// Deliveries of one task message before a worker takes it out of the queue unseen: the driver releases its task anew.
+pub const DELIVERIES_MAX: i64 = 20;
+/// Acknowledged attempts that a worker recognizes when they are delivered again.
+pub const ACKED_REMEMBERED_MAX: usize = 256;
+/// Tasks of one queue that workers may hold; more are not delivered.
+pub const ACK_PENDING_MAX: i64 = 20_000;
+/// Pulls that may wait at one queue: two for each worker.
+pub const PULLS_WAITING_MAX: i64 = 8_192;
+/// Bytes of all tasks in the stream, released and unfinished; core releases three for each worker.
+pub const TASK_STREAM_BYTES_MAX: i64 = 64 * 1024 * 1024;
+/// Bytes of one message in the stream.
+pub const STREAM_MESSAGE_BYTES_MAX: i32 = 64 * 1024;
+/// For this long a release that is published twice is stored once.
+pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
+/// How long a pull waits at the server for a task before it is asked anew.
+pub const PULL_EXPIRES: Duration = Duration::from_secs(3);
+/// How long after that, or after a pull that does not wait, an answer may take before it counts as lost.
+pub const PULL_GRACE: Duration = Duration::from_millis(500);
+/// First pause after a pull that the server refused; doubled for each further one.
+pub const PULL_PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// Longest pause after a pull that the server refused.
+pub const PULL_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Releases that are published and not yet known to be stored.
+pub const RELEASES_UNDER_WAY_MAX: usize = 256;
+/// Releases that wait to be published; more are dropped, and core releases them anew when nobody took them.
+pub const RELEASES_WAITING_MAX: usize = 65_536;
+/// First pause after a release that the server did not take; doubled for each further one.
+pub const RELEASE_PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// Longest pause after a release that the server did not take.
+pub const RELEASE_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Messages that wait to be sent; more are dropped: whatever matters is said again by a heartbeat.
+pub const OUTBOX_MAX: usize = 4_096;
+/// Reports of a worker that are said again after a reconnect ...
+pub const SAID_AGAIN_MAX: usize = 64;
+/// ... and how old they may be: a connection that hangs is noticed in three pings.
+pub const SAID_AGAIN_FOR: Duration = Duration::from_secs(20);
+/// How long a message may take to enter the client's buffer, which is full only while the server is away.
+pub const SEND_WAIT: Duration = Duration::from_secs(1);
+/// How long an acknowledgement is tried before it is left to the redelivery of a task that changes nothing.
+pub const ACK_TRIES_FOR: Duration = Duration::from_secs(30);
+/// Pause between two tries.
+pub const ACK_PAUSE: Duration = Duration::from_millis(200);
+/// How long a port that is dropped waits for what it still has to say.
+pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// How long its threads may take to end after that.
+pub const SHUTDOWN_WAIT: Duration = Duration::from_millis(500);
+
+/// How long the first connection, a handshake included, may take.
+pub const CONNECT_WAIT: Duration = Duration::from_secs(3);
+/// How long a request to the server may take.
+pub const REQUEST_WAIT: Duration = Duration::from_secs(3);
+/// How often each side of a connection makes sure that the other is there; three missed answers end it.
+pub const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// First pause between two tries to connect again; the very first try comes at once.
+pub const RECONNECT_PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// Longest pause between two tries to connect again.
+pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// How long `nats-server --version` may take.
+pub const VERSION_WAIT: Duration = Duration::from_secs(5);
+/// How long a server that was started here may take until it listens.
+pub const SERVER_START_WAIT: Duration = Duration::from_secs(10);
+/// How long it may take to end when asked, before it is killed.
+pub const SERVER_STOP_WAIT: Duration = Duration::from_secs(5);
+/// Pause between two looks at a child process.
+pub const CHILD_POLL: Duration = Duration::from_millis(10);
