@@ -8,7 +8,7 @@ use rustix::fs::{CWD, RenameFlags};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -30,12 +30,18 @@ pub enum ClusterError {
     /// There is no cluster in it.
     #[error("there is no cluster in `{}`", .0.display())]
     Missing(PathBuf),
+    /// Join files could not name the port.
+    #[error("a cluster's port must be known beforehand: {0} lets the system choose one")]
+    NoPort(SocketAddr),
+    /// A host is neither a name nor an address.
+    #[error("`{0}` is neither a host's name nor its address")]
+    BadHost(String),
     /// It listens on all addresses, and none was named by which others reach it.
     #[error("other machines need a name or address for a server that listens on {0}")]
     NoHost(SocketAddr),
-    /// A host is neither a name nor an address.
-    #[error("cannot certify these hosts: {0}")]
-    Host(#[from] rcgen::Error),
+    /// The certificates could not be made.
+    #[error("cannot make certificates: {0}")]
+    Certificate(#[from] rcgen::Error),
     /// A key could not be made.
     #[error("cannot make a key: {0}")]
     Key(#[from] nkeys::error::Error),
@@ -61,7 +67,12 @@ impl ClusterError {
                 Some(format!("make one: `tilework cluster init {}`", path.display()))
             }
             ClusterError::NoHost(listen) => Some(format!("name it: --listen {listen} --host NAME")),
-            ClusterError::Host(_) | ClusterError::Key(_) | ClusterError::Io { .. } => None,
+            ClusterError::NoPort(listen) => {
+                let fixed = SocketAddr::new(listen.ip(), 4222);
+                Some(format!("choose it: --listen {fixed}"))
+            }
+            ClusterError::BadHost(_) => Some("give it without port: --host head.example".into()),
+            ClusterError::Certificate(_) | ClusterError::Key(_) | ClusterError::Io { .. } => None,
         }
     }
 }
@@ -142,6 +153,12 @@ impl ClusterFolder {
 impl ClusterPlan {
     /// What the certificate holds; the first one is what join files name.
     fn names(&self) -> Result<Vec<String>, ClusterError> {
+        if self.listen.port() == 0 {
+            return Err(ClusterError::NoPort(self.listen));
+        }
+        if let Some(bad) = self.hosts.iter().find(|host| !is_host(host)) {
+            return Err(ClusterError::BadHost(bad.clone()));
+        }
         let mut names = self.hosts.clone();
         if self.listen.ip().is_unspecified() {
             if names.is_empty() {
@@ -163,6 +180,17 @@ impl ClusterPlan {
     }
 }
 
+/// A name of letters, digits, `-` and `.`, or an address.
+fn is_host(host: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    host.parse::<IpAddr>().is_ok() || host.len() <= 253 && host.split('.').all(is_label)
+}
+
 /// A host and port as they stand in a URL.
 fn url_host(host: &str, port: u16) -> String {
     match host.parse() {
@@ -173,9 +201,12 @@ fn url_host(host: &str, port: u16) -> String {
 
 /// Writes a folder under another name, and gives it its own once all of it is durable.
 fn write_folder(path: &Path, files: &[(String, String)]) -> Result<(), ClusterError> {
-    let mut incomplete = path.as_os_str().to_owned();
+    let Some(name) = path.file_name() else {
+        return Err(ClusterError::Exists(path.to_path_buf()));
+    };
+    let mut incomplete = name.to_owned();
     incomplete.push(format!(".{}.partial", std::process::id()));
-    let incomplete = PathBuf::from(incomplete);
+    let incomplete = path.with_file_name(incomplete);
     let written = try_write_folder(&incomplete, path, files);
     if written.is_err() {
         let _ = fs::remove_dir_all(&incomplete);
@@ -206,11 +237,19 @@ fn try_write_folder(incomplete: &Path, path: &Path, files: &[(String, String)]) 
     File::open(incomplete)
         .and_then(|dir| dir.sync_all())
         .map_err(io_error(incomplete))?;
-    rustix::fs::renameat_with(CWD, incomplete, CWD, path, RenameFlags::NOREPLACE).map_err(|error| match error
-    {
-        rustix::io::Errno::EXIST => ClusterError::Exists(path.to_path_buf()),
-        error => io_error(path)(error.into()),
-    })
+    rustix::fs::renameat_with(CWD, incomplete, CWD, path, RenameFlags::NOREPLACE).map_err(
+        |error| match error {
+            rustix::io::Errno::EXIST => ClusterError::Exists(path.to_path_buf()),
+            error => io_error(path)(error.into()),
+        },
+    )?;
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(parent)
+        .and_then(|dir| dir.sync_all())
+        .map_err(io_error(parent))
 }
 
 fn write_secret(path: &Path, contents: &[u8]) -> io::Result<()> {

@@ -295,6 +295,8 @@ fn on_event(event: &Event, was_lost: &AtomicBool, reconnected: &watch::Sender<u6
         }
         Event::ServerError(error) => tracing::error!(%error, "NATS refused something"),
         Event::SlowConsumer(_) => tracing::error!("messages came faster than they were taken, some are lost"),
+        // A key or certificate that is no longer good shows here only, with every new try.
+        Event::ClientError(error) => tracing::warn!(%error, "NATS can't be reached"),
         other => tracing::info!(event = %other, "NATS"),
     }
 }

@@ -25,6 +25,8 @@ enum Parcel {
     Report(Letter),
     /// Says again what was reported last.
     Repeat,
+    /// The last thing that is said: what was reported before must not be heard after it.
+    Farewell(Letter),
     /// The end of a task: said until the server has heard it.
     Ack { reply: String },
     /// Everything before it is to be with the server; then the port closes.
@@ -59,6 +61,12 @@ impl Outbox {
     pub(crate) fn report(&self, subject: String, payload: Vec<u8>) {
         let payload = payload.into();
         self.put(Parcel::Report(Letter { subject, payload }));
+    }
+
+    /// Says the last thing, after which no report is said again.
+    pub(crate) fn farewell(&self, subject: String, payload: Vec<u8>) {
+        let payload = payload.into();
+        self.put(Parcel::Farewell(Letter { subject, payload }));
     }
 
     /// Says again what was reported last.
@@ -110,6 +118,10 @@ async fn send_all(link: Link, mut parcels: Receiver<Parcel>) {
             Some(Parcel::Say(letter)) => send(&link, letter).await,
             Some(Parcel::Report(letter)) => {
                 reported.keep(letter.clone());
+                send(&link, letter).await;
+            }
+            Some(Parcel::Farewell(letter)) => {
+                reported = Reported::default();
                 send(&link, letter).await;
             }
             Some(Parcel::Repeat) => {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, channel};
 use std::time::Duration;
 use tilework_core::ids::WorkerIdx;
-use tilework_core::message::{JobAttempt, ToDriver};
+use tilework_core::message::{JobAttempt, ToDriver, WorkerReport};
 use tilework_core::worker::WorkerEvent;
 use tilework_runtime::engine::WorkerPort;
 use tokio::sync::watch;
@@ -128,7 +128,10 @@ impl WorkerPort for NatsWorkerPort {
     }
 
     fn send(&mut self, message: ToDriver) {
+        // An old heartbeat would say of the past what the driver takes for the present.
+        let is_of_now = matches!(message.body, WorkerReport::Heartbeat { .. });
         match encode_from_worker(FromWorker::Report(message)) {
+            Ok(bytes) if is_of_now => self.outbox.say(report_subject(self.worker), bytes),
             Ok(bytes) => self.outbox.report(report_subject(self.worker), bytes),
             Err(error) => tracing::error!(%error, "a report can't be written"),
         }
@@ -150,7 +153,7 @@ impl Drop for NatsWorkerPort {
         let _ = self.fetching.recv_timeout(CLOSE_WAIT + SEND_WAIT);
         self.let_go();
         if let Ok(bytes) = encode_from_worker(FromWorker::Gone(self.worker)) {
-            self.outbox.say(report_subject(self.worker), bytes);
+            self.outbox.farewell(report_subject(self.worker), bytes);
         }
         self.outbox.close();
     }

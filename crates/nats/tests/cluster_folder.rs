@@ -75,13 +75,17 @@ fn a_server_for_other_machines_needs_a_name() {
         matches!(refused, Err(ClusterError::NoHost(at)) if at == listen),
         "{refused:?}"
     );
-    let refused = ClusterFolder::init(&path, &plan("0.0.0.0:4222", &["näme"]));
-    assert!(matches!(refused, Err(ClusterError::Host(_))), "{refused:?}");
+    for host in ["näme", "head:4222", "a b", "", ".", "a..b"] {
+        let refused = ClusterFolder::init(&path, &plan("0.0.0.0:4222", &[host]));
+        assert!(matches!(refused, Err(ClusterError::BadHost(_))), "{refused:?}");
+    }
+    let refused = ClusterFolder::init(&path, &plan("127.0.0.1:0", &[]));
+    assert!(matches!(refused, Err(ClusterError::NoPort(_))), "{refused:?}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     let folder = ClusterFolder::init(&path, &plan("0.0.0.0:4222", &["head.example", "10.0.0.7"])).unwrap();
     let join = JoinFile::read(&folder.join(Role::Worker), Role::Worker).unwrap();
     assert_eq!(join.servers, ["tls://head.example:4222"]);
-    let six = ClusterFolder::init(&dir.path().join("six"), &plan("[::1]:4222", &[])).unwrap();
+    let six = ClusterFolder::init(&dir.path().join("six/"), &plan("[::1]:4222", &[])).unwrap();
     let join = JoinFile::read(&six.join(Role::Worker), Role::Worker).unwrap();
     assert_eq!(join.servers, ["tls://[::1]:4222"]);
 }

@@ -117,6 +117,15 @@ impl AlarmLog {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let file = self.disk.open_write(&self.path)?;
                 let len = file.stat()?.len;
+                let mut last = *b"\n";
+                if len > 0 {
+                    file.read_exact_at(&mut last, len - 1)?;
+                }
+                if last != *b"\n" {
+                    // A line that a crash tore must not take the next one with it.
+                    file.write_all_at(b"\n", len)?;
+                    return Ok((file, len + 1));
+                }
                 Ok((file, len))
             }
             Err(error) => Err(error),
@@ -173,7 +182,13 @@ mod tests {
         let bytes = disk.contents(files.alarms()).unwrap();
         disk.install(files.alarms(), &bytes[..bytes.len() - 5]);
         assert_eq!(read(&disk, &files).unwrap(), [one, two]);
+        // What follows is on a line of its own.
+        let four = alarm(4);
+        let mut log = AlarmLog::beside(shared, &files);
+        log.append(four.clone()).unwrap();
+        assert_eq!(read(&disk, &files).unwrap().last(), Some(&four));
     }
+
     #[test]
     fn a_flood_of_alarms_ends_in_the_count() {
         let disk = FakeDisk::new(1);

@@ -7,7 +7,7 @@ use crate::job::Job;
 use crate::journal_writer::JournalWriter;
 use crate::local::local_engine;
 use crate::served::{OneJob, Served};
-use crate::worker_loop::{Shared, work};
+use crate::worker_loop::{Shared, Tally, work};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -233,14 +233,13 @@ fn try_run<J: Job>(
     let shared = Shared {
         jobs: &jobs,
         observer,
-        work_done: &work_done,
-        computed: &computed,
         memory_bytes: needs.memory_bytes,
     };
     let (driver_port, worker_ports) = local_engine(options.n_workers);
     let outcome = thread::scope(|scope| {
-        for port in worker_ports {
-            scope.spawn(move || work(shared, Box::new(port)));
+        for (port, (work_done, computed)) in worker_ports.into_iter().zip(work_done.iter().zip(&computed)) {
+            let tally = Tally { work_done, computed };
+            scope.spawn(move || work(shared, tally, Box::new(port)));
         }
         driver.drive(start, Box::new(driver_port))
     });

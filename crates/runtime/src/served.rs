@@ -124,7 +124,7 @@ mod tests {
     use crate::job::Next;
     use crate::journal_writer::JournalWriter;
     use crate::local::local_engine;
-    use crate::worker_loop::{Shared, work};
+    use crate::worker_loop::{Shared, Tally, work};
     use std::path::Path;
     use std::sync::Mutex;
     use std::sync::atomic::AtomicU64;
@@ -257,15 +257,17 @@ mod tests {
         let shared = Shared {
             jobs: &jobs,
             observer: &(),
-            work_done: &[AtomicU64::new(0)],
-            computed: &[Mutex::default()],
             memory_bytes: 1,
+        };
+        let tally = Tally {
+            work_done: &AtomicU64::new(0),
+            computed: &Mutex::default(),
         };
         let (mut driver, ports) = local_engine(1);
         let tasks = [attempt(1, 0), attempt(1, 1), attempt(2, 0), attempt(1, 2)];
         std::thread::scope(|scope| {
             for port in ports {
-                scope.spawn(move || work(shared, Box::new(port)));
+                scope.spawn(move || work(shared, tally, Box::new(port)));
             }
             let strange = attempt(3, 0);
             for task in tasks.into_iter().chain([strange]) {

@@ -26,12 +26,17 @@ use tilework_store::disk::is_disk_full;
 pub(crate) struct Shared<'s, 'a> {
     pub(crate) jobs: &'s dyn Jobs<'a>,
     pub(crate) observer: &'s dyn Observer,
-    /// Work done by each worker, in the job's own unit.
-    pub(crate) work_done: &'s [AtomicU64],
-    /// Tasks computed by each worker, and the time that took.
-    pub(crate) computed: &'s [Mutex<(u64, Duration)>],
     /// Memory of each worker.
     pub(crate) memory_bytes: u64,
+}
+
+/// Where one worker counts what it does.
+#[derive(Clone, Copy)]
+pub(crate) struct Tally<'s> {
+    /// Work done, in the job's own unit.
+    pub(crate) work_done: &'s AtomicU64,
+    /// Tasks computed, and the time that took.
+    pub(crate) computed: &'s Mutex<(u64, Duration)>,
 }
 
 /// A computed output on its way to the disk, with what its commit will say.
@@ -44,7 +49,7 @@ struct Computed<'a> {
 type InHand<'a> = Mutex<BTreeMap<JobAttempt, Computed<'a>>>;
 
 /// Works until the driver says that the run is over.
-pub(crate) fn work(shared: Shared<'_, '_>, mut port: Box<dyn WorkerPort>) {
+pub(crate) fn work(shared: Shared<'_, '_>, tally: Tally<'_>, mut port: Box<dyn WorkerPort>) {
     let in_hand: InHand<'_> = Mutex::new(BTreeMap::new());
     let worker = port.worker();
     let (to_runner, at_runner) = channel();
@@ -52,7 +57,7 @@ pub(crate) fn work(shared: Shared<'_, '_>, mut port: Box<dyn WorkerPort>) {
     thread::scope(|scope| {
         let in_hand = &in_hand;
         let inbox = port.inbox();
-        scope.spawn(move || run_tasks(shared, worker, in_hand, &at_runner, &inbox));
+        scope.spawn(move || run_tasks(shared, tally, worker, in_hand, &at_runner, &inbox));
         let inbox = port.inbox();
         scope.spawn(move || write_outputs(in_hand, &at_writer, &inbox));
         let _ = port.inbox().send(WorkerEvent::Connected);
@@ -152,6 +157,7 @@ fn locked<'h, 'a>(in_hand: &'h InHand<'a>) -> MutexGuard<'h, BTreeMap<JobAttempt
 
 fn run_tasks<'a>(
     shared: Shared<'_, 'a>,
+    tally: Tally<'_>,
     worker: WorkerIdx,
     in_hand: &InHand<'a>,
     attempts: &Receiver<(JobAttempt, Arc<AtomicBool>)>,
@@ -166,7 +172,7 @@ fn run_tasks<'a>(
             task: attempt.task,
             attempt: attempt.attempt.0,
             cancel: &cancel,
-            work_done: &shared.work_done[worker.0 as usize],
+            work_done: tally.work_done,
         };
         shared.observer.on_started(attempt);
         let started = Instant::now();
@@ -174,9 +180,7 @@ fn run_tasks<'a>(
         slow::dawdle(worker, started.elapsed(), &context);
         let result = ran.map(|(of, output, summary)| {
             let elapsed = started.elapsed();
-            let mut computed = shared.computed[worker.0 as usize]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut computed = tally.computed.lock().unwrap_or_else(PoisonError::into_inner);
             computed.0 += 1;
             computed.1 += elapsed;
             drop(computed);

@@ -50,7 +50,13 @@ impl TestServer {
 
     /// Starts it with its old store, at its old port.
     pub(crate) fn start_again(&mut self) {
-        let child = ChildServer::start(&found_server().path, &self.config).expect("the server starts");
+        let start = || ChildServer::start(&found_server().path, &self.config);
+        // Its old port may be somebody's outgoing one for a moment.
+        let again = |_| {
+            thread::sleep(Duration::from_secs(1));
+            start()
+        };
+        let child = start().or_else(again).expect("the server starts");
         self.config.port = Some(child.port());
         self.child = Some(child);
     }

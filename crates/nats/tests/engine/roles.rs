@@ -29,15 +29,20 @@ struct Cluster {
 impl Cluster {
     fn start() -> Cluster {
         let dir = tempfile::tempdir().unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let folder = made(&dir, "cluster", free);
-        let server = ChildServer::of_cluster(&found_server().path, &folder).unwrap();
-        assert_eq!(server.port(), free.port());
-        Cluster {
-            folder,
-            _server: server,
-            _dir: dir,
+        // Somebody else may take a port between its being found free and its use.
+        for n in 0..5 {
+            let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let folder = made(&dir, &format!("cluster{n}"), free);
+            if let Ok(server) = ChildServer::of_cluster(&found_server().path, &folder) {
+                assert_eq!(server.port(), free.port());
+                return Cluster {
+                    folder,
+                    _server: server,
+                    _dir: dir,
+                };
+            }
         }
+        panic!("the server did not start at any of five ports");
     }
 
     fn join(&self, role: Role) -> JoinFile {
