@@ -1,6 +1,6 @@
 //! The configuration of a cluster's nats-server: TLS, a key per role with the least rights, and JetStream that syncs every write.
 
-use crate::role::{Permissions, Role, SHOWN_TO_VIEWERS};
+use crate::role::{LOOKUPS, Permissions, REQUESTS, Role, SHOWN};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -48,21 +48,31 @@ impl ClusterConfig<'_> {
         );
         text.push_str(FIXED);
         text.push_str("accounts {\n  TILEWORK: {\n    jetstream: enabled\n    users: [\n");
-        for role in [Role::Driver, Role::Worker, Role::Client] {
+        self.push_user(&mut text, Role::Driver);
+        self.push_user(&mut text, Role::Worker);
+        text.push_str("    ]\n");
+        let open = |subject: &str| format!("\"{subject}\"");
+        let mut exports = shares("stream", SHOWN, open);
+        exports.extend(shares("service", LOOKUPS, open));
+        exports.extend(shares("service", &[REQUESTS], |subject| {
+            format!("\"{subject}\", accounts: [CLIENTS]")
+        }));
+        push_list(&mut text, "exports", &exports);
+        text.push_str("  }\n");
+        for (account, role) in [("CLIENTS", Role::Client), ("VIEWERS", Role::Viewer)] {
+            let _ = writeln!(text, "  {account}: {{\n    users: [");
             self.push_user(&mut text, role);
+            text.push_str("    ]\n");
+            let theirs = |subject: &str| format!("{{ account: TILEWORK, subject: \"{subject}\" }}");
+            let mut imports = shares("stream", SHOWN, theirs);
+            imports.extend(shares("service", LOOKUPS, theirs));
+            if role == Role::Client {
+                imports.extend(shares("service", &[REQUESTS], theirs));
+            }
+            push_list(&mut text, "imports", &imports);
+            text.push_str("  }\n");
         }
-        text.push_str("    ]\n");
-        let (streams, services) = SHOWN_TO_VIEWERS;
-        push_shares(&mut text, "exports", streams, services, |subject| {
-            format!("\"{subject}\"")
-        });
-        text.push_str("  }\n  VIEWERS: {\n    users: [\n");
-        self.push_user(&mut text, Role::Viewer);
-        text.push_str("    ]\n");
-        push_shares(&mut text, "imports", streams, services, |subject| {
-            format!("{{ account: TILEWORK, subject: \"{subject}\" }}")
-        });
-        text.push_str("  }\n}\n");
+        text.push_str("}\n");
         text
     }
 
@@ -78,18 +88,17 @@ impl ClusterConfig<'_> {
     }
 }
 
-fn push_shares(
-    text: &mut String,
-    direction: &str,
-    streams: &[&str],
-    services: &[&str],
-    described: impl Fn(&str) -> String,
-) {
-    let _ = writeln!(text, "    {direction}: [");
-    for (kind, subjects) in [("stream", streams), ("service", services)] {
-        for subject in subjects {
-            let _ = writeln!(text, "      {{ {kind}: {} }}", described(subject));
-        }
+fn shares(kind: &str, subjects: &[&str], described: impl Fn(&str) -> String) -> Vec<String> {
+    subjects
+        .iter()
+        .map(|subject| format!("{{ {kind}: {} }}", described(subject)))
+        .collect()
+}
+
+fn push_list(text: &mut String, name: &str, items: &[String]) {
+    let _ = writeln!(text, "    {name}: [");
+    for item in items {
+        let _ = writeln!(text, "      {item}");
     }
     text.push_str("    ]\n");
 }

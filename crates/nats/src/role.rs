@@ -1,8 +1,8 @@
 //! Who connects to a cluster, and what each may say and hear: the least that its work takes.
 //!
 //! A server answers API requests with its own rights and does not check where the answer goes, so whoever may send a request can
-//! have bytes delivered anywhere in its account. Viewers therefore have an account of their own, and a task names what is to be
-//! done without saying it: workers validate it against the job's own description.
+//! have bytes delivered anywhere in its account. Clients and viewers therefore have accounts of their own, from which they reach only what
+//! is exported to them. Workers could do it, and are trusted with results anyway; but a task only names what is to be done.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -75,7 +75,7 @@ impl Role {
             Role::Client => Some(Permissions {
                 publish: &[
                     PING,
-                    "tw.request.>",
+                    REQUESTS,
                     "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.>",
                     "$JS.API.DIRECT.GET.KV_tw_workers.$KV.tw_workers.>",
                 ],
@@ -93,14 +93,15 @@ impl Role {
     }
 }
 
-/// What viewers see of the account in which the work is done: streams, and requests that they may send.
-pub const SHOWN_TO_VIEWERS: (&[&str], &[&str]) = (
-    &["tw.event.>", "tw.kv.>"],
-    &[
-        "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.>",
-        "$JS.API.DIRECT.GET.KV_tw_workers.$KV.tw_workers.>",
-    ],
-);
+/// What the other accounts hear of the one in which the work is done.
+pub(crate) const SHOWN: &[&str] = &["tw.event.>", "tw.kv.>"];
+/// Requests that they may send there.
+pub(crate) const LOOKUPS: &[&str] = &[
+    "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.>",
+    "$JS.API.DIRECT.GET.KV_tw_workers.$KV.tw_workers.>",
+];
+/// Requests that clients may send there.
+pub(crate) const REQUESTS: &str = "tw.request.>";
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,7 @@
 //! What each role may do on a cluster's own server: its work, and nothing else; and nobody without a key.
 
 use crate::harness::{JOB, SOON, attempt, found_server};
+use async_nats::jetstream::{self, stream};
 use async_nats::{Client, Event};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, channel};
@@ -13,9 +14,9 @@ use tilework_core::worker::WorkerEvent;
 use tilework_nats::cluster_folder::ClusterPlan;
 use tilework_nats::connection::Secret;
 use tilework_nats::streams::{TASK_STREAM, task_subject};
+use tilework_nats::wire::encode_task;
 use tilework_nats::{
-    ChildServer, ClusterFolder, ConnectError, IgnoredCounts, JoinFile, NatsDriverPort, NatsOptions,
-    NatsWorkerPort, Role,
+    ChildServer, ClusterFolder, ConnectError, JoinFile, NatsDriverPort, NatsOptions, NatsWorkerPort, Role,
 };
 use tilework_runtime::engine::{DriverPort, WorkerPort};
 
@@ -228,29 +229,49 @@ fn no_role_can_do_anothers_work() {
     }
 }
 
-/// The server answers with its own rights, wherever the request says that the answer goes: a viewer that could send a request in the
-/// account where the work is done could have bytes stored as a task.
+/// The server answers with its own rights, wherever the request says that the answer goes. Within the account where the work is done
+/// an answer can so be stored as a task, as a worker shows; from the others it can't.
 #[test]
-fn an_answer_that_is_sent_to_the_queue_is_no_task() {
+fn only_within_its_account_can_an_answer_become_a_task() {
     let cluster = Cluster::start();
     let mut driver = cluster.driver();
     let mut worker = cluster.worker();
-    let viewer = Intruder::with(&cluster.join(Role::Viewer));
-    let as_task = task_subject(JOB, Queue::Shared);
-    for asked in [
-        "tw.ping",
-        "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.x",
-        "$JS.API.DIRECT.GET.KV_tw_workers.$KV.tw_workers.x",
-    ] {
-        let publishing = viewer
+    let (forged, as_task) = (attempt(9), task_subject(JOB, Queue::Shared));
+    let value = encode_task(forged).unwrap();
+    let owner = Intruder::with(&cluster.join(Role::Driver));
+    owner.runtime.block_on(async {
+        let jobs = stream::Config {
+            name: "KV_tw_jobs".to_owned(),
+            subjects: vec!["$KV.tw_jobs.>".to_owned()],
+            allow_direct: true,
+            ..stream::Config::default()
+        };
+        let jetstream = jetstream::new(owner.client.clone());
+        jetstream.create_stream(jobs).await.unwrap();
+        let stored = jetstream.publish("$KV.tw_jobs.x", value.into()).await.unwrap();
+        stored.await.unwrap();
+    });
+    let ask = |role: Role| {
+        let intruder = Intruder::with(&cluster.join(role));
+        let asked = "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.x".to_owned();
+        let answer = intruder.client.request(asked.clone(), "".into());
+        let answer = intruder.runtime.block_on(answer).expect("it may look this up");
+        assert!(!answer.payload.is_empty(), "{role}");
+        let publishing = intruder
             .client
-            .publish_with_reply(asked.to_owned(), as_task.clone(), "".into());
-        viewer.runtime.block_on(publishing).unwrap();
-    }
-    assert_eq!(viewer.may_publish(&["tw.ping"]), ["tw.ping"]);
+            .publish_with_reply(asked, as_task.clone(), "".into());
+        intruder.runtime.block_on(publishing).unwrap();
+        assert_eq!(intruder.may_publish(&["tw.ping"]), ["tw.ping"], "{role}");
+    };
     worker.fetch();
-    assert_eq!(worker.next(Duration::from_secs(1)), None);
-    assert_eq!(worker.ignored(), IgnoredCounts::default());
+    for role in [Role::Client, Role::Viewer] {
+        ask(role);
+        assert_eq!(worker.next(Duration::from_secs(1)), None, "{role}");
+    }
+    ask(Role::Worker);
+    assert_eq!(worker.next(SOON), Some(WorkerEvent::Assigned(forged)));
+    worker.ack(forged);
+    worker.fetch();
     driver.release(attempt(5), Queue::Shared);
     assert_eq!(worker.next(SOON), Some(WorkerEvent::Assigned(attempt(5))));
 }
