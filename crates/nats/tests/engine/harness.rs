@@ -53,7 +53,7 @@ impl TestServer {
         let start = || ChildServer::start(&found_server().path, &self.config);
         // Its old port may be somebody's outgoing one for a moment.
         let again = |_| {
-            thread::sleep(Duration::from_secs(1));
+            thread::sleep(Duration::from_secs(1)); // waits: for a port that is in use
             start()
         };
         let child = start().or_else(again).expect("the server starts");
