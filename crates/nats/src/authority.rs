@@ -10,8 +10,6 @@ use rcgen::{
 pub(crate) struct Certificates {
     /// The authority's certificate, which every join file holds.
     pub(crate) authority: String,
-    /// The authority's key: only for further server certificates.
-    pub(crate) authority_key: String,
     /// The server's certificate.
     pub(crate) server: String,
     /// The server's key.
@@ -21,7 +19,7 @@ pub(crate) struct Certificates {
 /// Makes an authority and a server certificate for `hosts`: names or addresses under which clients reach the server.
 ///
 /// Certificates are valid for as long as the format can say: their end would stop a cluster on a day that nobody expects, and a
-/// cluster is ended by deleting its folder.
+/// cluster is ended by deleting its folder. The authority's key is not kept: nobody can certify another server.
 ///
 /// # Errors
 /// If a host is neither a name nor an address, or the system has no randomness.
@@ -42,7 +40,6 @@ pub(crate) fn issue(hosts: &[String]) -> Result<Certificates, rcgen::Error> {
     let server_certificate = server.signed_by(&server_key, &issuer)?;
     Ok(Certificates {
         authority: authority_certificate.pem(),
-        authority_key: authority_key.serialize_pem(),
         server: server_certificate.pem(),
         server_key: server_key.serialize_pem(),
     })

@@ -97,7 +97,6 @@ impl ClusterFolder {
         let mut keys = BTreeMap::new();
         let mut files = vec![
             ("authority.pem".to_owned(), certificates.authority.clone()),
-            ("authority.key".to_owned(), certificates.authority_key),
             ("server.pem".to_owned(), certificates.server),
             ("server.key".to_owned(), certificates.server_key),
         ];

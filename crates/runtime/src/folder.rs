@@ -141,7 +141,7 @@ impl JobFolder {
     }
 
     /// Forgets an earlier job: its journal first, so that a crash leaves no commits without their output. Epochs go on, so that nobody
-    /// who still works for the earlier job is taken for a worker of the next one.
+    /// who still works for the earlier job is taken for a worker of the next one; but a crash before the next segment exists forgets them.
     pub fn discard(&mut self) -> Result<(), FolderError> {
         self.try_discard().map_err(|source| FolderError::Io {
             path: self.files.folder(),

@@ -514,14 +514,20 @@ fn a_straggler_is_backed_up_by_an_idle_worker_and_the_first_commit_wins() {
     assert!(script.says(W0, WorkerReport::Committed(slow)).is_empty());
 }
 
-#[test]
-fn a_backup_that_is_lost_leaves_the_first_attempt_alone() {
+/// A task that W0 is slow at and W1 backs up: both attempts run.
+fn backed_up() -> (Script, JobAttempt, JobAttempt) {
     let (mut script, _) = Script::with(&[W0, W1], job_of(1));
     let (slow, backup) = (attempt(0, 0), attempt(0, 1));
     script.says(W0, WorkerReport::Started(slow));
     let effects = script.wait(2_000, &[(W0, &[(slow, true)]), (W1, &[])]);
     assert_eq!(releases(&effects), [own(W1, 0, 1)]);
     script.says(W1, WorkerReport::Started(backup));
+    (script, slow, backup)
+}
+
+#[test]
+fn a_backup_that_is_lost_leaves_the_first_attempt_alone() {
+    let (mut script, slow, _) = backed_up();
     let effects = script.step(DriverEvent::WorkerLost(W1));
     assert!(releases(&effects).is_empty());
     assert_eq!(
@@ -532,12 +538,7 @@ fn a_backup_that_is_lost_leaves_the_first_attempt_alone() {
 
 #[test]
 fn a_straggler_that_is_missing_leaves_its_backup_alone() {
-    let (mut script, _) = Script::with(&[W0, W1], job_of(1));
-    let (slow, backup) = (attempt(0, 0), attempt(0, 1));
-    script.says(W0, WorkerReport::Started(slow));
-    let effects = script.wait(2_000, &[(W0, &[(slow, true)]), (W1, &[])]);
-    assert_eq!(releases(&effects), [own(W1, 0, 1)]);
-    script.says(W1, WorkerReport::Started(backup));
+    let (mut script, _, backup) = backed_up();
     let effects = script.wait(limits::HEARTBEAT_MS, &[(W0, &[]), (W1, &[(backup, true)])]);
     assert_eq!(effects, [DriverEffect::ReadCommits(JOB, RoundIdx(0))]);
     assert!(script.step(DriverEvent::CommitsRead(JOB, vec![])).is_empty());

@@ -101,12 +101,7 @@ fn a_driver_that_takes_over_listens_before_it_releases() {
 
 #[test]
 fn a_report_about_neither_attempt_leaves_both_alone() {
-    let (mut script, _) = Script::with(&[W0, W1], job_of(1));
-    let (slow, backup) = (attempt(0, 0), attempt(0, 1));
-    script.says(W0, WorkerReport::Started(slow));
-    let effects = script.wait(2_000, &[(W0, &[(slow, true)]), (W1, &[])]);
-    assert_eq!(releases(&effects), [own(W1, 0, 1)]);
-    script.says(W1, WorkerReport::Started(backup));
+    let (mut script, slow, backup) = backed_up();
     script.says(W1, WorkerReport::GaveBack(attempt(0, 9)));
     assert!(script.beats(W0, &[(slow, true)]).is_empty());
     assert!(script.beats(W1, &[(backup, true)]).is_empty());
