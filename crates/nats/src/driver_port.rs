@@ -9,8 +9,8 @@ use crate::wire::{FromDriver, FromWorker, WireError, decode_from_worker, encode_
 use async_nats::{Message, Subscriber};
 use futures_util::StreamExt;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tilework_core::driver::{DriverEvent, Queue};
 use tilework_core::ids::WorkerIdx;
@@ -26,6 +26,7 @@ pub struct NatsDriverPort {
     inbox: Sender<DriverEvent>,
     events: Receiver<DriverEvent>,
     ignored: Arc<Ignored>,
+    heard: Heard,
     /// Last: its threads carry all of the above.
     _connection: Connection,
 }
@@ -41,11 +42,12 @@ impl NatsDriverPort {
         let reports = connection.subscribe(REPORTS.to_string())?;
         let (inbox, events) = channel();
         let ignored = Arc::new(Ignored::default());
+        let heard = Heard::default();
         let listener = Listener {
             inbox: inbox.clone(),
             releases: releases.clone(),
             ignored: Arc::clone(&ignored),
-            heard: BTreeSet::new(),
+            heard: Arc::clone(&heard),
         };
         connection.spawn(listener.listen(reports));
         let outbox = Outbox::start(&connection);
@@ -57,6 +59,7 @@ impl NatsDriverPort {
             inbox,
             events,
             ignored,
+            heard,
             _connection: connection,
         })
     }
@@ -70,6 +73,11 @@ impl NatsDriverPort {
 impl DriverPort for NatsDriverPort {
     fn release(&mut self, attempt: JobAttempt, queue: Queue) {
         self.releases.release(attempt, queue);
+    }
+
+    fn forget(&mut self, worker: WorkerIdx) {
+        locked(&self.heard).remove(&worker);
+        self.releases.close_queue(worker);
     }
 
     fn send(&mut self, worker: WorkerIdx, message: ToWorker) {
@@ -100,21 +108,28 @@ struct Listener {
     inbox: Sender<DriverEvent>,
     releases: Releases,
     ignored: Arc<Ignored>,
-    heard: BTreeSet<WorkerIdx>,
+    heard: Heard,
+}
+
+/// Workers whose queues are open.
+type Heard = Arc<Mutex<BTreeSet<WorkerIdx>>>;
+
+fn locked(heard: &Heard) -> MutexGuard<'_, BTreeSet<WorkerIdx>> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Listener {
-    async fn listen(mut self, mut reports: Subscriber) {
+    async fn listen(self, mut reports: Subscriber) {
         while let Some(message) = reports.next().await {
             match read_report(&message) {
                 Ok(FromWorker::Report(report)) => {
-                    if self.heard.insert(report.worker) {
+                    if locked(&self.heard).insert(report.worker) {
                         self.releases.open_queue(report.worker);
                     }
                     let _ = self.inbox.send(DriverEvent::Received(report));
                 }
                 Ok(FromWorker::Gone(worker)) => {
-                    self.heard.remove(&worker);
+                    locked(&self.heard).remove(&worker);
                     self.releases.close_queue(worker);
                     let _ = self.inbox.send(DriverEvent::WorkerLost(worker));
                 }

@@ -15,6 +15,8 @@ pub trait DriverPort {
     /// Puts an attempt into a queue, after those already there. It may lie there a little later than this returns, but, as long as
     /// nothing fails, not before what was released earlier, into whichever queue. A worker's own queue is gone when the worker is.
     fn release(&mut self, attempt: JobAttempt, queue: Queue);
+    /// A worker counts as lost: its own queue is closed with all that lies there, until the worker is heard again.
+    fn forget(&mut self, worker: WorkerIdx);
     /// Tells one worker something; silently lost if that worker is gone.
     fn send(&mut self, worker: WorkerIdx, message: ToWorker);
     /// The next event, or `None` after `timeout`.

@@ -50,6 +50,8 @@ pub struct JobFolder {
     state: FolderState,
     highest_segment: RunEpoch,
     created: bool,
+    /// Whether what an earlier job left is gone.
+    discarded: bool,
     lock: Lock,
 }
 
@@ -113,6 +115,7 @@ impl JobFolder {
             state,
             highest_segment,
             created,
+            discarded: false,
             lock,
         })
     }
@@ -141,36 +144,51 @@ impl JobFolder {
     }
 
     /// Forgets an earlier job: its journal first, so that a crash leaves no commits without their output. Epochs go on, so that nobody
-    /// who still works for the earlier job is taken for a worker of the next one; but a crash before the next segment exists forgets them.
+    /// who still works for the earlier job is taken for a worker of the next one.
     pub fn discard(&mut self) -> Result<(), FolderError> {
-        self.try_discard().map_err(|source| FolderError::Io {
+        if self.discarded {
+            return Ok(());
+        }
+        let next = self.next_epoch();
+        let has_segments = self.try_discard(next).map_err(|source| FolderError::Io {
             path: self.files.folder(),
             source,
         })?;
-        let in_use = match &self.state {
-            FolderState::Empty => self.highest_segment,
-            FolderState::Unfinished(recovered) | FolderState::Finished(recovered) => {
-                RunEpoch(recovered.next_epoch(self.highest_segment).0 - 1)
-            }
-        };
-        self.highest_segment = in_use;
+        if has_segments {
+            self.highest_segment = next;
+        }
         self.state = FolderState::Empty;
+        self.discarded = true;
         Ok(())
     }
 
-    fn try_discard(&self) -> io::Result<()> {
+    /// Whether there was a journal: then an empty segment `next` keeps count of the epochs.
+    fn try_discard(&self, next: RunEpoch) -> io::Result<bool> {
         let folder = self.files.folder();
-        for name in self.disk.read_dir(&folder)? {
-            if JobFiles::segment_epoch(&name).is_some() {
-                self.disk.remove_file(&folder.join(name))?;
-            }
+        let mut names = self.disk.read_dir(&folder)?;
+        names.retain(|name| JobFiles::segment_epoch(name).is_some());
+        if !names.is_empty() {
+            self.disk.create_new(&self.files.segment(next))?;
+            self.disk.sync_dir(&folder)?;
+        }
+        for name in &names {
+            self.disk.remove_file(&folder.join(name))?;
         }
         self.disk.sync_dir(&folder)?;
         if self.disk.stat(&self.files.partial())?.is_some() {
             self.disk.remove_file(&self.files.partial())?;
             self.disk.sync_dir(&self.files.parent())?;
         }
-        Ok(())
+        Ok(!names.is_empty())
+    }
+
+    fn next_epoch(&self) -> RunEpoch {
+        match &self.state {
+            FolderState::Empty => RunEpoch(self.highest_segment.0 + 1),
+            FolderState::Unfinished(recovered) | FolderState::Finished(recovered) => {
+                recovered.next_epoch(self.highest_segment)
+            }
+        }
     }
 
     /// Drops what was read of the journal, which grows with the number of tasks.
@@ -205,12 +223,7 @@ impl JobFolder {
         job_text: &[u8],
         started_unix_ms: u64,
     ) -> io::Result<(RunEpoch, SegmentWriter)> {
-        let epoch = match &self.state {
-            FolderState::Empty => RunEpoch(self.highest_segment.0 + 1),
-            FolderState::Unfinished(recovered) | FolderState::Finished(recovered) => {
-                recovered.next_epoch(self.highest_segment)
-            }
-        };
+        let epoch = self.next_epoch();
         let job = tilework_store::journal::recover::job_id(job_text);
         let run = RunStart {
             job,

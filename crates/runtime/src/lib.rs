@@ -7,7 +7,8 @@
 //! - [`journal_writer`]: group commit
 //! - [`alarm_log`]: what a user was told of
 //! - [`engine`]: how driver and workers reach each other; [`local`] is the one within a process
-//! - [`worker_loop`], [`driver_loop`]: execute the machines' effects; `served` is how a worker knows its jobs
+//! - [`worker_loop`], [`driver_loop`]: execute the machines' effects; [`served`] is how a worker knows its jobs
+//! - [`steps`]: what a driver does for a job itself; `one_job`: the surroundings of a driver with one job
 //! - [`mod@run`]: all of it together, for one job in one process
 
 #![forbid(unsafe_code)]
@@ -21,12 +22,15 @@ pub mod folder;
 pub mod job;
 pub mod journal_writer;
 pub mod local;
+mod one_job;
 pub mod run;
-mod served;
+pub mod served;
+pub mod steps;
 pub mod worker_loop;
 
 pub use alarm_log::{AlarmsTold, LoggedAlarm};
 pub use description::JobDescription;
+pub use driver_loop::{DriverHost, drive};
 pub use folder::{FolderState, JobFolder};
 pub use job::{Job, Next, TaskContext, TaskSummary};
 pub use run::{Observer, RunOptions, RunReport, StopSwitch, run};

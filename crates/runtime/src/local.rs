@@ -82,6 +82,10 @@ impl DriverPort for LocalDriverPort {
         }
     }
 
+    fn forget(&mut self, worker: WorkerIdx) {
+        locked(&self.shared).released.remove(&Queue::Worker(worker));
+    }
+
     fn send(&mut self, worker: WorkerIdx, message: ToWorker) {
         let _ = self.workers[worker.0 as usize].send(WorkerEvent::Received(message));
     }

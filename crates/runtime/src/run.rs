@@ -1,14 +1,15 @@
 //! One job in one process: a driver, its workers, and the local engine between them.
 
 use crate::alarm_log::{AlarmsTold, LoggedAlarm};
-use crate::driver_loop::{DriverCounts, DriverSide, storage_failure};
+use crate::driver_loop::drive;
 use crate::folder::{FolderState, JobFolder};
 use crate::job::Job;
 use crate::journal_writer::JournalWriter;
 use crate::local::local_engine;
+use crate::one_job::{Around, DriverCounts, OneJobHost};
 use crate::served::{OneJob, Served};
+use crate::steps::{JobSteps, storage_failure};
 use crate::worker_loop::{Shared, Tally, work};
-use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -216,37 +217,44 @@ fn try_run<J: Job>(
         when_full: WhenFull::Stop,
         deadline: None,
     };
-    let driver = DriverSide {
-        job,
-        folder,
-        journal: writer.handle(),
+    let around = Around {
         observer,
-        work_done: &work_done,
         stop: &options.stop,
-        may_replace_output: options.may_replace_output,
-        id,
-        epoch,
-        n_tasks: Cell::new(job.n_tasks()),
         report,
     };
+    let steps = JobSteps {
+        job,
+        disk: Arc::clone(folder.disk()),
+        files: folder.files().clone(),
+        journal: writer.handle(),
+        id,
+        epoch,
+        n_tasks: job.n_tasks(),
+        may_replace_output: options.may_replace_output,
+        watch: &around,
+    };
+    let mut host = OneJobHost::new(steps, &around, &work_done, start);
     let jobs = OneJob::new(id, Served::new(job, writer.handle()));
     let shared = Shared {
         jobs: &jobs,
         observer,
         memory_bytes: needs.memory_bytes,
     };
-    let (driver_port, worker_ports) = local_engine(options.n_workers);
-    let outcome = thread::scope(|scope| {
+    let (mut driver_port, worker_ports) = local_engine(options.n_workers);
+    thread::scope(|scope| {
         for (port, (work_done, computed)) in worker_ports.into_iter().zip(work_done.iter().zip(&computed)) {
             let tally = Tally { work_done, computed };
             scope.spawn(move || work(shared, tally, Box::new(port)));
         }
-        driver.drive(start, Box::new(driver_port))
+        drive(&mut driver_port, &mut host);
+        // Tells the workers to end, whatever happened.
+        drop(driver_port);
     });
-    drop((driver, jobs));
+    let (end, counts) = host.into_end();
+    drop(jobs);
     drop(writer);
     let shares = computed.into_iter().zip(work_done).zip(0..).map(share);
-    Ok((outcome.0, outcome.1, shares.collect()))
+    Ok((end, counts, shares.collect()))
 }
 
 fn share(((computed, work), worker): ((Mutex<(u64, Duration)>, AtomicU64), u32)) -> WorkerShare {

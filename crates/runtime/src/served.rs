@@ -1,12 +1,15 @@
 //! Jobs as workers know them: a worker serves jobs of any types, one after another, and learns of a job by its first task.
 
 use crate::job::{Job, TaskContext, TaskSummary};
-use crate::journal_writer::JournalHandle;
+use crate::journal_writer::{JournalHandle, JournalWriter};
 use std::any::Any;
+use std::marker::PhantomData;
+use std::ops::Deref;
 use std::sync::Arc;
 use tilework_core::failure::{Cause, Failure};
 use tilework_core::ids::{JobId, TaskIdx};
 use tilework_core::message::JobAttempt;
+use tilework_store::journal::SegmentWriter;
 
 /// A workspace or an output, of a type that only its job knows.
 pub(crate) type Opaque = Box<dyn Any + Send>;
@@ -22,10 +25,10 @@ trait AnyJob: Send + Sync {
     fn write(&self, task: TaskIdx, output: Opaque) -> Result<(), Failure>;
 }
 
-/// A job of known types behind a reference of any kind.
-struct Typed<'a, J>(&'a J);
+/// A job of known types, behind a reference or owned.
+struct Typed<J, H>(H, PhantomData<fn() -> J>);
 
-impl<J: Job> AnyJob for Typed<'_, J> {
+impl<J: Job, H: Deref<Target = J> + Send + Sync> AnyJob for Typed<J, H> {
     fn workspace(&self) -> Result<Opaque, Failure> {
         Ok(Box::new(self.0.workspace()?))
     }
@@ -47,17 +50,35 @@ impl<J: Job> AnyJob for Typed<'_, J> {
 }
 
 /// A job that is open for work, and the journal of its commits.
-pub(crate) struct Served<'a> {
+pub struct Served<'a> {
     job: Box<dyn AnyJob + 'a>,
     pub(crate) journal: JournalHandle,
+    /// Where the journal is this job's own. It ends when no handle is left: so it is dropped last.
+    writer: Option<JournalWriter>,
 }
 
 impl<'a> Served<'a> {
-    pub(crate) fn new<J: Job>(job: &'a J, journal: JournalHandle) -> Served<'a> {
+    /// A job of this process, whose commits go to `journal`.
+    pub fn new<J: Job + 'a>(
+        job: impl Deref<Target = J> + Send + Sync + 'a,
+        journal: JournalHandle,
+    ) -> Served<'a> {
         Served {
-            job: Box::new(Typed(job)),
+            job: Box::new(Typed(job, PhantomData)),
             journal,
+            writer: None,
         }
+    }
+
+    /// A job with a segment of its own.
+    pub fn with_segment<J: Job + 'a>(
+        job: impl Deref<Target = J> + Send + Sync + 'a,
+        segment: SegmentWriter,
+    ) -> Served<'a> {
+        let writer = JournalWriter::start(segment);
+        let mut served = Served::new(job, writer.handle());
+        served.writer = Some(writer);
+        served
     }
 
     /// See [`Job::workspace`].
@@ -87,7 +108,7 @@ impl<'a> Served<'a> {
 }
 
 /// Where a worker finds the job of a task that it was given.
-pub(crate) trait Jobs<'a>: Sync {
+pub trait Jobs<'a>: Sync {
     /// The job, open for this run of it: the same one for as long as nothing of it changes.
     fn open(&self, attempt: JobAttempt) -> Result<Arc<Served<'a>>, Failure>;
 }
@@ -122,7 +143,6 @@ mod tests {
     use super::*;
     use crate::engine::DriverPort;
     use crate::job::Next;
-    use crate::journal_writer::JournalWriter;
     use crate::local::local_engine;
     use crate::worker_loop::{Shared, Tally, work};
     use std::path::Path;
@@ -134,7 +154,7 @@ mod tests {
     use tilework_core::message::{ToWorker, WorkerReport};
     use tilework_core::record::{Commit, RunStart};
     use tilework_store::fake_disk::FakeDisk;
-    use tilework_store::journal::{JobFiles, SegmentWriter};
+    use tilework_store::journal::JobFiles;
 
     /// Notes what is done with it; a task's output is the workspace's number as an `O`.
     struct Noted<O> {

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use tilework_core::ids::RunEpoch;
+use tilework_core::ids::{RunEpoch, WorkerIdx};
 
 const SEGMENT_SUFFIX: &str = ".segment";
 const ALARMS: &str = "alarms.jsonl";
@@ -69,13 +69,30 @@ impl JobFiles {
         self.folder().join(format!("{:06}{SEGMENT_SUFFIX}", epoch.0))
     }
 
-    /// The run that a file of the folder is the segment of; the compacted journal counts as run 0.
-    pub fn segment_epoch(name: &OsStr) -> Option<RunEpoch> {
+    /// The segment of a worker that has a process of its own, in run `epoch`.
+    pub fn worker_segment(&self, epoch: RunEpoch, worker: WorkerIdx) -> PathBuf {
+        self.folder()
+            .join(format!("{:06}-w{worker}{SEGMENT_SUFFIX}", epoch.0))
+    }
+
+    /// Whose segment a file of the folder is; the compacted journal counts as run 0.
+    pub fn segment_owner(name: &OsStr) -> Option<SegmentOwner> {
         let name = name.to_str()?;
-        if name == "journal" {
-            return Some(RunEpoch(0));
-        }
-        name.strip_suffix(SEGMENT_SUFFIX)?.parse().ok().map(RunEpoch)
+        let run = |digits: &str| digits.parse().ok().map(RunEpoch);
+        let (epoch, worker) = match name.strip_suffix(SEGMENT_SUFFIX) {
+            None if name == "journal" => (RunEpoch(0), None),
+            None => return None,
+            Some(stem) => match stem.split_once("-w") {
+                None => (run(stem)?, None),
+                Some((epoch, worker)) => (run(epoch)?, Some(WorkerIdx(worker.parse().ok()?))),
+            },
+        };
+        Some(SegmentOwner { epoch, worker })
+    }
+
+    /// The run that a file of the folder is a segment of; the compacted journal counts as run 0.
+    pub fn segment_epoch(name: &OsStr) -> Option<RunEpoch> {
+        JobFiles::segment_owner(name).map(|owner| owner.epoch)
     }
 
     fn with_suffix(&self, suffix: &str) -> PathBuf {
@@ -83,6 +100,15 @@ impl JobFiles {
         name.push(suffix);
         PathBuf::from(name)
     }
+}
+
+/// Who writes a segment. In order, a run's own comes before those of its workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SegmentOwner {
+    /// The run.
+    pub epoch: RunEpoch,
+    /// One of its workers, or the run itself: its driver, with the workers of its process.
+    pub worker: Option<WorkerIdx>,
 }
 
 #[cfg(test)]
@@ -98,6 +124,19 @@ mod tests {
             JobFiles::segment_epoch(segment.file_name().unwrap()),
             Some(RunEpoch(7))
         );
+        let of_worker = files.worker_segment(RunEpoch(7), WorkerIdx(12));
+        assert_eq!(of_worker, Path::new("dir/C.npy.tilework/000007-w12.segment"));
+        let owner = SegmentOwner {
+            epoch: RunEpoch(7),
+            worker: Some(WorkerIdx(12)),
+        };
+        assert_eq!(
+            JobFiles::segment_owner(of_worker.file_name().unwrap()),
+            Some(owner)
+        );
+        for other in ["000007-w.segment", "000007-3.segment", "-w1.segment", "7-w1"] {
+            assert_eq!(JobFiles::segment_owner(OsStr::new(other)), None, "{other}");
+        }
         assert_eq!(JobFiles::segment_epoch(OsStr::new("journal")), Some(RunEpoch(0)));
         assert_eq!(JobFiles::segment_epoch(OsStr::new("lock")), None);
         assert_eq!(JobFiles::beside(Path::new("C.npy")).parent(), Path::new("."));

@@ -17,6 +17,6 @@ pub mod recover;
 pub mod segment;
 
 pub use compact::compact;
-pub use layout::JobFiles;
+pub use layout::{JobFiles, SegmentOwner};
 pub use recover::{Recovered, make_durable, recover};
 pub use segment::SegmentWriter;

@@ -1,9 +1,9 @@
 //! Reading all segments of a job into what is known of it.
 
 use super::frame;
-use super::layout::JobFiles;
+use super::layout::{JobFiles, SegmentOwner};
 use crate::disk::{Disk, DiskFileExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
 use tilework_core::record::{Barrier, Commit, Record, RunStart};
@@ -44,24 +44,33 @@ pub fn job_id(job_text: &[u8]) -> JobId {
 
 /// Reads the journal beside an output; `None` if there is none. Also returns the highest segment number in use.
 ///
-/// Records of a segment that belongs to another job than the newest one (left over from a discarded run) don't count.
+/// Records of a segment that belongs to another job than the newest one (left over from a discarded run) don't count, nor do those of
+/// a worker whose run has no segment: it woke up after its job had ended.
 pub fn recover(disk: &dyn Disk, files: &JobFiles) -> io::Result<Option<(Recovered, RunEpoch)>> {
     let segments = segments(disk, files)?;
     let Some((highest, _)) = segments.last() else {
         return Ok(None);
     };
-    let newest_job = segments
+    let highest = highest.epoch;
+    let runs: BTreeSet<RunEpoch> = segments
         .iter()
-        .rev()
-        .find_map(|(_, scan)| segment_job(&scan.records));
+        .filter(|(owner, _)| owner.worker.is_none())
+        .map(|(owner, _)| owner.epoch)
+        .collect();
+    let segments: Vec<frame::Scan> = segments
+        .into_iter()
+        .filter(|(owner, _)| runs.contains(&owner.epoch))
+        .map(|(_, scan)| scan)
+        .collect();
+    let newest_job = segments.iter().rev().find_map(|scan| segment_job(&scan.records));
     let mut recovered = Recovered::default();
-    for (_, scan) in &segments {
+    for scan in &segments {
         recovered.n_damaged_bytes += scan.n_damaged_bytes;
         if newest_job.is_some() && segment_job(&scan.records) == newest_job {
             scan.records.iter().for_each(|record| recovered.take(record));
         }
     }
-    Ok(Some((recovered, *highest)))
+    Ok(Some((recovered, highest)))
 }
 
 /// Makes durable what stands in the segments. A process that was killed may have appended records without syncing them: they can be
@@ -76,22 +85,22 @@ pub fn make_durable(disk: &dyn Disk, files: &JobFiles) -> io::Result<()> {
     Ok(())
 }
 
-fn segments(disk: &dyn Disk, files: &JobFiles) -> io::Result<Vec<(RunEpoch, frame::Scan)>> {
+fn segments(disk: &dyn Disk, files: &JobFiles) -> io::Result<Vec<(SegmentOwner, frame::Scan)>> {
     let folder = files.folder();
     if disk.stat(&folder)?.is_none() {
         return Ok(Vec::new());
     }
     let mut segments = Vec::new();
     for name in disk.read_dir(&folder)? {
-        let Some(epoch) = JobFiles::segment_epoch(&name) else {
+        let Some(owner) = JobFiles::segment_owner(&name) else {
             continue;
         };
         let file = disk.open_read(&folder.join(&name))?;
         let mut bytes = vec![0; file.stat()?.len as usize];
         file.read_exact_at(&mut bytes, 0)?;
-        segments.push((epoch, frame::scan(&bytes)));
+        segments.push((owner, frame::scan(&bytes)));
     }
-    segments.sort_by_key(|(epoch, _)| *epoch);
+    segments.sort_by_key(|(owner, _)| *owner);
     Ok(segments)
 }
 
@@ -109,7 +118,8 @@ impl Recovered {
         match record {
             Record::Job(text) => self.job_text = Some(text.clone()),
             Record::Run(run) => {
-                if self.runs.last() != Some(run) {
+                // Written twice, and once more by each worker with a process of its own.
+                if self.runs.iter().all(|known| known.epoch != run.epoch) {
                     self.runs.push(run.clone());
                 }
             }
@@ -122,6 +132,100 @@ impl Recovered {
                 self.barriers.insert(barrier.round, barrier.clone());
             }
             Record::Done(report) => self.report = Some(report.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SegmentWriter;
+    use super::*;
+    use crate::fake_disk::FakeDisk;
+    use std::path::Path;
+    use tilework_core::ids::{Attempt, AttemptNo, WorkerIdx};
+
+    const JOB: &[u8] = b"{}";
+
+    fn files(disk: &FakeDisk) -> JobFiles {
+        let files = JobFiles::beside(Path::new("/c.npy"));
+        disk.create_dir(&files.folder()).unwrap();
+        files
+    }
+
+    fn run(job_text: &[u8], epoch: u32, pid: u32) -> RunStart {
+        RunStart {
+            job: job_id(job_text),
+            epoch: RunEpoch(epoch),
+            started_unix_ms: 0,
+            pid,
+        }
+    }
+
+    fn commit(epoch: u32, task: u64, worker: u32) -> Record {
+        Record::Commit(Commit {
+            attempt: Attempt {
+                epoch: RunEpoch(epoch),
+                round: RoundIdx(0),
+                task: TaskIdx(task),
+                attempt: AttemptNo(0),
+            },
+            worker: WorkerIdx(worker),
+            checked: true,
+            crc32c: 0,
+            residual: 0.0,
+            residual_bound: 0.0,
+            seconds: 0.0,
+            output: Vec::new(),
+        })
+    }
+
+    fn worker_commits(
+        disk: &FakeDisk,
+        files: &JobFiles,
+        job_text: &[u8],
+        epoch: u32,
+        worker: u32,
+        task: u64,
+    ) {
+        let run = run(job_text, epoch, 100 + worker);
+        let segment = SegmentWriter::create_for_worker(disk, files, job_text, &run, WorkerIdx(worker));
+        let mut segment = segment.unwrap();
+        segment.append(&[commit(epoch, task, worker)]).unwrap();
+        segment.sync().unwrap();
+    }
+
+    #[test]
+    fn workers_with_segments_of_their_own_belong_to_their_run() {
+        let disk = FakeDisk::new(1);
+        let files = files(&disk);
+        SegmentWriter::create(&disk, &files, JOB, &run(JOB, 3, 1)).unwrap();
+        worker_commits(&disk, &files, JOB, 3, 0, 5);
+        worker_commits(&disk, &files, JOB, 3, 1, 6);
+        let (recovered, highest) = recover(&disk, &files).unwrap().unwrap();
+        let tasks: Vec<u64> = recovered.commits.keys().map(|(_, task)| task.0).collect();
+        assert_eq!((tasks, highest), (vec![5, 6], RunEpoch(3)));
+        // One run, of the process that drove it.
+        assert_eq!(recovered.runs, [run(JOB, 3, 1)]);
+    }
+
+    #[test]
+    fn a_worker_that_wakes_up_after_its_job_has_ended_changes_nothing() {
+        let disk = FakeDisk::new(1);
+        let files = files(&disk);
+        let other = b"{ }";
+        // Another job has ended and is compacted, or runs.
+        for is_compacted in [false, true] {
+            let epoch = if is_compacted { 9 } else { 5 };
+            SegmentWriter::create(&disk, &files, other, &run(other, epoch, 2)).unwrap();
+            if is_compacted {
+                let (recovered, _) = recover(&disk, &files).unwrap().unwrap();
+                super::super::compact(&disk, &files, &recovered).unwrap();
+            }
+            worker_commits(&disk, &files, JOB, epoch - 1, 0, 5);
+            let (recovered, highest) = recover(&disk, &files).unwrap().unwrap();
+            assert_eq!(recovered.job_text.as_deref(), Some(&other[..]));
+            assert!(recovered.commits.is_empty());
+            assert!(recovered.next_epoch(highest) > RunEpoch(epoch));
         }
     }
 }

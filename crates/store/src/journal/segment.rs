@@ -4,7 +4,9 @@ use super::frame;
 use super::layout::JobFiles;
 use crate::disk::{Disk, DiskFile, DiskFileExt};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
+use tilework_core::ids::WorkerIdx;
 use tilework_core::record::{Record, RunStart};
 
 /// The open segment of a run.
@@ -24,7 +26,29 @@ impl SegmentWriter {
         job_text: &[u8],
         run: &RunStart,
     ) -> io::Result<SegmentWriter> {
-        let file = disk.create_new(&files.segment(run.epoch))?;
+        SegmentWriter::create_at(disk, files, &files.segment(run.epoch), job_text, run)
+    }
+
+    /// Creates the segment of a worker that has a process of its own, durably. It counts as long as the run's own segment is there.
+    pub fn create_for_worker(
+        disk: &dyn Disk,
+        files: &JobFiles,
+        job_text: &[u8],
+        run: &RunStart,
+        worker: WorkerIdx,
+    ) -> io::Result<SegmentWriter> {
+        let path = files.worker_segment(run.epoch, worker);
+        SegmentWriter::create_at(disk, files, &path, job_text, run)
+    }
+
+    fn create_at(
+        disk: &dyn Disk,
+        files: &JobFiles,
+        path: &Path,
+        job_text: &[u8],
+        run: &RunStart,
+    ) -> io::Result<SegmentWriter> {
+        let file = disk.create_new(path)?;
         let mut segment = SegmentWriter { file, offset: 0 };
         let opening = [Record::Job(job_text.to_vec()), Record::Run(run.clone())];
         for _ in 0..2 {

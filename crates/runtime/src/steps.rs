@@ -1,0 +1,200 @@
+//! What the driver does for a job itself: barriers, reading outputs back, giving them their names. Each step may be repeated after a crash.
+
+use crate::job::{Job, Next};
+use crate::journal_writer::JournalHandle;
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use tilework_core::driver::{DriverEffect, DriverEvent, Round};
+use tilework_core::failure::{Cause, Failure, StopCause};
+use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
+use tilework_core::record::{Barrier, Commit, Record, Winner};
+use tilework_store::disk::{Disk, is_disk_full};
+use tilework_store::journal::{JobFiles, Recovered, compact, make_durable, recover};
+
+/// A step of the driver's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Make the round's barrier durable, and ask the job what comes next.
+    Advance(RoundIdx),
+    /// Read which tasks of the round are committed.
+    ReadCommits(RoundIdx),
+    /// Read every committed output back.
+    VerifyOutputs,
+    /// Make the outputs durable under their final names.
+    FinishOutputs,
+}
+
+impl Step {
+    /// The step that an effect asks for, and of which job.
+    pub fn of(effect: &DriverEffect) -> Option<(JobId, Step)> {
+        match effect {
+            DriverEffect::Advance(job, round) => Some((*job, Step::Advance(*round))),
+            DriverEffect::ReadCommits(job, round) => Some((*job, Step::ReadCommits(*round))),
+            DriverEffect::VerifyOutputs(job) => Some((*job, Step::VerifyOutputs)),
+            DriverEffect::FinishOutputs(job) => Some((*job, Step::FinishOutputs)),
+            _ => None,
+        }
+    }
+}
+
+/// What the world around a job says while its driver takes a step.
+pub trait StepWatch {
+    /// Why the step should be given up, if it should.
+    fn stop_requested(&self) -> Option<StopCause>;
+    /// A committed output was read back damaged.
+    fn on_damaged_output(&self, task: TaskIdx);
+    /// Whether this driver may still give outputs their names; asked as late as possible.
+    fn may_finish(&self) -> bool;
+    /// The report that the journal's `Done` record holds.
+    fn report(&self, recovered: &Recovered) -> Vec<u8>;
+}
+
+/// The steps of one job's run.
+pub struct JobSteps<'a, J> {
+    /// The job.
+    pub job: &'a J,
+    /// Where it is.
+    pub disk: Arc<dyn Disk>,
+    /// Its files.
+    pub files: JobFiles,
+    /// The run's own segment.
+    pub journal: JournalHandle,
+    /// Its id.
+    pub id: JobId,
+    /// The run.
+    pub epoch: RunEpoch,
+    /// Tasks of the current round.
+    pub n_tasks: u64,
+    /// Whether an output of that name may be replaced.
+    pub may_replace_output: bool,
+    /// The world around.
+    pub watch: &'a dyn StepWatch,
+}
+
+impl<J: Job> JobSteps<'_, J> {
+    /// Takes a step; the event that it ends with.
+    pub fn take(&mut self, step: Step) -> DriverEvent {
+        let taken = match step {
+            Step::Advance(round) => self.advance(round),
+            Step::ReadCommits(round) => self.read_commits(round),
+            Step::VerifyOutputs => self.verify_outputs(),
+            Step::FinishOutputs => self.finish_outputs(),
+        };
+        taken.unwrap_or_else(|failure| DriverEvent::StepFailed(self.id, failure))
+    }
+
+    /// Publishes the barrier, then asks the job what comes next.
+    fn advance(&mut self, round: RoundIdx) -> Result<DriverEvent, Failure> {
+        let recovered = self.recovered()?;
+        let commits: Vec<&Commit> = commits_of(&recovered, round).collect();
+        if commits.len() as u64 != self.n_tasks {
+            let committed: BTreeSet<TaskIdx> = commits.iter().map(|commit| commit.attempt.task).collect();
+            let missing = (0..self.n_tasks)
+                .map(TaskIdx)
+                .filter(|task| !committed.contains(task))
+                .collect();
+            return Ok(DriverEvent::BarrierRefused(self.id, missing));
+        }
+        let winner = |commit: &&Commit| Winner {
+            epoch: commit.attempt.epoch,
+            attempt: commit.attempt.attempt,
+        };
+        let winners = commits.iter().map(winner).collect();
+        let barrier = Barrier {
+            round,
+            epoch: self.epoch,
+            winners,
+        };
+        self.append(Record::Barrier(barrier))?;
+        match self.job.advance(round, &mut commits.into_iter())? {
+            Next::Round(n_tasks) => {
+                self.n_tasks = n_tasks;
+                let round = Round {
+                    round: RoundIdx(round.0 + 1),
+                    n_tasks,
+                    needs: self.job.needs(),
+                };
+                Ok(DriverEvent::RoundReady(self.id, round))
+            }
+            Next::Done => Ok(DriverEvent::RoundsDone(self.id)),
+        }
+    }
+
+    fn read_commits(&self, round: RoundIdx) -> Result<DriverEvent, Failure> {
+        let recovered = self.recovered()?;
+        let tasks = commits_of(&recovered, round).map(|commit| commit.attempt.task);
+        Ok(DriverEvent::CommitsRead(self.id, tasks.collect()))
+    }
+
+    fn verify_outputs(&self) -> Result<DriverEvent, Failure> {
+        let mut bad_tasks: Vec<TaskIdx> = Vec::new();
+        for commit in self.recovered()?.commits.values() {
+            if let Some(cause) = self.watch.stop_requested() {
+                return Ok(DriverEvent::StopRequested(self.id, cause));
+            }
+            if !self.job.is_intact(commit)? {
+                self.watch.on_damaged_output(commit.attempt.task);
+                bad_tasks.push(commit.attempt.task);
+            }
+        }
+        Ok(DriverEvent::OutputsVerified(self.id, bad_tasks))
+    }
+
+    /// Data durable -> `Done` record -> rename -> folder durable -> one journal file. A crash between any two is resumed.
+    fn finish_outputs(&self) -> Result<DriverEvent, Failure> {
+        self.job.seal()?;
+        let report = self.watch.report(&self.recovered()?);
+        self.append(Record::Done(report))?;
+        let recovered = self.recovered()?;
+        let (files, disk) = (&self.files, &*self.disk);
+        let appeared = !self.may_replace_output && disk.stat(files.output()).is_ok_and(|stat| stat.is_some());
+        if appeared {
+            let text = format!(
+                "`{}` appeared while it was computed: it is not replaced",
+                files.output().display()
+            );
+            return Err(Failure::fatal(Cause::Job, text));
+        }
+        if !self.watch.may_finish() {
+            return Err(Failure::fatal(Cause::Job, "another driver took the job over"));
+        }
+        disk.rename(&files.partial(), files.output())
+            .and_then(|()| disk.sync_dir(&files.parent()))
+            .map_err(|error| storage_failure("give the output its name", &error))?;
+        compact(disk, files, &recovered).map_err(|error| storage_failure("compact the journal", &error))?;
+        Ok(DriverEvent::OutputsFinished(self.id))
+    }
+
+    /// What the journal says; what is built on it must not be taken back by a power cut.
+    fn recovered(&self) -> Result<Recovered, Failure> {
+        let read_failed = |error| storage_failure("read the journal", &error);
+        let found = recover(&*self.disk, &self.files).map_err(read_failed)?;
+        make_durable(&*self.disk, &self.files).map_err(read_failed)?;
+        found.map(|(recovered, _)| recovered).ok_or_else(|| {
+            let text = format!("the journal in `{}` is gone", self.files.folder().display());
+            Failure::fatal(Cause::Storage, text)
+        })
+    }
+
+    fn append(&self, record: Record) -> Result<(), Failure> {
+        self.journal
+            .append_and_wait(record)
+            .map_err(|error| storage_failure("write the journal", &error))
+    }
+}
+
+fn commits_of(recovered: &Recovered, round: RoundIdx) -> impl Iterator<Item = &Commit> {
+    let commits = recovered.commits.values();
+    commits.filter(move |commit| commit.attempt.round == round)
+}
+
+/// A failed step of the driver's own.
+pub fn storage_failure(what: &str, error: &io::Error) -> Failure {
+    let cause = if is_disk_full(error) {
+        Cause::DiskFull
+    } else {
+        Cause::Storage
+    };
+    Failure::fatal(cause, format!("cannot {what}: {error}"))
+}
