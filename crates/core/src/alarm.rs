@@ -119,6 +119,22 @@ pub enum Stall {
     Silent,
 }
 
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stall::NoWorkers => f.write_str("no worker is there: the job waits for one"),
+            Stall::NoWorkerFits {
+                needed_bytes,
+                largest_bytes,
+            } => write!(
+                f,
+                "no worker has the {needed_bytes} bytes of memory that a task needs; the largest has {largest_bytes}"
+            ),
+            Stall::Silent => f.write_str("tasks are queued and no worker takes them"),
+        }
+    }
+}
+
 impl Alarm {
     /// How bad it is.
     pub fn severity(&self) -> Severity {
@@ -207,16 +223,7 @@ impl Alarm {
                     "{n_tasks} tasks were reported as committed, but the journal does not have them: they run again"
                 )
             }
-            AlarmKind::JobStalled(Stall::NoWorkers) => {
-                String::from("no worker is there: the job waits for one")
-            }
-            AlarmKind::JobStalled(Stall::NoWorkerFits {
-                needed_bytes,
-                largest_bytes,
-            }) => format!(
-                "no worker has the {needed_bytes} bytes of memory that a task needs; the largest has {largest_bytes}"
-            ),
-            AlarmKind::JobStalled(Stall::Silent) => String::from("tasks are queued and no worker takes them"),
+            AlarmKind::JobStalled(stall) => format!("{stall}"),
             AlarmKind::JobGoesOn => String::from("the job goes on"),
             AlarmKind::DiskLow => {
                 String::from("the disk that holds the output is full: the job waits for space")

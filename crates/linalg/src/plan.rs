@@ -24,6 +24,8 @@ const SHORT_JOB_SECONDS: f64 = 5.0;
 /// the bytes come first.
 const LONG_JOB_TASKS_MIN: u64 = 8;
 const LONG_JOB_TASKS_COST_MAX: f64 = 1.03;
+/// A job that several processes share has so many for each, whatever it takes: the last ones decide how long the others wait.
+const TASKS_PER_PROCESS_MIN: u64 = 4;
 /// Seconds for each GiB of memory that is touched for the first time.
 const FIRST_TOUCH_S_PER_GIB: f64 = 0.3;
 /// Bytes per second that one core brings from the page cache to where they are multiplied: copied, checked and packed.
@@ -100,6 +102,8 @@ pub struct PlanRequest<'a> {
     pub n_threads: usize,
     /// Workers in the process.
     pub n_workers: usize,
+    /// Processes like this one that share the job, each with that memory and those threads.
+    pub n_processes: usize,
     /// Instruction set.
     pub simd: Simd,
     /// How tiles may be computed.
@@ -163,7 +167,7 @@ pub struct Plan {
     pub bytes_bound: f64,
     /// Estimated seconds.
     pub seconds: f64,
-    /// Workers that share the work.
+    /// Workers that share the work, of all processes.
     pub n_workers: usize,
 }
 
@@ -217,10 +221,15 @@ impl PlanRequest<'_> {
         };
         let short_tasks =
             |plan: &&Plan| plan.task_seconds_max() <= seconds_max && plan.grid.n_tiles() <= TASKS_MAX;
+        let n_shared = if self.n_processes > 1 {
+            TASKS_PER_PROCESS_MIN * self.n_processes as u64
+        } else {
+            0
+        };
         let enough_tasks = |plan: &&Plan| {
-            out_of_core
-                || plan.seconds <= SHORT_JOB_SECONDS
-                || plan.grid.n_tiles() >= LONG_JOB_TASKS_MIN.min(m * n)
+            let n_tiles = plan.grid.n_tiles();
+            let is_short = out_of_core || plan.seconds <= SHORT_JOB_SECONDS;
+            n_tiles >= n_shared.min(m * n) && (is_short || n_tiles >= LONG_JOB_TASKS_MIN.min(m * n))
         };
         let bytes_first = |plan: &Plan| if out_of_core { plan.bytes_read } else { 0 };
         let better = |x: &&Plan, y: &&Plan| {
@@ -235,7 +244,9 @@ impl PlanRequest<'_> {
             .filter(enough_tasks)
             .min_by(better);
         let best = match (best, fastest) {
-            (Some(best), Some(fastest)) if best.seconds > fastest.seconds * LONG_JOB_TASKS_COST_MAX => {
+            (Some(best), Some(fastest))
+                if n_shared == 0 && best.seconds > fastest.seconds * LONG_JOB_TASKS_COST_MAX =>
+            {
                 Some(fastest)
             }
             _ => best,
@@ -258,6 +269,13 @@ impl PlanRequest<'_> {
         this.layouts(grid, &kernel)
             .min_by(|x, y| x.seconds.total_cmp(&y.seconds))
             .ok_or_else(|| this.too_little_memory([grid], &kernel))
+    }
+
+    /// The least memory of a process that can do the tasks of a stored plan.
+    pub fn bytes_needed<T: Number>(&self, stored: StoredPlan) -> u64 {
+        let kernel = Kernel::<T>::new(self.simd);
+        let request = self.layout_request(&stored.grid, stored.algorithm);
+        Layout::smallest(&request, &kernel).map_or(u64::MAX, |layout| layout.process_bytes(&request))
     }
 
     /// The grids to choose from.
@@ -344,7 +362,7 @@ impl PlanRequest<'_> {
         let (k, itemsize) = (self.a.cols(), size_of::<T>() as u64);
         let cols_packed = match packed_b {
             PackedB::Slab => grid.sum_of_tile_cols(),
-            PackedB::Columns => grid.n * grid.n_row_strips.min(self.n_workers as u64),
+            PackedB::Columns => grid.n * grid.n_row_strips.min((self.n_workers * self.n_processes) as u64),
         };
         let d_bytes_read = self
             .d
@@ -366,10 +384,14 @@ impl PlanRequest<'_> {
             * relative_time(algorithm, &layout, T::KC)
             * (1.0 + LAYOUT_STEP_COST * rank as f64);
         let copy_s = (bytes_read as f64 / INTAKE_BYTES_PER_S + bytes_written as f64 / COPY_BYTES_PER_S)
-            / self.n_threads as f64;
+            / (self.n_threads * self.n_processes) as f64;
         let touch_s = memory_planned_bytes as f64 / (1u64 << 30) as f64 * FIRST_TOUCH_S_PER_GIB;
         let tail_s = layout.tile_bytes() as f64 / SYNC_BYTES_PER_S;
-        let seconds = compute_s + copy_s + touch_s + tail_s + TASK_OVERHEAD_S * grid.n_tiles() as f64;
+        let seconds = compute_s
+            + copy_s
+            + touch_s
+            + tail_s
+            + TASK_OVERHEAD_S * grid.n_tiles().div_ceil(self.n_processes as u64) as f64;
         // D is read once, whatever the memory.
         let d_bytes = if self.d.is_some() { bytes_written } else { 0 };
         let bytes_bound = d_bytes as f64
@@ -387,7 +409,7 @@ impl PlanRequest<'_> {
             bytes_written,
             bytes_bound,
             seconds,
-            n_workers: self.n_workers,
+            n_workers: self.n_workers * self.n_processes,
         })
     }
 
@@ -398,7 +420,7 @@ impl PlanRequest<'_> {
             Simd::Avx2 => 40e9,
             Simd::Portable => 4e9,
         };
-        per_core_f64 * (8.0 / size_of::<T>() as f64) * self.n_threads as f64
+        per_core_f64 * (8.0 / size_of::<T>() as f64) * (self.n_threads * self.n_processes) as f64
     }
 }
 

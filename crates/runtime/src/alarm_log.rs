@@ -95,6 +95,11 @@ impl AlarmLog {
         self.write(line)
     }
 
+    /// What was told so far.
+    pub fn told(&self) -> &AlarmsTold {
+        &self.told
+    }
+
     /// What was told, for the report.
     pub fn into_told(self) -> AlarmsTold {
         self.told

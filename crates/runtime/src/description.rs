@@ -26,6 +26,9 @@ pub struct JobDescription<Spec, Plan> {
     pub plan: Plan,
     /// The inputs as they were at the start.
     pub inputs: Vec<InputIdentity>,
+    /// What the output is called on every machine of a cluster, `NAME:/relative/path`; the inputs' paths are then of that kind too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
 }
 
 /// How the inputs of a stored job compare with those at hand.

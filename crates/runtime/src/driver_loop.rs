@@ -15,6 +15,8 @@ pub trait DriverHost {
     fn urgent(&mut self, machine: &Driver) -> Option<DriverEvent>;
     /// The machine is about to take an event.
     fn on_event(&mut self, event: &DriverEvent, machine: &Driver);
+    /// Asked before each event too: what the host does itself meanwhile.
+    fn on_tick(&mut self, _port: &mut dyn DriverPort) {}
     /// The machine wants a step of a job; its event is to be put into the port's inbox.
     fn take_step(&mut self, job: JobId, step: Step, port: &mut dyn DriverPort);
     /// Tells whoever watches.
@@ -34,6 +36,7 @@ pub fn drive(port: &mut dyn DriverPort, host: &mut dyn DriverHost) {
     let mut next_wake: Option<Instant> = None;
     while !host.is_over() {
         let until_wake = next_wake.map_or(poll, |at| at.saturating_duration_since(Instant::now()).min(poll));
+        host.on_tick(port);
         let event = match host.urgent(&machine) {
             Some(event) => event,
             None => port.next(until_wake).unwrap_or(DriverEvent::Tick),

@@ -52,7 +52,7 @@ pub struct JobFolder {
     created: bool,
     /// Whether what an earlier job left is gone.
     discarded: bool,
-    lock: Lock,
+    lock: Option<Lock>,
 }
 
 /// Reads what stands beside an output without locking or changing anything.
@@ -86,6 +86,15 @@ fn read_state(disk: &dyn Disk, files: &JobFiles) -> io::Result<(FolderState, Run
 impl JobFolder {
     /// Creates the folder if need be, locks it, and reads the journal.
     pub fn open(disk: Arc<dyn Disk>, output: &Path) -> Result<JobFolder, FolderError> {
+        JobFolder::open_as(disk, output, false)
+    }
+
+    /// Opens the folder for a driver that the cluster's lease has made the only one, also while an earlier one still holds the lock.
+    pub fn take_over(disk: Arc<dyn Disk>, output: &Path) -> Result<JobFolder, FolderError> {
+        JobFolder::open_as(disk, output, true)
+    }
+
+    fn open_as(disk: Arc<dyn Disk>, output: &Path, takes_over: bool) -> Result<JobFolder, FolderError> {
         let files = JobFiles::beside(output);
         let folder = files.folder();
         let io_error = |source| FolderError::Io {
@@ -97,13 +106,16 @@ impl JobFolder {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(io_error(error)),
         };
-        let lock = Lock::acquire(&*disk, &files.lock(), &Owner::current()).map_err(|error| match error {
-            LockError::Held(owner) => FolderError::Busy {
-                output: output.to_path_buf(),
-                owner,
-            },
-            LockError::Io(source) => io_error(source),
-        })?;
+        let lock = match Lock::acquire(&*disk, &files.lock(), &Owner::current()) {
+            Ok(lock) => Some(lock),
+            // Whoever holds it may be stopped, and is fenced off.
+            Err(LockError::Held(_)) if takes_over => None,
+            Err(LockError::Held(owner)) => {
+                let output = output.to_path_buf();
+                return Err(FolderError::Busy { output, owner });
+            }
+            Err(LockError::Io(source)) => return Err(io_error(source)),
+        };
         if created {
             disk.sync_dir(&files.parent()).map_err(io_error)?;
         }
@@ -212,17 +224,15 @@ impl JobFolder {
     /// Ends the use of a finished job's folder: of it only the journal is kept.
     pub fn finish(self) -> Result<(), FolderError> {
         let folder = self.files.folder();
-        self.lock
-            .remove(&*self.disk)
+        let Some(lock) = self.lock else {
+            return Ok(());
+        };
+        lock.remove(&*self.disk)
             .map_err(|source| FolderError::Io { path: folder, source })
     }
 
     /// Opens a segment for this run.
-    pub(crate) fn start_run(
-        &self,
-        job_text: &[u8],
-        started_unix_ms: u64,
-    ) -> io::Result<(RunEpoch, SegmentWriter)> {
+    pub fn start_run(&self, job_text: &[u8], started_unix_ms: u64) -> io::Result<(RunEpoch, SegmentWriter)> {
         let epoch = self.next_epoch();
         let job = tilework_store::journal::recover::job_id(job_text);
         let run = RunStart {

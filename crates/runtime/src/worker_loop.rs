@@ -23,20 +23,22 @@ use tilework_store::disk::is_disk_full;
 
 /// What all workers of a process share.
 #[derive(Clone, Copy)]
-pub(crate) struct Shared<'s, 'a> {
-    pub(crate) jobs: &'s dyn Jobs<'a>,
-    pub(crate) observer: &'s dyn Observer,
+pub struct Shared<'s, 'a> {
+    /// Where it finds them.
+    pub jobs: &'s dyn Jobs<'a>,
+    /// Who watches.
+    pub observer: &'s dyn Observer,
     /// Memory of each worker.
-    pub(crate) memory_bytes: u64,
+    pub memory_bytes: u64,
 }
 
 /// Where one worker counts what it does.
 #[derive(Clone, Copy)]
-pub(crate) struct Tally<'s> {
+pub struct Tally<'s> {
     /// Work done, in the job's own unit.
-    pub(crate) work_done: &'s AtomicU64,
+    pub work_done: &'s AtomicU64,
     /// Tasks computed, and the time that took.
-    pub(crate) computed: &'s Mutex<(u64, Duration)>,
+    pub computed: &'s Mutex<(u64, Duration)>,
 }
 
 /// A computed output on its way to the disk, with what its commit will say.
@@ -49,7 +51,7 @@ struct Computed<'a> {
 type InHand<'a> = Mutex<BTreeMap<JobAttempt, Computed<'a>>>;
 
 /// Works until the driver says that the run is over.
-pub(crate) fn work(shared: Shared<'_, '_>, tally: Tally<'_>, mut port: Box<dyn WorkerPort>) {
+pub fn work(shared: Shared<'_, '_>, tally: Tally<'_>, mut port: Box<dyn WorkerPort>) {
     let in_hand: InHand<'_> = Mutex::new(BTreeMap::new());
     let worker = port.worker();
     let (to_runner, at_runner) = channel();

@@ -104,12 +104,43 @@ impl DataRoots {
             return Ok(None);
         };
         let canonical = fs::canonicalize(parent_dir(path))?.join(file_name);
+        Ok(self.name_of_canonical(&canonical))
+    }
+
+    /// What an absolute path without links is called, by where the roots are on this machine; nothing is looked at.
+    pub fn name_of_canonical(&self, path: &Path) -> Option<PathBuf> {
         let holding = self.roots.iter().filter_map(|(name, root)| {
-            let inner = canonical.strip_prefix(&root.canonical).ok()?;
+            let inner = path.strip_prefix(&root.canonical).ok()?;
             Some((inner.components().count(), name, inner))
         });
-        let innermost = holding.min_by_key(|(depth, _, _)| *depth);
-        Ok(innermost.map(|(_, name, inner)| Path::new(&format!("{name}:")).join(inner)))
+        let (_, name, inner) = holding.min_by_key(|(depth, _, _)| *depth)?;
+        Some(Path::new(&format!("{name}:")).join(inner))
+    }
+
+    /// The names of all roots.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.roots.keys().map(String::as_str)
+    }
+
+    /// Where each root is on this machine.
+    pub fn places(&self) -> BTreeMap<String, String> {
+        let place = |root: &Root| root.canonical.to_string_lossy().into_owned();
+        let roots = self.roots.iter();
+        roots.map(|(name, root)| (name.clone(), place(root))).collect()
+    }
+
+    /// All roots as they are given: `NAME=DIR`.
+    pub fn described(&self) -> String {
+        let given: Vec<String> = self
+            .places()
+            .into_iter()
+            .map(|(name, dir)| format!("{name}={dir}"))
+            .collect();
+        if given.is_empty() {
+            "none".to_owned()
+        } else {
+            given.join(", ")
+        }
     }
 
     /// The root that a path names, and the path within it.

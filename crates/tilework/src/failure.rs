@@ -22,6 +22,10 @@ pub enum Exit {
     JobFailed = 4,
     /// A verification or comparison failed.
     CheckFailed = 5,
+    /// The cluster can't be reached, or has nobody to do the work.
+    Unreachable = 6,
+    /// Somebody cancelled the job; may be resumed.
+    Cancelled = 7,
     /// Stopped by the time limit; may be resumed.
     TimeLimit = 75,
     /// Interrupted; may be resumed.
@@ -34,11 +38,29 @@ impl Exit {
         self as u8
     }
 
+    /// The exit of a code that another process told; what is not known counts as a failed job.
+    pub fn of_code(code: u8) -> Exit {
+        [
+            Exit::Usage,
+            Exit::Resources,
+            Exit::CheckFailed,
+            Exit::Unreachable,
+            Exit::Cancelled,
+            Exit::TimeLimit,
+            Exit::Interrupted,
+        ]
+        .into_iter()
+        .find(|exit| exit.code() == code)
+        .unwrap_or(Exit::JobFailed)
+    }
+
     /// The `status` in JSON.
     pub fn status(self) -> &'static str {
         match self {
-            Exit::TimeLimit | Exit::Interrupted => "stopped",
-            Exit::Usage | Exit::Resources | Exit::JobFailed | Exit::CheckFailed => "failed",
+            Exit::TimeLimit | Exit::Interrupted | Exit::Cancelled => "stopped",
+            Exit::Usage | Exit::Resources | Exit::JobFailed | Exit::CheckFailed | Exit::Unreachable => {
+                "failed"
+            }
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Knows of any job its inputs and, where its plan has a grid, its number of tasks.
 
 use crate::failure::CliError;
+use crate::product::inputs::Paths;
+use crate::product::request::stored_paths;
 use crate::product::running::Residuals;
 use serde_json::{Value, json};
 use std::io;
@@ -108,7 +110,9 @@ impl JobState {
         };
         let job = match folder_state {
             FolderState::Empty => None,
-            FolderState::Unfinished(recovered) | FolderState::Finished(recovered) => known_job(&recovered),
+            FolderState::Unfinished(recovered) | FolderState::Finished(recovered) => {
+                known_job(&recovered, output)
+            }
         };
         Ok(JobState {
             state,
@@ -168,9 +172,13 @@ impl KnownJob {
     }
 }
 
-fn known_job(recovered: &Recovered) -> Option<KnownJob> {
+fn known_job(recovered: &Recovered, output: &Path) -> Option<KnownJob> {
     let text = recovered.job_text.as_deref()?;
-    let description = JobDescription::<Value, Value>::from_text(text).ok()?;
+    let mut description = JobDescription::<Value, Value>::from_text(text).ok()?;
+    let paths = stored_paths(&description, output, Paths::Local);
+    for (input, path) in description.inputs.iter_mut().zip(paths) {
+        input.path = path.to_string_lossy().into_owned();
+    }
     let residuals = Residuals::of(recovered);
     let mut job = KnownJob {
         kind: description.kind,

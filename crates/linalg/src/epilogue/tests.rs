@@ -80,6 +80,7 @@ impl<T: Number> Case<T> {
             memory_bytes: 64 << 20,
             n_threads: 2,
             n_workers: 1,
+            n_processes: 1,
             simd: Simd::Portable,
             algorithm: AlgorithmChoice::Only(Algorithm::Classical),
         };
@@ -187,6 +188,7 @@ fn cuts_fill_the_buffer_with_long_runs_and_whole_blocks() {
         memory_bytes: 64 << 20,
         n_threads: 1,
         n_workers: 1,
+        n_processes: 1,
         simd: Simd::Portable,
         algorithm: AlgorithmChoice::Only(Algorithm::Classical),
     };

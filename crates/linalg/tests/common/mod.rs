@@ -150,6 +150,7 @@ pub fn multiply<T: Number>(
         memory_bytes: setup.memory_bytes,
         n_threads: setup.n_threads,
         n_workers: setup.n_workers,
+        n_processes: 1,
         simd: setup.simd,
         algorithm: AlgorithmChoice::Only(setup.algorithm),
     };
@@ -198,6 +199,7 @@ pub fn multiply<T: Number>(
         spec,
         plan: plan.stored(),
         inputs: inputs.into_iter().map(identity).collect::<Result<_, _>>()?,
+        output: None,
     });
     let settings = MultiplySettings {
         plan,

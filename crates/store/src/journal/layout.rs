@@ -69,10 +69,10 @@ impl JobFiles {
         self.folder().join(format!("{:06}{SEGMENT_SUFFIX}", epoch.0))
     }
 
-    /// The segment of a worker that has a process of its own, in run `epoch`.
-    pub fn worker_segment(&self, epoch: RunEpoch, worker: WorkerIdx) -> PathBuf {
+    /// The segment of a worker that has a process of its own, in run `epoch`; it has several if it opens the job several times.
+    pub fn worker_segment(&self, epoch: RunEpoch, worker: WorkerIdx, opening: u32) -> PathBuf {
         self.folder()
-            .join(format!("{:06}-w{worker}{SEGMENT_SUFFIX}", epoch.0))
+            .join(format!("{:06}-w{worker}-{opening}{SEGMENT_SUFFIX}", epoch.0))
     }
 
     /// Whose segment a file of the folder is; the compacted journal counts as run 0.
@@ -84,7 +84,13 @@ impl JobFiles {
             None => return None,
             Some(stem) => match stem.split_once("-w") {
                 None => (run(stem)?, None),
-                Some((epoch, worker)) => (run(epoch)?, Some(WorkerIdx(worker.parse().ok()?))),
+                Some((epoch, rest)) => {
+                    let (worker, opening) = rest.split_once('-')?;
+                    (
+                        run(epoch)?,
+                        Some((WorkerIdx(worker.parse().ok()?), opening.parse().ok()?)),
+                    )
+                }
             },
         };
         Some(SegmentOwner { epoch, worker })
@@ -107,8 +113,8 @@ impl JobFiles {
 pub struct SegmentOwner {
     /// The run.
     pub epoch: RunEpoch,
-    /// One of its workers, or the run itself: its driver, with the workers of its process.
-    pub worker: Option<WorkerIdx>,
+    /// One of its workers, and which of its openings, or the run itself: its driver, with the workers of its process.
+    pub worker: Option<(WorkerIdx, u32)>,
 }
 
 #[cfg(test)]
@@ -124,17 +130,23 @@ mod tests {
             JobFiles::segment_epoch(segment.file_name().unwrap()),
             Some(RunEpoch(7))
         );
-        let of_worker = files.worker_segment(RunEpoch(7), WorkerIdx(12));
-        assert_eq!(of_worker, Path::new("dir/C.npy.tilework/000007-w12.segment"));
+        let of_worker = files.worker_segment(RunEpoch(7), WorkerIdx(12), 3);
+        assert_eq!(of_worker, Path::new("dir/C.npy.tilework/000007-w12-3.segment"));
         let owner = SegmentOwner {
             epoch: RunEpoch(7),
-            worker: Some(WorkerIdx(12)),
+            worker: Some((WorkerIdx(12), 3)),
         };
         assert_eq!(
             JobFiles::segment_owner(of_worker.file_name().unwrap()),
             Some(owner)
         );
-        for other in ["000007-w.segment", "000007-3.segment", "-w1.segment", "7-w1"] {
+        for other in [
+            "000007-w1.segment",
+            "000007-w-1.segment",
+            "000007-3.segment",
+            "-w1-1.segment",
+            "7-w1-1",
+        ] {
             assert_eq!(JobFiles::segment_owner(OsStr::new(other)), None, "{other}");
         }
         assert_eq!(JobFiles::segment_epoch(OsStr::new("journal")), Some(RunEpoch(0)));

@@ -18,5 +18,5 @@ pub mod segment;
 
 pub use compact::compact;
 pub use layout::{JobFiles, SegmentOwner};
-pub use recover::{Recovered, make_durable, recover};
+pub use recover::{Recovered, make_durable, recover, run_of_segment};
 pub use segment::SegmentWriter;

@@ -8,6 +8,9 @@ use std::io;
 use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
 use tilework_core::record::{Barrier, Commit, Record, RunStart};
 
+/// Bytes of the records that open a segment, at most: the job's description and the run, twice.
+const OPENING_BYTES_MAX: u64 = 1 << 20;
+
 /// What the journal says about a job.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Recovered {
@@ -71,6 +74,24 @@ pub fn recover(disk: &dyn Disk, files: &JobFiles) -> io::Result<Option<(Recovere
         }
     }
     Ok(Some((recovered, highest)))
+}
+
+/// What a run's own segment says of it; `None` if there is none that can be read.
+pub fn run_of_segment(disk: &dyn Disk, files: &JobFiles, epoch: RunEpoch) -> io::Result<Option<RunStart>> {
+    let path = files.segment(epoch);
+    if disk.stat(&path)?.is_none() {
+        return Ok(None);
+    }
+    let file = disk.open_read(&path)?;
+    // Later records are not needed, and may be many.
+    let len = file.stat()?.len.min(OPENING_BYTES_MAX);
+    let mut bytes = vec![0; len as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    let records = frame::scan(&bytes).records;
+    Ok(records.into_iter().find_map(|record| match record {
+        Record::Run(run) if run.epoch == epoch => Some(run),
+        _ => None,
+    }))
 }
 
 /// Makes durable what stands in the segments. A process that was killed may have appended records without syncing them: they can be

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use tilework_core::ids::WorkerIdx;
 use tilework_core::record::{Record, RunStart};
 
+/// Segments that one worker makes in one run, at most.
+const OPENINGS_MAX: u32 = 10_000;
+
 /// The open segment of a run.
 #[derive(Debug)]
 pub struct SegmentWriter {
@@ -37,8 +40,14 @@ impl SegmentWriter {
         run: &RunStart,
         worker: WorkerIdx,
     ) -> io::Result<SegmentWriter> {
-        let path = files.worker_segment(run.epoch, worker);
-        SegmentWriter::create_at(disk, files, &path, job_text, run)
+        for opening in 0..OPENINGS_MAX {
+            let path = files.worker_segment(run.epoch, worker, opening);
+            match SegmentWriter::create_at(disk, files, &path, job_text, run) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                created => return created,
+            }
+        }
+        Err(io::Error::other("a worker opened its job too often in one run"))
     }
 
     fn create_at(

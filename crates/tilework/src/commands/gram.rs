@@ -4,7 +4,7 @@ use super::multiply::run_product;
 use crate::args::gram::{GramArgs, OperandArgs};
 use crate::failure::CliError;
 use crate::output::Output;
-use crate::product::inputs::InputRequest;
+use crate::product::inputs::{InputRequest, Paths};
 use tilework_linalg::{Algorithm, AlgorithmChoice};
 
 /// Half of a product is mirrored: an element must not depend on the side of the diagonal that it is computed on.
@@ -27,6 +27,7 @@ pub(crate) fn input_request(args: &OperandArgs) -> InputRequest {
     InputRequest {
         a: args.a.clone(),
         b: args.a.clone(),
+        paths_are: Paths::Local,
         transpose_a: !args.rows,
         transpose_b: args.rows,
         symmetric: true,

@@ -4,7 +4,7 @@ use super::audience::Teller;
 use crate::args::multiply::{FormulaArgs, MultiplyArgs, ProductArgs, ResourceArgs, RunArgs};
 use crate::failure::{CliError, Exit};
 use crate::output::{Output, print};
-use crate::product::inputs::{AddRequest, InputRequest};
+use crate::product::inputs::{AddRequest, InputRequest, Paths};
 use crate::product::request::{ProductRequest, Resources};
 use crate::product::running::compute;
 use crate::settings::Settings;
@@ -116,6 +116,7 @@ pub(crate) fn input_request(args: &ProductArgs) -> Result<InputRequest, CliError
     Ok(InputRequest {
         a: args.a.clone(),
         b: args.b.clone(),
+        paths_are: Paths::Local,
         transpose_a: args.transpose_a,
         transpose_b: args.transpose_b,
         symmetric: false,
@@ -147,6 +148,7 @@ pub(crate) fn resources(settings: &Settings) -> Result<Resources, CliError> {
         memory_bytes: settings.memory_bytes,
         n_threads: settings.n_threads,
         n_workers: settings.n_workers,
+        n_processes: 1,
         assign: settings.assign,
         simd: simd()?,
     })

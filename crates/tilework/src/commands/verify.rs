@@ -5,7 +5,7 @@ use crate::args::inspect::VerifyArgs;
 use crate::failure::{CliError, Exit};
 use crate::output::Output;
 use crate::product::certificate::{Verification, verify_output, verify_product};
-use crate::product::inputs::InputRequest;
+use crate::product::inputs::{InputRequest, Paths};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::path::Path;
@@ -32,6 +32,7 @@ pub fn run(args: &VerifyArgs, output: &Output) -> Result<(), CliError> {
             let inputs = InputRequest {
                 a: a.clone(),
                 b: b.clone(),
+                paths_are: Paths::Local,
                 transpose_a: args.transpose_a,
                 transpose_b: args.transpose_b,
                 symmetric: false,

@@ -1,7 +1,7 @@
 //! `verify`: the certificate C·x = alpha·A·(B·x) + beta·D·x for a file, and every tile's checksum where the journal has it.
 
-use super::inputs::{InputRequest, Inputs};
-use super::request::{Description, stored_inputs, usage};
+use super::inputs::{InputRequest, Inputs, Paths};
+use super::request::{Description, stored_inputs, stored_paths, usage};
 use crate::failure::CliError;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -153,9 +153,9 @@ fn certify_with_stored_inputs(
     recovered: &Recovered,
     verification: &mut Verification,
 ) -> Result<(), CliError> {
-    let inputs = stored_inputs(description);
-    for stored in &description.inputs {
-        let path = Path::new(&stored.path);
+    let inputs = stored_inputs(description, c, Paths::Local);
+    let paths = stored_paths(description, c, Paths::Local);
+    for (stored, path) in description.inputs.iter().zip(&paths) {
         let unchanged = MatrixSource::open(&**disk, path)
             .ok()
             .and_then(|source| source.identity().ok());

@@ -18,6 +18,8 @@ pub struct InputRequest {
     pub a: PathBuf,
     /// B.
     pub b: PathBuf,
+    /// What these paths, and D's, mean.
+    pub paths_are: Paths,
     /// Use A's transpose.
     pub transpose_a: bool,
     /// Use B's transpose.
@@ -30,6 +32,15 @@ pub struct InputRequest {
     pub alpha: f64,
     /// What is added.
     pub add: Option<AddRequest>,
+}
+
+/// What paths mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Paths {
+    /// Files of this machine, relative to the working directory.
+    Local,
+    /// Files in the data roots of a cluster, `NAME:relative/path`.
+    Named,
 }
 
 /// Which matrix is added, and its factor.
@@ -56,6 +67,8 @@ pub struct Inputs {
     pub guard: InputGuard,
     /// What a conversion may lose, said to the user once.
     pub notes: Vec<String>,
+    /// What their paths mean.
+    pub paths_are: Paths,
 }
 
 impl InputRequest {
@@ -112,6 +125,7 @@ impl InputRequest {
             spec,
             guard,
             notes,
+            paths_are: self.paths_are,
         })
     }
 
@@ -220,13 +234,16 @@ impl Inputs {
         distinct(&self.a, &self.b).chain(self.formula.d())
     }
 
-    /// All inputs' identities, with absolute paths, so that a resume finds them from anywhere.
+    /// All inputs' identities, with paths by which a resume finds them from anywhere.
     pub fn identities(&self) -> Result<Vec<InputIdentity>, CliError> {
         self.operands()
             .map(|operand| {
                 let mut identity = operand.source().identity()?;
-                let absolute = std::path::absolute(&identity.path);
-                identity.path = absolute.map_or(identity.path, |path| path.to_string_lossy().into_owned());
+                if self.paths_are == Paths::Local {
+                    let absolute = std::path::absolute(&identity.path);
+                    identity.path =
+                        absolute.map_or(identity.path, |path| path.to_string_lossy().into_owned());
+                }
                 Ok(identity)
             })
             .collect()

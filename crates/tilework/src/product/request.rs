@@ -1,6 +1,6 @@
 //! What is asked, held against what stands at the output: start afresh, go on, or refuse and say why.
 
-use super::inputs::{AddRequest, InputRequest, Inputs};
+use super::inputs::{AddRequest, InputRequest, Inputs, Paths};
 use crate::failure::{CliError, Exit};
 use std::path::{Path, PathBuf};
 use tilework_core::driver::Assign;
@@ -27,6 +27,8 @@ pub struct Resources {
     pub n_threads: usize,
     /// Workers in the process.
     pub n_workers: usize,
+    /// Processes that share the job, each with that memory and those threads.
+    pub n_processes: usize,
     /// How tasks find them.
     pub assign: Assign,
     /// Instruction set.
@@ -60,6 +62,28 @@ pub enum Course {
 }
 
 impl Resources {
+    fn plan_request<'a>(&self, inputs: &'a Inputs, algorithm: AlgorithmChoice) -> PlanRequest<'a> {
+        PlanRequest {
+            a: &inputs.a,
+            b: &inputs.b,
+            d: inputs.formula.d(),
+            symmetric: inputs.spec.symmetric,
+            memory_bytes: self.memory_bytes,
+            n_threads: self.n_threads,
+            n_workers: self.n_workers,
+            n_processes: self.n_processes,
+            simd: self.simd,
+            algorithm,
+        }
+    }
+
+    /// The least memory that a process like these needs for a task of the plan.
+    pub fn bytes_needed<T: Number>(&self, inputs: &Inputs, plan: &Plan) -> u64 {
+        let stored = plan.stored();
+        let request = self.plan_request(inputs, AlgorithmChoice::Only(stored.algorithm));
+        request.bytes_needed::<T>(stored)
+    }
+
     /// Plans the product of `inputs`, as an earlier run did or anew.
     pub fn plan<T: Number>(
         &self,
@@ -71,17 +95,7 @@ impl Resources {
         if npy_len(rows, cols, dtype) > i64::MAX as u64 {
             return Err(OutputError::TooLarge { rows, cols, dtype }.into());
         }
-        let request = PlanRequest {
-            a: &inputs.a,
-            b: &inputs.b,
-            d: inputs.formula.d(),
-            symmetric: inputs.spec.symmetric,
-            memory_bytes: self.memory_bytes,
-            n_threads: self.n_threads,
-            n_workers: self.n_workers,
-            simd: self.simd,
-            algorithm,
-        };
+        let request = self.plan_request(inputs, algorithm);
         let plan = match stored {
             Some(description) => request.plan_stored::<T>(description.plan),
             None => request.plan::<T>(),
@@ -344,7 +358,7 @@ impl ProductRequest {
 }
 
 /// A fresh description of the product.
-pub fn describe(inputs: &Inputs, plan: &Plan) -> Result<Description, CliError> {
+pub fn describe(inputs: &Inputs, plan: &Plan, output: &Path) -> Result<Description, CliError> {
     Ok(Description {
         format_version: FORMAT_VERSION,
         kind: inputs.spec.kind().to_owned(),
@@ -353,12 +367,50 @@ pub fn describe(inputs: &Inputs, plan: &Plan) -> Result<Description, CliError> {
         spec: inputs.spec,
         plan: plan.stored(),
         inputs: inputs.identities()?,
+        output: match inputs.paths_are {
+            Paths::Local => None,
+            Paths::Named => Some(output.to_string_lossy().into_owned()),
+        },
     })
 }
 
-/// The inputs that a description names.
-pub fn stored_inputs(description: &Description) -> InputRequest {
-    let mut paths = description.inputs.iter().map(|input| PathBuf::from(&input.path));
+/// Where the inputs of the job beside `output` are. A job of a cluster tells how far below its data root the output is, and so where
+/// the root is on this machine; inputs in other roots are not found.
+pub fn stored_paths<Spec, Plan>(
+    description: &JobDescription<Spec, Plan>,
+    output: &Path,
+    paths_are: Paths,
+) -> Vec<PathBuf> {
+    let inputs = description.inputs.iter().map(|input| PathBuf::from(&input.path));
+    let root = description
+        .output
+        .as_deref()
+        .filter(|_| paths_are == Paths::Local);
+    let Some((name, root)) = root.and_then(|named| root_of(named, output)) else {
+        return inputs.collect();
+    };
+    inputs
+        .map(|path| {
+            path.strip_prefix(&name)
+                .map(|inner| root.join(inner))
+                .unwrap_or(path)
+        })
+        .collect()
+}
+
+/// The data root, as paths name it, and where it is, by where something in it is.
+fn root_of(named: &str, path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let absolute = std::path::absolute(path).ok()?;
+    let mut inner = Path::new(named).components();
+    let name = PathBuf::from(inner.next()?.as_os_str());
+    let depth = inner.count();
+    let root = absolute.ancestors().nth(depth)?;
+    Some((name, root.to_path_buf()))
+}
+
+/// The inputs that the description of the job beside `output` names.
+pub fn stored_inputs(description: &Description, output: &Path, paths_are: Paths) -> InputRequest {
+    let mut paths = stored_paths(description, output, paths_are).into_iter();
     let a = paths.next().unwrap_or_default();
     let spec = &description.spec;
     let b = if spec.symmetric {
@@ -369,6 +421,7 @@ pub fn stored_inputs(description: &Description) -> InputRequest {
     InputRequest {
         a,
         b,
+        paths_are,
         transpose_a: spec.transpose_a,
         transpose_b: spec.transpose_b,
         symmetric: spec.symmetric,
@@ -386,6 +439,7 @@ pub fn resume_request(
     disk: &dyn Disk,
     output: &Path,
     resources: Resources,
+    paths_are: Paths,
 ) -> Result<ProductRequest, CliError> {
     let state = tilework_runtime::folder::inspect(disk, &JobFiles::beside(output))?;
     let recovered = match state {
@@ -414,7 +468,7 @@ pub fn resume_request(
         )
     })?;
     Ok(ProductRequest {
-        inputs: stored_inputs(&description),
+        inputs: stored_inputs(&description, output, paths_are),
         output: output.to_path_buf(),
         resources,
         overwrite: false,

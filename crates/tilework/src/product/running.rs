@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
+use tilework_core::ids::JobId;
 use tilework_core::record::Commit;
+use tilework_kernel::Simd;
 use tilework_linalg::multiply::{MultiplySettings, is_computed_with};
 use tilework_linalg::{Multiply, MultiplySpec, Number, Plan};
 use tilework_runtime::{JobFolder, Observer, RunOptions, RunReport, StopSwitch, run};
@@ -54,21 +56,12 @@ fn compute_as<T: Number>(
     audience: &dyn Audience,
     started: Instant,
 ) -> Result<ProductReport, CliError> {
-    // Everything that can be refused is refused before the folder exists; then the same again under the lock.
-    let mut notes = Vec::new();
-    let state = tilework_runtime::folder::inspect(&**disk, &JobFiles::beside(&request.output))?;
-    let course = request.course(&state, &**disk, &inputs, &mut notes)?;
-    request.check_disk(&**disk, &plan_of::<T>(request, &inputs, &course)?, &inputs)?;
-    let mut folder = JobFolder::open(Arc::clone(disk), &request.output)?;
-    let course = request.course(folder.state(), &**disk, &inputs, &mut Vec::new())?;
-    let plan = plan_of::<T>(request, &inputs, &course)?;
-    let description = match course {
-        Course::Fresh => {
-            folder.discard()?;
-            describe(&inputs, &plan)?
-        }
-        Course::Resume(description) => *description,
-    };
+    let Prepared {
+        mut folder,
+        plan,
+        description,
+        notes,
+    } = prepare::<T>(disk, request, &inputs)?;
     notes.iter().for_each(|note| audience.on_note(note));
     audience.on_plan(&plan, &inputs, folder.n_committed());
     let outcome = run_job::<T>(
@@ -96,6 +89,47 @@ fn compute_as<T: Number>(
     };
     let alarms = &outcome.run.alarms;
     Err(error.with_facts(json!({ "alarms": alarms.latest, "alarms_total": alarms.n_alarms })))
+}
+
+/// A product that may begin.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its folder, locked.
+    pub folder: JobFolder,
+    /// How it is split.
+    pub plan: Plan,
+    /// What the journal will say of it.
+    pub description: Description,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+}
+
+/// Refuses whatever can be refused before the folder exists; then the same again under the lock.
+pub fn prepare<T: Number>(
+    disk: &Arc<dyn Disk>,
+    request: &ProductRequest,
+    inputs: &Inputs,
+) -> Result<Prepared, CliError> {
+    let mut notes = Vec::new();
+    let state = tilework_runtime::folder::inspect(&**disk, &JobFiles::beside(&request.output))?;
+    let course = request.course(&state, &**disk, inputs, &mut notes)?;
+    request.check_disk(&**disk, &plan_of::<T>(request, inputs, &course)?, inputs)?;
+    let mut folder = JobFolder::open(Arc::clone(disk), &request.output)?;
+    let course = request.course(folder.state(), &**disk, inputs, &mut Vec::new())?;
+    let plan = plan_of::<T>(request, inputs, &course)?;
+    let description = match course {
+        Course::Fresh => {
+            folder.discard()?;
+            describe(inputs, &plan, &request.output)?
+        }
+        Course::Resume(description) => *description,
+    };
+    Ok(Prepared {
+        folder,
+        plan,
+        description,
+        notes,
+    })
 }
 
 fn plan_of<T: Number>(request: &ProductRequest, inputs: &Inputs, course: &Course) -> Result<Plan, CliError> {
@@ -130,6 +164,26 @@ impl Residuals {
             .max_by(|one, two| share(one).total_cmp(&share(two)))
             .unwrap_or_default()
     }
+}
+
+/// The job of a planned product.
+pub(crate) fn multiply<T: Number>(
+    disk: &Arc<dyn Disk>,
+    inputs: &Inputs,
+    plan: &Plan,
+    simd: Simd,
+    id: JobId,
+    files: &JobFiles,
+) -> Multiply<T> {
+    let settings = MultiplySettings {
+        plan: plan.clone(),
+        simd,
+        job: id,
+        partial: files.partial(),
+        guard: inputs.guard.clone(),
+        formula: inputs.formula.clone(),
+    };
+    Multiply::new(Arc::clone(disk), inputs.a.clone(), inputs.b.clone(), settings)
 }
 
 /// What all commits of a job tell together.
@@ -172,15 +226,8 @@ fn run_job<T: Number>(
     stop: &StopSwitch,
     audience: &dyn Audience,
 ) -> Outcome {
-    let settings = MultiplySettings {
-        plan: plan.clone(),
-        simd: request.resources.simd,
-        job: description.id(),
-        partial: folder.files().partial(),
-        guard: inputs.guard.clone(),
-        formula: inputs.formula.clone(),
-    };
-    let job = Multiply::<T>::new(Arc::clone(disk), inputs.a.clone(), inputs.b.clone(), settings);
+    let (simd, id) = (request.resources.simd, description.id());
+    let job = multiply::<T>(disk, inputs, plan, simd, id, folder.files());
     let options = RunOptions {
         n_workers: request.resources.n_workers as u32,
         assign: request.resources.assign,
@@ -241,7 +288,7 @@ fn folder_after(disk: &Arc<dyn Disk>, request: &ProductRequest) -> Option<usize>
     Some(recovered.commits.len())
 }
 
-fn stopped(cause: StopCause, output: &Path, n_committed: Option<usize>) -> CliError {
+pub(crate) fn stopped(cause: StopCause, output: &Path, n_committed: Option<usize>) -> CliError {
     let (exit, why) = match cause {
         StopCause::Interrupted => (Exit::Interrupted, "interrupted"),
         StopCause::TimeLimit => (Exit::TimeLimit, "stopped by the time limit"),
@@ -253,7 +300,7 @@ fn stopped(cause: StopCause, output: &Path, n_committed: Option<usize>) -> CliEr
         .with_next(format!("go on with: tilework resume {}", output.display()))
 }
 
-fn failed(failure: &Failure, output: &Path) -> CliError {
+pub(crate) fn failed(failure: &Failure, output: &Path) -> CliError {
     let output = output.display();
     let (exit, next) = match failure.cause {
         Cause::DiskFull => (

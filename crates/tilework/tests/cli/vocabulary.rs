@@ -90,6 +90,7 @@ impl Folder {
                         .unwrap()
                 })
                 .to_vec(),
+            output: None,
         };
         let (text, files) = (description.to_text(), JobFiles::beside(&self.path(name)));
         fs::create_dir(files.folder()).unwrap();

@@ -1,0 +1,144 @@
+//! What anyone of the cluster may see of it: the driver, the workers, the jobs. The driver writes it, about once a second.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The key under which it is kept.
+pub const KEY: &str = "board";
+/// Where each new one can be heard.
+pub const HEARD_AT: &str = "tw.kv.workers.board";
+/// A board that is older than this has lost its driver.
+pub const STALE_MS: u64 = 8_000;
+
+/// The cluster as its driver sees it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Board {
+    /// Release of the driver.
+    pub tilework: String,
+    /// When it was written, in milliseconds since 1970 by the driver's clock.
+    pub unix_ms: u64,
+    /// Counts what was written, so that a watcher sees whether a driver is at work whatever the clocks say.
+    pub n_written: u64,
+    /// Who drives.
+    pub driver: Option<DriverOnBoard>,
+    /// The workers that are there, and those that were lost lately.
+    pub workers: Vec<WorkerOnBoard>,
+    /// Jobs, the latest first.
+    pub jobs: Vec<JobOnBoard>,
+}
+
+/// A driver.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverOnBoard {
+    /// Its name as a client of NATS.
+    pub name: String,
+    /// Its host.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+    /// Its data roots: name and directory.
+    pub data_roots: BTreeMap<String, String>,
+}
+
+/// A worker.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkerOnBoard {
+    /// Its number.
+    pub id: u32,
+    /// Its host.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+    /// Threads that compute.
+    pub threads: u32,
+    /// Memory of the process.
+    pub memory_bytes: u64,
+    /// `idle`, `working`, `lost` or `draining`.
+    pub state: String,
+    /// Tasks that it committed.
+    pub tasks_done: u64,
+    /// Names of its data roots.
+    #[serde(default)]
+    pub data_roots: Vec<String>,
+}
+
+/// A job.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobOnBoard {
+    /// Its id.
+    pub id: String,
+    /// What it computes: `multiply`, `gram`.
+    pub kind: String,
+    /// C, as it is called in the cluster.
+    pub output: String,
+    /// `running`, `done`, `failed`, `cancelled` or `stopped`.
+    pub state: String,
+    /// What it waits for, if it stands still.
+    pub waits_for: Option<String>,
+    /// The last run.
+    pub run: u32,
+    /// Tasks in all.
+    pub tasks: u64,
+    /// Tasks that are committed, by all runs.
+    pub tasks_committed: u64,
+    /// Tasks that runs before this driver's had committed.
+    pub tasks_resumed: u64,
+    /// Attempts that were made again.
+    pub retries: u64,
+    /// Backup attempts.
+    pub backups: u64,
+    /// Tasks that each worker committed, as this driver heard.
+    pub by_worker: BTreeMap<u32, u64>,
+    /// When it was submitted, in milliseconds since 1970.
+    pub submitted_unix_ms: u64,
+    /// When it ended.
+    pub ended_unix_ms: Option<u64>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What to do next.
+    pub next: Option<String>,
+}
+
+impl Board {
+    /// The job that a user names by its id, the beginning of it, or its output; of several runs to one output the latest.
+    ///
+    /// # Errors
+    /// The ids of all that it may mean.
+    pub fn find(&self, named: &str) -> Result<Option<&JobOnBoard>, Vec<String>> {
+        let is_output = |job: &&JobOnBoard| {
+            job.output == named || job.output.split_once(":/").is_some_and(|(_, path)| path == named)
+        };
+        let by_id: Vec<&JobOnBoard> = self.jobs.iter().filter(|job| job.id.starts_with(named)).collect();
+        match by_id[..] {
+            [job] if !named.is_empty() => Ok(Some(job)),
+            [] => Ok(self.jobs.iter().find(is_output)),
+            _ if named.is_empty() => Ok(None),
+            _ => Err(by_id.iter().map(|job| job.id.clone()).collect()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_are_found_by_prefix_and_by_output() {
+        let job = |id: &str, output: &str| JobOnBoard {
+            id: id.to_owned(),
+            output: output.to_owned(),
+            ..JobOnBoard::default()
+        };
+        let board = Board {
+            jobs: vec![job("abcd", "data:/x/C.npy"), job("abff", "data:/C.npy")],
+            ..Board::default()
+        };
+        let found = |named: &str| board.find(named).map(|job| job.map(|job| job.id.as_str()));
+        assert_eq!(found("abc"), Ok(Some("abcd")));
+        assert_eq!(found("data:/C.npy"), Ok(Some("abff")));
+        assert_eq!(found("x/C.npy"), Ok(Some("abcd")));
+        assert_eq!(found("ab"), Err(vec!["abcd".to_owned(), "abff".to_owned()]));
+        assert_eq!(found("zz"), Ok(None));
+        assert_eq!(found(""), Ok(None));
+    }
+}

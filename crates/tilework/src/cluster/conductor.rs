@@ -1,0 +1,724 @@
+//! One job at its driver: a thread that opens it, holds its folder, and takes the steps that the driver machine asks for, so that
+//! reading a large output back never keeps the driver from hearing its workers.
+
+use super::protocol::{AssignName, Submit, Submitted, answer};
+use super::record::{JobRecord, JobStands, NewJob, PlannedFor, key_of, unix_ms};
+use crate::failure::{CliError, Exit};
+use crate::product::inputs::{AddRequest, InputRequest, Inputs, Paths};
+use crate::product::report::write_plan;
+use crate::product::request::{Course, Description, ProductRequest, Resources, resume_request, stored_inputs};
+use crate::product::running::{Prepared, Residuals, failed, multiply, prepare, stopped};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use tilework_core::driver::{DriverEvent, JobStart, Needs, WhenFull};
+use tilework_core::failure::{JobEnd, StopCause};
+use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
+use tilework_kernel::Simd;
+use tilework_linalg::{Multiply, Number, Plan};
+use tilework_nats::control::Request;
+use tilework_nats::{Bucket, Control};
+use tilework_runtime::journal_writer::JournalWriter;
+use tilework_runtime::steps::{JobSteps, Step, StepWatch};
+use tilework_runtime::{FolderState, Job, JobFolder};
+use tilework_store::data_roots::DataRoots;
+use tilework_store::disk::Disk;
+use tilework_store::element_type::Dtype;
+use tilework_store::journal::{JobFiles, Recovered};
+
+/// What all jobs of a driver share.
+#[derive(Clone)]
+pub struct Ground {
+    /// Records of jobs.
+    pub control: Arc<Control>,
+    /// Where matrices are.
+    pub roots: Arc<DataRoots>,
+    /// Instruction set that plans count on.
+    pub simd: Simd,
+    /// Whether this process still drives.
+    pub leads: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Ground {
+    fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.roots) as Arc<dyn Disk>
+    }
+
+    fn resources(&self, planned_for: PlannedFor) -> Resources {
+        Resources {
+            memory_bytes: planned_for.memory_bytes,
+            n_threads: planned_for.threads as usize,
+            n_workers: 1,
+            n_processes: planned_for.workers as usize,
+            assign: AssignName::Dynamic.with(planned_for.workers),
+            simd: self.simd,
+        }
+    }
+}
+
+/// How a job comes to its driver.
+pub enum Begin {
+    /// Somebody asks for it.
+    Submitted {
+        /// What is asked.
+        submit: Box<Submit>,
+        /// The output's name in the cluster.
+        output: String,
+        /// The workers that are there.
+        planned_for: PlannedFor,
+        /// The job that runs to that output already.
+        running: Option<JobId>,
+        /// Who asks.
+        request: Request,
+    },
+    /// Another driver left it.
+    TakenOver(Box<JobRecord>),
+}
+
+/// What the driver tells a job's thread.
+pub enum Order {
+    /// Take a step.
+    Step(Step),
+    /// The run is over.
+    End {
+        /// How.
+        end: JobEnd,
+        /// Whether somebody cancelled it.
+        cancelled: bool,
+        /// What is told of the run beside what the journal knows.
+        facts: serde_json::Value,
+    },
+}
+
+/// What a job's thread tells the driver.
+pub enum Told {
+    /// It can begin.
+    Opened(Box<OpenedJob>),
+    /// Its record says how it ended.
+    Ended(Box<JobRecord>),
+}
+
+/// A job that can begin.
+pub struct OpenedJob {
+    /// What the machine starts from.
+    pub start: JobStart,
+    /// As it is stored.
+    pub record: JobRecord,
+    /// Where its steps are ordered.
+    pub orders: Sender<Order>,
+    /// Makes its steps stop early.
+    pub stop: Arc<AtomicBool>,
+    /// What it computes.
+    pub kind: String,
+    /// Its files.
+    pub files: JobFiles,
+    /// Tasks kept from earlier runs.
+    pub n_resumed: u64,
+}
+
+/// Opens a job and conducts it to its end. Returns when it is over, or can't begin.
+pub fn conduct(ground: &Ground, begin: Begin, driver: &Sender<Told>, inbox: &Sender<DriverEvent>) {
+    match begin {
+        Begin::Submitted {
+            submit,
+            output,
+            planned_for,
+            running,
+            request,
+        } => {
+            let asked = request_of(ground, &submit, &output, planned_for);
+            let outcome = asked.and_then(|(asked, inputs)| match running {
+                Some(job) => same_as_running(ground, &asked, &inputs, job, &output).map(Err),
+                None => Ok(Ok((asked, inputs))),
+            });
+            match outcome {
+                Err(error) => request.answer(answer::<Submitted>(Err(error))),
+                Ok(Err(submitted)) => request.answer(answer(Ok(submitted))),
+                Ok(Ok((asked, inputs))) => {
+                    let conducting = Conducting {
+                        ground,
+                        asked,
+                        inputs,
+                        driver,
+                        inbox,
+                    };
+                    match conducting.inputs.spec.dtype {
+                        Dtype::F64 => conducting.submitted::<f64>(&submit, &output, planned_for, request),
+                        Dtype::F32 => conducting.submitted::<f32>(&submit, &output, planned_for, request),
+                    }
+                }
+            }
+        }
+        Begin::TakenOver(record) => {
+            if let Err(error) = take_over(ground, &record, driver, inbox) {
+                tracing::error!(output = record.output, "a job can't be taken over: {}", error.message);
+                end_record(ground, driver, *record, JobStands::Failed, None, Some(error));
+            }
+        }
+    }
+}
+
+/// What is asked for, as a product of files in data roots.
+pub fn request_of(
+    ground: &Ground,
+    submit: &Submit,
+    output: &str,
+    planned_for: PlannedFor,
+) -> Result<(ProductRequest, Inputs), CliError> {
+    let disk = ground.disk();
+    let output = PathBuf::from(output);
+    let mut resources = ground.resources(planned_for);
+    resources.assign = submit.assign.with(planned_for.workers);
+    if submit.resume {
+        let request = resume_request(&*disk, &output, resources, Paths::Named)?;
+        let inputs = request.inputs.open(&disk)?;
+        return Ok((request, inputs));
+    }
+    let named = |path: &str| name_of(&ground.roots, path).map(PathBuf::from);
+    let algorithm = super::protocol::algorithm_of(&submit.algorithm)
+        .ok_or_else(|| CliError::usage(format!("there is no algorithm `{}`", submit.algorithm)))?;
+    let add = submit.add.as_ref().map(|(d, beta)| {
+        named(d).map(|d| AddRequest { d, beta: *beta })
+    });
+    let inputs = InputRequest {
+        a: named(&submit.a)?,
+        b: named(&submit.b)?,
+        paths_are: Paths::Named,
+        transpose_a: submit.transpose_a,
+        transpose_b: submit.transpose_b,
+        symmetric: submit.symmetric,
+        dtype: submit.dtype,
+        alpha: submit.alpha,
+        add: add.transpose()?,
+    };
+    let opened = inputs.open(&disk)?;
+    let request = ProductRequest {
+        inputs,
+        output,
+        resources,
+        overwrite: submit.overwrite,
+        restart: submit.restart,
+        algorithm,
+    };
+    Ok((request, opened))
+}
+
+/// What a path is called in the cluster: as given if it names a root, else by where this machine has its roots.
+pub fn name_of(roots: &DataRoots, path: &str) -> Result<String, CliError> {
+    if !path.starts_with('/') {
+        return Ok(path.to_owned());
+    }
+    let named = roots.name_of_canonical(Path::new(path));
+    named
+        .map(|named| named.to_string_lossy().into_owned())
+        .ok_or_else(|| {
+            let dir = Path::new(path).parent().unwrap_or(Path::new("/"));
+            CliError::usage(format!(
+                "`{path}` is in no data root of the cluster, which has {}",
+                roots.described()
+            ))
+            .with_next(format!(
+                "start driver and workers with one that holds it: --data-root NAME={}; or name the file as they see it: NAME:/relative/path",
+                dir.display()
+            ))
+        })
+}
+
+/// Whether what is asked is what runs to that output already.
+fn same_as_running(
+    ground: &Ground,
+    asked: &ProductRequest,
+    inputs: &Inputs,
+    running: JobId,
+    output: &str,
+) -> Result<Submitted, CliError> {
+    let disk = ground.disk();
+    let state = tilework_runtime::folder::inspect(&*disk, &JobFiles::beside(&asked.output))?;
+    let cancel_first =
+        || format!("wait for it: tilework watch {output}; or end it: tilework cancel {output}");
+    if asked.restart {
+        return Err(CliError::usage(format!("`{output}` is being computed")).with_next(cancel_first()));
+    }
+    let course = asked
+        .course(&state, &*disk, inputs, &mut Vec::new())
+        .map_err(|error| error.with_next(cancel_first()))?;
+    match course {
+        Course::Resume(description) if description.id() == running => Ok(Submitted {
+            job: key_of(running),
+            run: 0,
+            output: output.to_owned(),
+            tasks: description.plan.grid.n_tiles(),
+            tasks_resumed: 0,
+            was_running: true,
+            notes: Vec::new(),
+        }),
+        _ => Err(CliError::usage(format!("another job computes `{output}`")).with_next(cancel_first())),
+    }
+}
+
+fn take_over(
+    ground: &Ground,
+    record: &JobRecord,
+    driver: &Sender<Told>,
+    inbox: &Sender<DriverEvent>,
+) -> Result<(), CliError> {
+    let disk = ground.disk();
+    let output = PathBuf::from(&record.output);
+    let unreadable = |error: serde_json::Error| CliError::new(Exit::JobFailed, error.to_string());
+    let description = Description::from_text(record.job_text.as_bytes()).map_err(unreadable)?;
+    let request = ProductRequest {
+        inputs: stored_inputs(&description, &output, Paths::Named),
+        output,
+        resources: ground.resources(record.planned_for),
+        overwrite: record.may_replace_output,
+        restart: false,
+        algorithm: tilework_linalg::AlgorithmChoice::Only(description.plan.algorithm),
+    };
+    let inputs = request.inputs.open(&disk)?;
+    let conducting = Conducting {
+        ground,
+        asked: request,
+        inputs,
+        driver,
+        inbox,
+    };
+    match description.spec.dtype {
+        Dtype::F64 => conducting.taken_over::<f64>(record, &description),
+        Dtype::F32 => conducting.taken_over::<f32>(record, &description),
+    }
+}
+
+struct Conducting<'a> {
+    ground: &'a Ground,
+    asked: ProductRequest,
+    inputs: Inputs,
+    driver: &'a Sender<Told>,
+    inbox: &'a Sender<DriverEvent>,
+}
+
+/// A job whose run has its number.
+struct Begun<'f> {
+    folder: &'f JobFolder,
+    writer: JournalWriter,
+    record: JobRecord,
+    committed: Vec<TaskIdx>,
+    took_over: bool,
+}
+
+impl Conducting<'_> {
+    fn submitted<T: Number>(
+        self,
+        submit: &Submit,
+        output: &str,
+        planned_for: PlannedFor,
+        request: Request,
+    ) {
+        let prepared = self
+            .asked
+            .check_output(&*self.ground.disk(), &self.inputs)
+            .and_then(|()| prepare::<T>(&self.ground.disk(), &self.asked, &self.inputs))
+            .and_then(|prepared| check_is_of_a_cluster(prepared, output));
+        let Prepared {
+            mut folder,
+            plan,
+            description,
+            notes,
+        } = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return request.answer(answer::<Submitted>(Err(error))),
+        };
+        let id = description.id();
+        let files = folder.files().clone();
+        let job = multiply::<T>(
+            &self.ground.disk(),
+            &self.inputs,
+            &plan,
+            self.ground.simd,
+            id,
+            &files,
+        );
+        let committed = committed_tasks(&folder, plan.grid.n_tiles());
+        let n_committed = committed.len() as u64;
+        let may_replace =
+            submit.overwrite || self.ground.disk().stat(files.output()).is_ok_and(|stat| stat.is_some());
+        let started = begin_run(&job, &mut folder, &description, n_committed > 0);
+        let (epoch, writer) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                if n_committed == 0 {
+                    folder.abandon();
+                }
+                return request.answer(answer::<Submitted>(Err(error)));
+            }
+        };
+        let record = JobRecord::new(NewJob {
+            job_text: String::from_utf8_lossy(&description.to_text()).into_owned(),
+            output: output.to_owned(),
+            run: epoch.0,
+            assign: submit.assign,
+            may_replace_output: may_replace,
+            planned_for,
+            deadline_unix_ms: submit.deadline_unix_ms,
+        });
+        if let Err(error) = self.store(&record) {
+            return request.answer(answer::<Submitted>(Err(error)));
+        }
+        let submitted = Submitted {
+            job: key_of(id),
+            run: epoch.0,
+            output: output.to_owned(),
+            tasks: plan.grid.n_tiles(),
+            tasks_resumed: n_committed,
+            was_running: false,
+            notes: told_of_plan(&plan, &self.inputs, notes),
+        };
+        let begun = Begun {
+            folder: &folder,
+            writer,
+            record,
+            committed,
+            took_over: false,
+        };
+        let is_done = self.conduct::<T>(begun, &job, &plan, &description, || {
+            request.answer(answer(Ok(submitted)));
+        });
+        if is_done {
+            finish(folder);
+        }
+    }
+
+    fn taken_over<T: Number>(
+        self,
+        record: &JobRecord,
+        description: &Description,
+    ) -> Result<(), CliError> {
+        let disk = self.ground.disk();
+        let mut folder = JobFolder::take_over(Arc::clone(&disk), &self.asked.output)?;
+        match folder.state() {
+            FolderState::Finished(recovered) if is_job(recovered, description) => {
+                let report = recovered.report.as_deref().map(serde_json::from_slice);
+                let report = report.and_then(Result::ok);
+                finish(folder);
+                end_record(self.ground, self.driver, record.clone(), JobStands::Done, report, None);
+                return Ok(());
+            }
+            FolderState::Unfinished(recovered) if is_job(recovered, description) => {}
+            _ => {
+                return Err(CliError::new(
+                    Exit::JobFailed,
+                    format!("what was begun of `{}` is gone", record.output),
+                )
+                .with_next("submit it again"));
+            }
+        }
+        let plan = self
+            .asked
+            .resources
+            .plan::<T>(&self.inputs, self.asked.algorithm, Some(description))?;
+        let files = folder.files().clone();
+        let id = description.id();
+        let job = multiply::<T>(&disk, &self.inputs, &plan, self.ground.simd, id, &files);
+        let committed = committed_tasks(&folder, plan.grid.n_tiles());
+        let (epoch, writer) = begin_run(&job, &mut folder, description, true)?;
+        let record = JobRecord {
+            run: epoch.0,
+            ..record.clone()
+        };
+        self.store(&record)?;
+        let begun = Begun {
+            folder: &folder,
+            writer,
+            record,
+            committed,
+            took_over: true,
+        };
+        if self.conduct::<T>(begun, &job, &plan, description, || ()) {
+            finish(folder);
+        }
+        Ok(())
+    }
+
+    fn store(&self, record: &JobRecord) -> Result<(), CliError> {
+        let stored = self
+            .ground
+            .control
+            .put(Bucket::Jobs, &key_of(record.id()), &record.to_bytes());
+        stored.map(drop).map_err(|error| {
+            CliError::new(Exit::Unreachable, format!("the job can't be kept in the cluster: {error}"))
+                .with_next("submit it again; see `tilework doctor`")
+        })
+    }
+
+    /// Takes steps until the run is over; whether the output is complete.
+    fn conduct<T: Number>(
+        &self,
+        begun: Begun<'_>,
+        job: &Multiply<T>,
+        plan: &Plan,
+        description: &Description,
+        on_begun: impl FnOnce(),
+    ) -> bool {
+        let Begun {
+            folder,
+            writer,
+            record,
+            committed,
+            took_over,
+        } = begun;
+        let (id, epoch) = (description.id(), RunEpoch(record.run));
+        let (orders, at_orders) = std::sync::mpsc::channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let n_resumed = committed.len() as u64;
+        let start = JobStart {
+            job: id,
+            epoch,
+            adopts_from: RunEpoch(record.adopts_from),
+            round: RoundIdx(0),
+            n_tasks: job.n_tasks(),
+            needs: Needs {
+                // What is compared with the memory of a whole process.
+                memory_bytes: self.asked.resources.bytes_needed::<T>(&self.inputs, plan),
+                expected_ms: job.needs().expected_ms,
+            },
+            committed,
+            // Nobody knows what other machines left in the file: all of it is read back.
+            resumed: true,
+            took_over,
+            assign: record.assign.with(record.planned_for.workers),
+            backups: true,
+            when_full: WhenFull::Stop,
+            deadline: None,
+        };
+        let opened = OpenedJob {
+            start,
+            record: record.clone(),
+            orders,
+            stop: Arc::clone(&stop),
+            kind: description.kind.clone(),
+            files: folder.files().clone(),
+            n_resumed,
+        };
+        if self.driver.send(Told::Opened(Box::new(opened))).is_err() {
+            return false;
+        }
+        // The driver looks for it at its next event.
+        let _ = self.inbox.send(DriverEvent::Tick);
+        on_begun();
+        let watch = Watch {
+            stop,
+            leads: &*self.ground.leads,
+        };
+        let mut steps = JobSteps {
+            job,
+            disk: Arc::clone(folder.disk()),
+            files: folder.files().clone(),
+            journal: writer.handle(),
+            id,
+            epoch,
+            n_tasks: job.n_tasks(),
+            may_replace_output: record.may_replace_output,
+            watch: &watch,
+        };
+        let ended = take_steps(&mut steps, &at_orders, self.inbox);
+        drop(steps);
+        drop(writer);
+        let Some((end, cancelled, facts)) = ended else {
+            // This driver drives no more: the next one goes on.
+            return false;
+        };
+        let is_done = end == JobEnd::Done;
+        self.tell_end(record, plan, end, cancelled, facts);
+        is_done
+    }
+
+    fn tell_end(
+        &self,
+        record: JobRecord,
+        plan: &Plan,
+        end: JobEnd,
+        cancelled: bool,
+        facts: serde_json::Value,
+    ) {
+        let output = Path::new(&record.output);
+        let (stands, report, error) = match end {
+            JobEnd::Done => {
+                let report = self.report(&record, plan, &facts);
+                (JobStands::Done, Some(report), None)
+            }
+            JobEnd::Stopped(_) if cancelled => {
+                let error = CliError::new(Exit::Cancelled, "cancelled: what was committed is kept")
+                    .with_next(format!("go on with: tilework resume {}", output.display()));
+                (JobStands::Cancelled, None, Some(error))
+            }
+            JobEnd::Stopped(cause) => (JobStands::Stopped, None, Some(stopped(cause, output, None))),
+            JobEnd::Failed(failure) => (JobStands::Failed, None, Some(failed(&failure, output))),
+        };
+        let error = error.map(|error| error.with_facts(facts));
+        end_record(self.ground, self.driver, record, stands, report, error);
+    }
+
+    /// What is told of a finished product: the names are those of one machine's report.
+    fn report(&self, record: &JobRecord, plan: &Plan, facts: &serde_json::Value) -> serde_json::Value {
+        let disk = self.ground.disk();
+        let files = JobFiles::beside(Path::new(&record.output));
+        let recovered = tilework_store::journal::recover(&*disk, &files);
+        let recovered = recovered.ok().flatten().map(|(recovered, _)| recovered);
+        let residuals = recovered.as_ref().map(Residuals::of).unwrap_or_default();
+        let seconds = unix_ms().saturating_sub(record.submitted_unix_ms) as f64 / 1e3;
+        let spec = &self.inputs.spec;
+        let mut report = json!({
+            "job": spec.kind(),
+            "status": "done",
+            "id": key_of(record.id()),
+            "output": record.output,
+            "m": plan.grid.m,
+            "n": plan.grid.n,
+            "k": plan.k,
+            "dtype": spec.dtype.to_string(),
+            "alpha": spec.alpha,
+            "beta": spec.beta,
+            "seconds": seconds,
+            "gflops": plan.flops() / seconds.max(1e-3) / 1e9,
+            "tasks": plan.grid.n_tiles(),
+            "residual_max": residuals.max,
+            "residual_bound": residuals.bound,
+            "algorithm": plan.layout.algorithm.to_string(),
+        });
+        if let (Some(report), Some(facts)) = (report.as_object_mut(), facts.as_object()) {
+            report.extend(facts.clone());
+        }
+        report
+    }
+}
+
+/// How a run ended, whether somebody cancelled it, and what is told of it.
+type Ended = (JobEnd, bool, serde_json::Value);
+
+fn take_steps<J: Job>(
+    steps: &mut JobSteps<'_, J>,
+    orders: &Receiver<Order>,
+    inbox: &Sender<DriverEvent>,
+) -> Option<Ended> {
+    for order in orders {
+        match order {
+            Order::Step(step) => {
+                let _ = inbox.send(steps.take(step));
+            }
+            Order::End {
+                end,
+                cancelled,
+                facts,
+            } => return Some((end, cancelled, facts)),
+        }
+    }
+    None
+}
+
+struct Watch<'a> {
+    stop: Arc<AtomicBool>,
+    leads: &'a (dyn Fn() -> bool + Send + Sync),
+}
+
+impl StepWatch for Watch<'_> {
+    fn stop_requested(&self) -> Option<StopCause> {
+        self.stop.load(Ordering::Relaxed).then_some(StopCause::Interrupted)
+    }
+
+    fn on_damaged_output(&self, task: TaskIdx) {
+        tracing::warn!(task = task.0, "the stored tile is damaged and is computed again");
+    }
+
+    fn may_finish(&self) -> bool {
+        (self.leads)()
+    }
+
+    fn report(&self, recovered: &Recovered) -> Vec<u8> {
+        let Residuals { max, bound } = Residuals::of(recovered);
+        json!({ "residual_max": max, "residual_bound": bound })
+            .to_string()
+            .into_bytes()
+    }
+}
+
+/// Workers find inputs by the names in the description: one of a single machine has other paths.
+fn check_is_of_a_cluster(prepared: Prepared, output: &str) -> Result<Prepared, CliError> {
+    if prepared.description.output.as_deref() == Some(output) {
+        return Ok(prepared);
+    }
+    let message = match &prepared.description.output {
+        None => format!("the unfinished `{output}` was begun on one machine, without a cluster"),
+        Some(other) => format!("the unfinished `{output}` was begun under the name `{other}`"),
+    };
+    Err(CliError::usage(message)
+        .with_next("finish it there: tilework resume; or discard it: add --restart to the command"))
+}
+
+fn is_job(recovered: &Recovered, description: &Description) -> bool {
+    recovered.job_text.as_deref() == Some(&description.to_text()[..])
+}
+
+fn committed_tasks(folder: &JobFolder, n_tasks: u64) -> Vec<TaskIdx> {
+    match folder.state() {
+        FolderState::Unfinished(recovered) => {
+            let tasks = recovered.commits.keys().map(|(_, task)| *task);
+            tasks.filter(|task| task.0 < n_tasks).collect()
+        }
+        FolderState::Empty | FolderState::Finished(_) => Vec::new(),
+    }
+}
+
+/// Opens the output and the run's segment; in this order, so that whoever sees the segment sees this run's output.
+fn begin_run<J: Job>(
+    job: &J,
+    folder: &mut JobFolder,
+    description: &Description,
+    resumed: bool,
+) -> Result<(RunEpoch, JournalWriter), CliError> {
+    if !resumed {
+        folder.discard()?;
+    }
+    job.open_outputs(resumed)?;
+    let (epoch, segment) = folder
+        .start_run(&description.to_text(), unix_ms())
+        .map_err(|error| CliError::io("start the journal in", &folder.files().folder(), &error))?;
+    Ok((epoch, JournalWriter::start(segment)))
+}
+
+fn finish(folder: JobFolder) {
+    if let Err(error) = folder.finish() {
+        tracing::warn!(%error, "the folder of a finished job keeps its lock file");
+    }
+}
+
+fn told_of_plan(plan: &Plan, inputs: &Inputs, notes: Vec<String>) -> Vec<String> {
+    let mut text = Vec::new();
+    let written = write_plan(&mut text, plan, inputs);
+    let plan = written.is_ok().then(|| String::from_utf8_lossy(&text).trim_end().to_owned());
+    let notes = inputs.notes.iter().cloned().chain(notes).map(|note| format!("note: {note}"));
+    plan.into_iter().chain(notes).collect()
+}
+
+fn end_record(
+    ground: &Ground,
+    driver: &Sender<Told>,
+    record: JobRecord,
+    stands: JobStands,
+    report: Option<serde_json::Value>,
+    error: Option<CliError>,
+) {
+    let record = JobRecord {
+        stands,
+        ended_unix_ms: Some(unix_ms()),
+        report,
+        failure: error.map(Into::into),
+        ..record
+    };
+    let key = key_of(record.id());
+    // Without it the next driver would look at the output and see the same.
+    if let Err(error) = ground.control.put(Bucket::Jobs, &key, &record.to_bytes()) {
+        tracing::warn!(job = key, %error, "the end of a job is not kept yet");
+    }
+    let _ = driver.send(Told::Ended(Box::new(record)));
+}

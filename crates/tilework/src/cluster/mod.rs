@@ -1,0 +1,22 @@
+//! A job on many machines: what driver, workers and clients say to each other beside core's messages, and how each does its part.
+//!
+//! - [`protocol`]: requests and their answers; [`record`]: what the cluster keeps of a job; [`board`]: what anyone may see of it all
+//! - [`driving`]: the driver process: lease, requests, jobs; [`conductor`]: one job at its driver; [`fleet`]: who the workers are
+//! - [`working`]: the worker process; [`opened`]: the jobs that a worker has open
+//! - [`clients`]: submitting, watching
+//! - [`joining`]: from a join file to a connection
+
+pub mod board;
+pub mod clients;
+pub mod conductor;
+pub mod driving;
+pub mod events;
+pub mod fleet;
+pub mod joining;
+pub mod opened;
+pub mod protocol;
+pub mod record;
+pub mod working;
+
+/// This release, which all processes of a cluster must have in common.
+pub const TILEWORK: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,240 @@
+//! The jobs that a worker has open: learned from the record that a task's id names, checked in every respect, and kept for the next
+//! task.
+
+use super::record::{JobRecord, key_of};
+use crate::product::inputs::{Inputs, Paths};
+use crate::product::request::{Description, Resources, stored_inputs};
+use crate::product::running::multiply;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use tilework_core::driver::Assign;
+use tilework_core::failure::{Cause, Failure};
+use tilework_core::ids::{JobId, RunEpoch, WorkerIdx};
+use tilework_core::message::JobAttempt;
+use tilework_core::record::RunStart;
+use tilework_kernel::Simd;
+use tilework_linalg::multiply::NUMERICS_VERSION;
+use tilework_linalg::{AlgorithmChoice, Number};
+use tilework_nats::{Bucket, Control};
+use tilework_runtime::Job;
+use tilework_runtime::description::{FORMAT_VERSION, InputsDifference};
+use tilework_runtime::served::{Jobs, Served};
+use tilework_store::data_roots::DataRoots;
+use tilework_store::disk::Disk;
+use tilework_store::element_type::Dtype;
+use tilework_store::journal::{JobFiles, SegmentWriter, run_of_segment};
+
+/// Jobs that are kept open, the latest: a worker takes tasks of several in turn.
+const OPEN_MAX: usize = 4;
+
+/// A worker's jobs.
+pub struct OpenedJobs {
+    /// Where records are.
+    pub control: Arc<Control>,
+    /// Where matrices are.
+    pub roots: Arc<DataRoots>,
+    /// Who we are.
+    pub worker: WorkerIdx,
+    /// What the process may use.
+    pub resources: WorkerResources,
+    /// Open jobs, the latest used last.
+    pub open: Mutex<Vec<OpenJob>>,
+}
+
+/// What a worker process may use.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerResources {
+    /// The whole process's memory.
+    pub memory_bytes: u64,
+    /// Threads that compute.
+    pub n_threads: usize,
+    /// Instruction set.
+    pub simd: Simd,
+}
+
+/// A job in one of its runs.
+pub struct OpenJob {
+    job: JobId,
+    run: RunEpoch,
+    served: Arc<Served<'static>>,
+}
+
+impl Jobs<'static> for OpenedJobs {
+    fn open(&self, attempt: JobAttempt) -> Result<Arc<Served<'static>>, Failure> {
+        let (job, run) = (attempt.job, attempt.attempt.epoch);
+        let is_it = |open: &OpenJob| open.job == job && open.run == run;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = open.iter().position(is_it) {
+            let found = open.remove(at);
+            let served = Arc::clone(&found.served);
+            open.push(found);
+            return Ok(served);
+        }
+        let served = Arc::new(self.open_anew(job, run)?);
+        // An earlier run of the job is over.
+        open.retain(|open| open.job != job);
+        if open.len() >= OPEN_MAX {
+            open.remove(0);
+        }
+        open.push(OpenJob {
+            job,
+            run,
+            served: Arc::clone(&served),
+        });
+        Ok(served)
+    }
+}
+
+impl OpenedJobs {
+    fn open_anew(&self, job: JobId, run: RunEpoch) -> Result<Served<'static>, Failure> {
+        let record = self.record(job)?;
+        let known = RunEpoch(record.adopts_from)..=RunEpoch(record.run);
+        if !known.contains(&run) {
+            let text = format!("the task is of run {run}, the job's last one is {}", record.run);
+            return Err(Failure::retry(Cause::Job, text));
+        }
+        let description = checked_description(&record)?;
+        let disk = Arc::clone(&self.roots) as Arc<dyn Disk>;
+        let output = Path::new(&record.output);
+        let request = stored_inputs(&description, output, Paths::Named);
+        // Another worker may have the data root that this one lacks, or a file system that is not away.
+        let inputs = request.open(&disk).map_err(|error| self.input_failure(&error.message))?;
+        check_inputs(&description, &inputs)?;
+        let opening = Opening {
+            jobs: self,
+            disk,
+            record: &record,
+            description: &description,
+            inputs,
+            job,
+            run,
+        };
+        match description.spec.dtype {
+            Dtype::F64 => opening.open::<f64>(),
+            Dtype::F32 => opening.open::<f32>(),
+        }
+    }
+
+    fn record(&self, job: JobId) -> Result<JobRecord, Failure> {
+        let key = key_of(job);
+        let failed = |text: String| Failure::retry(Cause::Job, text);
+        let entry = self
+            .control
+            .look_up(Bucket::Jobs, &key)
+            .map_err(|error| failed(format!("the job's record can't be read: {error}")))?;
+        let entry = entry.ok_or_else(|| failed(format!("the cluster has no record of the job {key}")))?;
+        JobRecord::from_bytes(&key, &entry.value)
+            .map_err(|cause| failed(format!("the record of the job {key} can't be used: {cause}")))
+    }
+
+    fn input_failure(&self, message: &str) -> Failure {
+        let text = format!("{message} (data roots of this worker: {})", self.roots.described());
+        Failure::retry(Cause::Storage, text)
+    }
+}
+
+/// The code here must be the code that the job was begun with, as far as its results depend on it.
+fn checked_description(record: &JobRecord) -> Result<Description, Failure> {
+    let refused = |text: String| Failure::fatal(Cause::Job, text);
+    let description = Description::from_text(record.job_text.as_bytes())
+        .map_err(|error| refused(format!("the job's description can't be read: {error}")))?;
+    let here = [
+        description.spec.version(),
+        FORMAT_VERSION,
+        NUMERICS_VERSION,
+    ];
+    let stored = [
+        description.version,
+        description.format_version,
+        description.numerics_version,
+    ];
+    if description.kind != description.spec.kind() || here != stored {
+        return Err(refused(format!(
+            "this worker computes `{}` of versions {here:?}, the job is `{}` of versions {stored:?}",
+            description.spec.kind(),
+            description.kind
+        )));
+    }
+    if description.output.as_deref() != Some(&record.output) {
+        return Err(refused("the job's record names another output than its description".to_owned()));
+    }
+    Ok(description)
+}
+
+fn check_inputs(description: &Description, inputs: &Inputs) -> Result<(), Failure> {
+    let now = inputs
+        .identities()
+        .map_err(|error| Failure::retry(Cause::Storage, error.message))?;
+    match description.compare_inputs(&now) {
+        InputsDifference::Same | InputsDifference::Touched(_) => Ok(()),
+        InputsDifference::Changed(changes) => {
+            let text = format!("inputs are not what they were: {}", changes.join("; "));
+            Err(Failure::fatal(Cause::InputChanged, text))
+        }
+    }
+}
+
+struct Opening<'a> {
+    jobs: &'a OpenedJobs,
+    disk: Arc<dyn Disk>,
+    record: &'a JobRecord,
+    description: &'a Description,
+    inputs: Inputs,
+    job: JobId,
+    run: RunEpoch,
+}
+
+impl Opening<'_> {
+    fn open<T: Number>(self) -> Result<Served<'static>, Failure> {
+        let files = JobFiles::beside(Path::new(&self.record.output));
+        let WorkerResources {
+            memory_bytes,
+            n_threads,
+            simd,
+        } = self.jobs.resources;
+        let resources = Resources {
+            memory_bytes,
+            n_threads,
+            n_workers: 1,
+            n_processes: 1,
+            assign: Assign::Dynamic,
+            simd,
+        };
+        let only = AlgorithmChoice::Only(self.description.plan.algorithm);
+        let plan = resources
+            .plan::<T>(&self.inputs, only, Some(self.description))
+            .map_err(|error| Failure::retry(Cause::OutOfMemory, error.message))?;
+        let job = multiply::<T>(&self.disk, &self.inputs, &plan, simd, self.job, &files);
+        job.open_outputs(true)
+            .map_err(|failure| Failure::retry(failure.cause, failure.text))?;
+        // Only now: a run's segment is gone before its output is, so the output that is open is this run's.
+        self.check_run(&files)?;
+        let run = RunStart {
+            job: self.job,
+            epoch: self.run,
+            started_unix_ms: super::record::unix_ms(),
+            pid: std::process::id(),
+        };
+        let text = self.description.to_text();
+        let segment =
+            SegmentWriter::create_for_worker(&*self.disk, &files, &text, &run, self.jobs.worker);
+        let segment = segment.map_err(|error| {
+            Failure::retry(Cause::Storage, format!("cannot open a journal beside the output: {error}"))
+        })?;
+        Ok(Served::with_segment(Arc::new(job), segment))
+    }
+
+    /// The run is the one whose task this is, and no later job has taken its place.
+    fn check_run(&self, files: &JobFiles) -> Result<(), Failure> {
+        let found = run_of_segment(&*self.disk, files, self.run).map_err(|error| {
+            Failure::retry(Cause::Storage, format!("cannot read the run's journal: {error}"))
+        })?;
+        match found {
+            Some(run) if run.job == self.job => Ok(()),
+            _ => {
+                let text = format!("run {} of the job is over, or is not seen on this machine", self.run);
+                Err(Failure::retry(Cause::Job, text))
+            }
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Requests to the driver and its answers: JSON, with the release of whoever asks, for a cluster is of one release.
+
+use super::TILEWORK;
+use crate::failure::{CliError, Exit};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tilework_core::driver::Assign;
+use tilework_linalg::{Algorithm, AlgorithmChoice};
+use tilework_store::element_type::Dtype;
+
+/// Where workers ask for their number.
+pub const JOIN: &str = "tw.join";
+/// Where clients ask for a product.
+pub const SUBMIT: &str = "tw.request.submit";
+/// Where clients ask what a product would take.
+pub const PLAN: &str = "tw.request.plan";
+/// Where clients ask for a job's end.
+pub const CANCEL: &str = "tw.request.cancel";
+/// Where clients ask whether a driver is there.
+pub const PING: &str = "tw.request.ping";
+
+/// Bytes of a request, at most.
+const BYTES_MAX: usize = 64 * 1024;
+
+/// Something asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ask<B> {
+    tilework: String,
+    body: B,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer<B> {
+    Ok(B),
+    Refused(Refusal),
+}
+
+/// Why something is refused, for the one who asked to tell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The exit code that the command ends with.
+    pub exit_code: u8,
+    /// What happened.
+    pub error: String,
+    /// What to do next.
+    pub next: Option<String>,
+    /// Further members of the JSON object.
+    #[serde(default)]
+    pub facts: Map<String, Value>,
+}
+
+impl From<CliError> for Refusal {
+    fn from(error: CliError) -> Refusal {
+        Refusal {
+            exit_code: error.exit.code(),
+            error: error.message,
+            next: error.next,
+            facts: error.facts,
+        }
+    }
+}
+
+impl From<Refusal> for CliError {
+    fn from(refusal: Refusal) -> CliError {
+        CliError {
+            exit: Exit::of_code(refusal.exit_code),
+            message: refusal.error,
+            next: refusal.next,
+            facts: refusal.facts,
+        }
+    }
+}
+
+/// A worker introduces itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Join {
+    /// Its host's name.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+    /// Threads that compute.
+    pub threads: u32,
+    /// Memory of the process.
+    pub memory_bytes: u64,
+    /// Names of its data roots.
+    pub data_roots: Vec<String>,
+}
+
+/// The driver welcomes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The worker's number, which nobody else has.
+    pub worker: u32,
+}
+
+/// A product to be computed. Paths are `NAME:/relative/path`, or absolute ones of a machine that the driver shares them with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Submit {
+    /// A.
+    pub a: String,
+    /// B.
+    pub b: String,
+    /// Use A's transpose.
+    pub transpose_a: bool,
+    /// Use B's transpose.
+    pub transpose_b: bool,
+    /// B is A.
+    pub symmetric: bool,
+    /// Compute in this type.
+    pub dtype: Option<Dtype>,
+    /// Factor of the product.
+    pub alpha: f64,
+    /// What is added, and its factor.
+    pub add: Option<(String, f64)>,
+    /// C; only for a plan there may be none.
+    pub output: Option<String>,
+    /// How tiles may be computed: `classical`, `strassen` or `auto`.
+    pub algorithm: String,
+    /// How tasks find their workers.
+    pub assign: AssignName,
+    /// A finished C may be replaced.
+    pub overwrite: bool,
+    /// An unfinished C is discarded.
+    pub restart: bool,
+    /// Go on with what the journal beside the output says; all but output and deadline is ignored.
+    pub resume: bool,
+    /// When the job stops, in milliseconds since 1970.
+    pub deadline_unix_ms: Option<u64>,
+}
+
+/// How tasks find their workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AssignName {
+    /// By load.
+    Dynamic,
+    /// Task i to worker i mod n.
+    RoundRobin,
+}
+
+impl AssignName {
+    /// As core knows it, with so many workers.
+    pub fn with(self, n_workers: u32) -> Assign {
+        match self {
+            AssignName::Dynamic => Assign::Dynamic,
+            AssignName::RoundRobin => Assign::RoundRobin { n_workers },
+        }
+    }
+}
+
+/// The name of an algorithm choice.
+pub fn algorithm_name(choice: AlgorithmChoice) -> &'static str {
+    match choice {
+        AlgorithmChoice::Only(Algorithm::Classical) => "classical",
+        AlgorithmChoice::Only(Algorithm::Strassen) => "strassen",
+        AlgorithmChoice::Auto => "auto",
+    }
+}
+
+/// The choice of that name.
+pub fn algorithm_of(name: &str) -> Option<AlgorithmChoice> {
+    [
+        AlgorithmChoice::Only(Algorithm::Classical),
+        AlgorithmChoice::Only(Algorithm::Strassen),
+        AlgorithmChoice::Auto,
+    ]
+    .into_iter()
+    .find(|choice| algorithm_name(*choice) == name)
+}
+
+/// A product is being computed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// The job's id.
+    pub job: String,
+    /// The run of it.
+    pub run: u32,
+    /// C, as it is called in the cluster.
+    pub output: String,
+    /// Tasks in all.
+    pub tasks: u64,
+    /// Tasks kept from earlier runs.
+    pub tasks_resumed: u64,
+    /// Whether somebody had submitted it already.
+    pub was_running: bool,
+    /// The plan in words, and what is worth knowing.
+    pub notes: Vec<String>,
+}
+
+/// What a product would take.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Planned {
+    /// As JSON.
+    pub json: Value,
+    /// In words.
+    pub text: String,
+}
+
+/// A job is no longer wanted: its id, the beginning of it, or its output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// Which.
+    pub job: String,
+}
+
+/// Nothing but the answer matters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// Writes a request.
+pub fn ask<B: Serialize>(body: B) -> Vec<u8> {
+    let tilework = TILEWORK.to_owned();
+    serde_json::to_vec(&Ask { tilework, body }).expect("plain data becomes JSON")
+}
+
+/// Reads a request; one of another release is refused by name.
+pub fn read_ask<B: DeserializeOwned>(bytes: &[u8]) -> Result<B, CliError> {
+    #[derive(Deserialize)]
+    struct Release {
+        tilework: String,
+    }
+    let malformed =
+        |error: serde_json::Error| CliError::usage(format!("the driver can't read the request: {error}"));
+    if bytes.len() > BYTES_MAX {
+        return Err(CliError::usage(format!(
+            "a request of {} bytes: at most {BYTES_MAX} are read",
+            bytes.len()
+        )));
+    }
+    let theirs: Release = serde_json::from_slice(bytes).map_err(malformed)?;
+    if theirs.tilework != TILEWORK {
+        let message = format!(
+            "this is tilework {}, and the cluster's driver is tilework {TILEWORK}",
+            theirs.tilework
+        );
+        return Err(CliError::usage(message)
+            .with_next("use the same release on all machines: stop the cluster and start it with the new one"));
+    }
+    let ask: Ask<B> = serde_json::from_slice(bytes).map_err(malformed)?;
+    Ok(ask.body)
+}
+
+/// Writes an answer.
+pub fn answer<B: Serialize>(outcome: Result<B, CliError>) -> Vec<u8> {
+    let answer = match outcome {
+        Ok(body) => Answer::Ok(body),
+        Err(error) => Answer::Refused(error.into()),
+    };
+    serde_json::to_vec(&answer).expect("plain data becomes JSON")
+}
+
+/// Reads an answer.
+pub fn read_answer<B: DeserializeOwned>(bytes: &[u8]) -> Result<B, CliError> {
+    match serde_json::from_slice(bytes) {
+        Ok(Answer::Ok(body)) => Ok(body),
+        Ok(Answer::Refused(refusal)) => Err(refusal.into()),
+        Err(error) => Err(CliError::new(
+            Exit::Unreachable,
+            format!("the driver's answer can't be read: {error}"),
+        )
+        .with_next("see whether all machines have the same release: tilework doctor")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_and_refusals_arrive_as_they_were_sent() {
+        let welcome = Welcome { worker: 3 };
+        assert_eq!(read_answer::<Welcome>(&answer(Ok(welcome.clone()))), Ok(welcome));
+        let refusal = CliError::new(Exit::Resources, "too little").with_next("more");
+        let sent = answer::<Welcome>(Err(refusal.clone()));
+        assert_eq!(read_answer::<Welcome>(&sent), Err(refusal));
+        assert_eq!(
+            read_answer::<Welcome>(b"{}").map_err(|error| error.exit),
+            Err(Exit::Unreachable)
+        );
+    }
+
+    #[test]
+    fn another_release_is_refused_and_both_are_named() {
+        let theirs = br#"{"tilework":"0.0.1-old","body":{"other":1}}"#;
+        let refused = read_ask::<Cancel>(theirs).unwrap_err();
+        assert!(
+            refused.message.contains("0.0.1-old") && refused.message.contains(TILEWORK),
+            "{refused:?}"
+        );
+        let cancel = Cancel { job: "a7".into() };
+        assert_eq!(read_ask::<Cancel>(&ask(cancel.clone())), Ok(cancel));
+        assert!(read_ask::<Cancel>(&vec![b' '; BYTES_MAX + 1]).is_err());
+    }
+
+    #[test]
+    fn every_algorithm_has_a_name_of_its_own() {
+        for name in ["classical", "strassen", "auto"] {
+            assert_eq!(algorithm_of(name).map(algorithm_name), Some(name));
+        }
+        assert_eq!(algorithm_of("fast"), None);
+    }
+}

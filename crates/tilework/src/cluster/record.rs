@@ -1,0 +1,193 @@
+//! What the cluster keeps of a job, so that another driver goes on with it, workers learn what it is, and clients how it ended.
+
+use super::protocol::{AssignName, Refusal};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tilework_core::ids::JobId;
+use tilework_nats::streams::{job_of_token, job_token};
+use tilework_store::journal::recover::job_id;
+
+/// Version of the record.
+const VERSION: u32 = 1;
+
+/// How a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobStands {
+    /// Its tasks are being computed, or wait for workers.
+    Running,
+    /// Complete.
+    Done,
+    /// It failed; what was committed is kept.
+    Failed,
+    /// Somebody cancelled it; what was committed is kept.
+    Cancelled,
+    /// Its time was up; what was committed is kept.
+    Stopped,
+}
+
+impl JobStands {
+    /// The name in JSON and for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            JobStands::Running => "running",
+            JobStands::Done => "done",
+            JobStands::Failed => "failed",
+            JobStands::Cancelled => "cancelled",
+            JobStands::Stopped => "stopped",
+        }
+    }
+}
+
+/// Each worker as the plan was made for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedFor {
+    /// Memory of a worker.
+    pub memory_bytes: u64,
+    /// Its threads.
+    pub threads: u32,
+    /// Workers.
+    pub workers: u32,
+}
+
+/// A job of the cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    version: u32,
+    /// What it is: the text whose hash is its id.
+    pub job_text: String,
+    /// C, as it is called in the cluster.
+    pub output: String,
+    /// The last run of it.
+    pub run: u32,
+    /// The first run whose tasks are in the output as it is now.
+    pub adopts_from: u32,
+    /// How it stands.
+    pub stands: JobStands,
+    /// How tasks find their workers.
+    pub assign: AssignName,
+    /// Whether an output under the final name may be replaced.
+    pub may_replace_output: bool,
+    /// What the plan was made for.
+    pub planned_for: PlannedFor,
+    /// When it was submitted, in milliseconds since 1970.
+    pub submitted_unix_ms: u64,
+    /// When it stops.
+    pub deadline_unix_ms: Option<u64>,
+    /// When it ended.
+    pub ended_unix_ms: Option<u64>,
+    /// What is reported of it, if it is done.
+    pub report: Option<Value>,
+    /// Why it is not.
+    pub failure: Option<Refusal>,
+}
+
+/// What a new job starts with.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// See [`JobRecord`].
+    pub job_text: String,
+    /// See [`JobRecord`].
+    pub output: String,
+    /// See [`JobRecord`].
+    pub run: u32,
+    /// See [`JobRecord`].
+    pub assign: AssignName,
+    /// See [`JobRecord`].
+    pub may_replace_output: bool,
+    /// See [`JobRecord`].
+    pub planned_for: PlannedFor,
+    /// See [`JobRecord`].
+    pub deadline_unix_ms: Option<u64>,
+}
+
+impl JobRecord {
+    /// A job that begins now.
+    pub fn new(job: NewJob) -> JobRecord {
+        JobRecord {
+            version: VERSION,
+            job_text: job.job_text,
+            output: job.output,
+            run: job.run,
+            adopts_from: job.run,
+            stands: JobStands::Running,
+            assign: job.assign,
+            may_replace_output: job.may_replace_output,
+            planned_for: job.planned_for,
+            submitted_unix_ms: unix_ms(),
+            deadline_unix_ms: job.deadline_unix_ms,
+            ended_unix_ms: None,
+            report: None,
+            failure: None,
+        }
+    }
+
+    /// The job's id: nobody can make a record say another text than the one that its tasks name.
+    pub fn id(&self) -> JobId {
+        job_id(self.job_text.as_bytes())
+    }
+
+    /// As it is stored.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("plain data becomes JSON")
+    }
+
+    /// Reads what was stored under `key`.
+    pub fn from_bytes(key: &str, bytes: &[u8]) -> Result<JobRecord, String> {
+        let record: JobRecord = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if record.version != VERSION {
+            return Err(format!("record version {}, not {VERSION}", record.version));
+        }
+        if job_of_token(key) != Some(record.id()) {
+            return Err("it describes another job".to_owned());
+        }
+        Ok(record)
+    }
+}
+
+/// Where a job's record is kept.
+pub fn key_of(job: JobId) -> String {
+    job_token(job)
+}
+
+/// Milliseconds since 1970.
+pub fn unix_ms() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_1970.map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> JobRecord {
+        JobRecord::new(NewJob {
+            job_text: "{}".to_owned(),
+            output: "data:/C.npy".to_owned(),
+            run: 3,
+            assign: AssignName::RoundRobin,
+            may_replace_output: false,
+            planned_for: PlannedFor {
+                memory_bytes: 1,
+                threads: 1,
+                workers: 1,
+            },
+            deadline_unix_ms: None,
+        })
+    }
+
+    #[test]
+    fn a_record_is_read_under_its_own_key_only() {
+        let record = record();
+        let key = key_of(record.id());
+        assert_eq!(JobRecord::from_bytes(&key, &record.to_bytes()), Ok(record.clone()));
+        let other = key_of(JobId([7; 16]));
+        assert!(JobRecord::from_bytes(&other, &record.to_bytes()).is_err());
+        let newer = JobRecord {
+            version: VERSION + 1,
+            ..record
+        };
+        assert!(JobRecord::from_bytes(&key, &newer.to_bytes()).is_err());
+    }
+}
