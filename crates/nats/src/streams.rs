@@ -22,6 +22,8 @@ use tilework_core::ids::{JobId, WorkerIdx};
 pub const TASK_STREAM: &str = "TW_TASKS";
 /// Where all workers are told things.
 pub const CONTROL_OF_ALL: &str = "tw.ctl.all";
+/// Where a worker asks to be let in.
+pub const JOIN: &str = "tw.join";
 /// What all workers say.
 pub const REPORTS: &str = "tw.report.*";
 
