@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tilework_core::ids::WorkerIdx;
 use tilework_nats::cluster_folder::ClusterPlan;
 use tilework_nats::{
-    ChildServer, ClusterFolder, JoinFile, NatsDriverPort, NatsOptions, NatsWorkerPort, Role,
+    ChildServer, ClusterFolder, Control, JoinFile, NatsDriverPort, NatsOptions, NatsWorkerPort, Role,
 };
 
 /// A cluster's folder and its running server.
@@ -43,6 +43,10 @@ impl Cluster {
 
     pub(crate) fn options(&self, role: Role, name: &str) -> NatsOptions {
         NatsOptions::joining(&self.join(role), name)
+    }
+
+    pub(crate) fn control(&self, role: Role) -> Control {
+        Control::connect(&self.options(role, role.name())).expect("it joins")
     }
 
     pub(crate) fn driver(&self) -> NatsDriverPort {

@@ -3,9 +3,11 @@
 mod child;
 mod cluster;
 mod contract;
+mod control;
 mod harness;
 mod ignored;
 mod injection;
+mod lease;
 mod leaving;
 mod machines;
 mod old_server;

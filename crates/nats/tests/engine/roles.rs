@@ -58,9 +58,16 @@ fn no_role_can_do_anothers_work() {
         format!("$JS.API.CONSUMER.DELETE.{TASK_STREAM}.q-shared"),
         "$JS.API.STREAM.CREATE.MINE".to_owned(),
         "$KV.tw_jobs.j1".to_owned(),
+        "$KV.tw_workers.w0".to_owned(),
+        "$KV.tw_lock.driver".to_owned(),
+        "$JS.API.DIRECT.GET.KV_tw_lock.$KV.tw_lock.driver".to_owned(),
+        "$JS.API.STREAM.MSG.GET.KV_tw_jobs".to_owned(),
+        "$JS.API.STREAM.DELETE.TW_EVENTS".to_owned(),
+        "$JS.API.STREAM.PURGE.KV_tw_jobs".to_owned(),
         "tw.ctl.all".to_owned(),
         "tw.ctl.w.w0".to_owned(),
         "tw.event.forged".to_owned(),
+        "tw.kv.workers.w0".to_owned(),
         "tw.kv.jobs.j1".to_owned(),
         "_INBOX.driver.x".to_owned(),
         "_INBOX.worker.w1.x".to_owned(),
@@ -72,6 +79,9 @@ fn no_role_can_do_anothers_work() {
         "tw.>",
         "tw.task.>",
         "tw.report.*",
+        "tw.request.>",
+        "tw.join",
+        "$KV.>",
         "_INBOX.>",
         "_INBOX.driver.>",
         "$JS.>",
@@ -81,8 +91,19 @@ fn no_role_can_do_anothers_work() {
         let intruder = Intruder::with(&cluster.join(role));
         assert_eq!(intruder.may_publish(&forbidden), [""; 0], "{role}");
         assert_eq!(intruder.may_subscribe(&overheard), [""; 0], "{role}");
-        let reports = intruder.may_publish(&["tw.report.w0"]);
-        assert_eq!(reports.is_empty(), role != Role::Worker, "{role}");
+        for (subject, speakers) in [
+            ("tw.report.w0", &[Role::Worker][..]),
+            ("tw.join", &[Role::Worker]),
+            ("tw.request.x", &[Role::Client]),
+            ("$JS.API.DIRECT.GET.TW_EVENTS", &[Role::Client, Role::Viewer]),
+            (
+                "$JS.API.DIRECT.GET.KV_tw_workers.$KV.tw_workers.w0",
+                &[Role::Client, Role::Viewer],
+            ),
+        ] {
+            let may = !intruder.may_publish(&[subject]).is_empty();
+            assert_eq!(may, speakers.contains(&role), "{role} {subject}");
+        }
         let inboxes = ["_INBOX.worker.>", "_INBOX.client.>", "_INBOX.viewer.>"];
         let own = [format!("{}.>", role.inboxes())];
         assert_eq!(intruder.may_subscribe(&inboxes), own, "{role}");
