@@ -181,7 +181,7 @@ impl Control {
     }
 
     /// For drivers: tells who listens to the job's events, and keeps it for who comes later. Returns at once; events are stored in order
-    /// and once each, however often the connection breaks. One that is longer than [`EVENT_BYTES_MAX`](crate::limits::EVENT_BYTES_MAX), or comes
+    /// and once each, however often the connection breaks, though who listens may hear one twice. One that is longer than [`EVENT_BYTES_MAX`](crate::limits::EVENT_BYTES_MAX), or comes
     /// when too many wait, is dropped with a warning.
     pub fn publish_event(&self, job: JobId, payload: Vec<u8>) {
         self.events.publish(job, payload);

@@ -1,5 +1,5 @@
 //! How a driver's events reach their stream: in order, one after the other, each until it is stored. One that is sent twice is stored
-//! once, because it carries a number of its own as its message id.
+//! once, because it carries a number of its own as its message id; who listens may hear it twice.
 
 use crate::connection::Connection;
 use crate::control::ControlError;
@@ -35,7 +35,13 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) fn start(connection: &Connection, stores: Stores) -> Events {
         let (orders, receiver) = channel(EVENTS_WAITING_MAX);
-        connection.spawn(store_all(stores, receiver));
+        let publisher = Publisher {
+            me: stores.link.client.new_inbox(),
+            stores,
+            made_sure: None,
+            n_events: 0,
+        };
+        connection.spawn(publisher.run(receiver));
         Events { orders }
     }
 
@@ -59,43 +65,55 @@ impl Events {
     }
 }
 
-async fn store_all(stores: Stores, mut orders: Receiver<Order>) {
-    // No other client has the same, nor has this one after a restart.
-    let me = stores.link.client.new_inbox();
-    let mut n_events: u64 = 0;
-    while let Some(order) = orders.recv().await {
-        match order {
-            Order::Store { job, payload } => {
-                n_events += 1;
-                store(&stores, job, &payload, &format!("{me}.{n_events}")).await;
-            }
-            Order::Close { closed } => {
-                let _ = closed.send(());
-                return;
+struct Publisher {
+    stores: Stores,
+    /// How often the connection had come back when the stream was last known to be there.
+    made_sure: Option<u64>,
+    /// What begins the ids of its messages. No other client has the same, nor has this one after a restart.
+    me: String,
+    n_events: u64,
+}
+
+impl Publisher {
+    async fn run(mut self, mut orders: Receiver<Order>) {
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Store { job, payload } => {
+                    self.n_events += 1;
+                    self.store(job, &payload).await;
+                }
+                Order::Close { closed } => {
+                    let _ = closed.send(());
+                    return;
+                }
             }
         }
     }
-}
 
-async fn store(stores: &Stores, job: JobId, payload: &[u8], id: &str) {
-    let mut n_failures = 0;
-    loop {
-        let stored = stores.in_existing(async || {
-            let mut headers = HeaderMap::new();
-            headers.insert(NATS_MESSAGE_ID, id);
-            stores.store(event_subject(job), headers, payload.to_vec()).await
-        });
-        match stored.await {
-            Ok(_) => return,
-            Err(error @ (ControlError::TooLarge { .. } | ControlError::Changed)) => {
+    async fn store(&mut self, job: JobId, payload: &[u8]) {
+        let mut n_failures = 0;
+        while let Err(error) = self.try_store(job, payload).await {
+            if matches!(error, ControlError::TooLarge { .. } | ControlError::Changed) {
                 tracing::warn!(%job, %error, "an event is dropped");
                 return;
             }
-            Err(error) => {
-                n_failures += 1;
-                tracing::warn!(%job, %error, "an event is stored later");
-                sleep(doubled(EVENT_PAUSE_FIRST, n_failures, EVENT_PAUSE_MAX)).await;
-            }
+            n_failures += 1;
+            tracing::warn!(%job, %error, "an event is stored later");
+            self.made_sure = None;
+            sleep(doubled(EVENT_PAUSE_FIRST, n_failures, EVENT_PAUSE_MAX)).await;
         }
+    }
+
+    /// Where somebody listens, a server says nothing of a stream that is missing: it is looked for first, and again after a reconnect.
+    async fn try_store(&mut self, job: JobId, payload: &[u8]) -> Result<(), ControlError> {
+        let n_reconnects = *self.stores.link.reconnects.borrow();
+        if self.made_sure != Some(n_reconnects) {
+            self.stores.create().await?;
+            self.made_sure = Some(n_reconnects);
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_MESSAGE_ID, format!("{}.{}", self.me, self.n_events));
+        let stored = self.stores.store(event_subject(job), headers, payload.to_vec());
+        Ok(stored.await.map(drop)?)
     }
 }
