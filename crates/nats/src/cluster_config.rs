@@ -1,6 +1,6 @@
 //! The configuration of a cluster's nats-server: TLS, a key per role with the least rights, and JetStream that syncs every write.
 
-use crate::role::{LOOKUPS, Permissions, REQUESTS, Role, SHOWN};
+use crate::role::{Permissions, Role};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -47,29 +47,16 @@ impl ClusterConfig<'_> {
             "log_file: \"{SERVER_LOG}\"\nlogfile_size_limit: 10MB\nlogfile_max_num: 5"
         );
         text.push_str(FIXED);
-        text.push_str("accounts {\n  TILEWORK: {\n    jetstream: enabled\n    users: [\n");
-        self.push_user(&mut text, Role::Driver);
-        self.push_user(&mut text, Role::Worker);
-        text.push_str("    ]\n");
-        let open = |subject: &str| format!("\"{subject}\"");
-        let mut exports = shares("stream", SHOWN, open);
-        exports.extend(shares("service", LOOKUPS, open));
-        exports.extend(shares("service", &[REQUESTS], |subject| {
-            format!("\"{subject}\", accounts: [CLIENTS]")
-        }));
-        push_list(&mut text, "exports", &exports);
-        text.push_str("  }\n");
-        for (account, role) in [("CLIENTS", Role::Client), ("VIEWERS", Role::Viewer)] {
-            let _ = writeln!(text, "  {account}: {{\n    users: [");
-            self.push_user(&mut text, role);
-            text.push_str("    ]\n");
-            let theirs = |subject: &str| format!("{{ account: TILEWORK, subject: \"{subject}\" }}");
-            let mut imports = shares("stream", SHOWN, theirs);
-            imports.extend(shares("service", LOOKUPS, theirs));
-            if role == Role::Client {
-                imports.extend(shares("service", &[REQUESTS], theirs));
+        text.push_str("accounts {\n");
+        for role in Role::ALL {
+            let _ = writeln!(text, "  {}: {{", role.account());
+            if role == Role::Driver {
+                text.push_str("    jetstream: enabled\n");
+                push_list(&mut text, "exports", &exports());
+            } else {
+                push_list(&mut text, "imports", &imports(role));
             }
-            push_list(&mut text, "imports", &imports);
+            self.push_user(&mut text, role);
             text.push_str("  }\n");
         }
         text.push_str("}\n");
@@ -78,21 +65,47 @@ impl ClusterConfig<'_> {
 
     fn push_user(&self, text: &mut String, role: Role) {
         let key = &self.keys[&role];
-        let _ = match role.permissions() {
-            None => writeln!(text, "      {{ nkey: {key} }} # {role}"),
-            Some(Permissions { publish, subscribe }) => writeln!(
-                text,
-                "      {{ nkey: {key}, permissions: {{ # {role}\n        publish: {{ allow: {publish:?} }}\n        subscribe: {{ allow: {subscribe:?} }}\n      }} }}"
+        let user = match role.permissions() {
+            None => format!("{{ nkey: {key} }}"),
+            Some(Permissions { publish, subscribe }) => format!(
+                "{{ nkey: {key}, permissions: {{\n        publish: {{ allow: {publish:?} }}\n        subscribe: {{ allow: {subscribe:?} }}\n      }} }}"
             ),
         };
+        push_list(text, "users", &[user]);
     }
 }
 
-fn shares(kind: &str, subjects: &[&str], described: impl Fn(&str) -> String) -> Vec<String> {
-    subjects
-        .iter()
-        .map(|subject| format!("{{ {kind}: {} }}", described(subject)))
-        .collect()
+/// What the account in which the work is done gives to others, and to which.
+fn exports() -> Vec<String> {
+    let of_kind = |kind: &str, subjects: fn(Role) -> &'static [&'static str]| {
+        let mut accounts = BTreeMap::<&str, Vec<&str>>::new();
+        for role in Role::ALL {
+            for subject in subjects(role) {
+                accounts.entry(subject).or_default().push(role.account());
+            }
+        }
+        let one = |(subject, accounts): (&str, Vec<&str>)| {
+            format!("{{ {kind}: \"{subject}\", accounts: [{}] }}", accounts.join(", "))
+        };
+        accounts.into_iter().map(one).collect::<Vec<_>>()
+    };
+    let mut exports = of_kind("stream", Role::shown);
+    exports.extend(of_kind("service", Role::sent));
+    exports
+}
+
+/// What the account of `role` takes of that.
+fn imports(role: Role) -> Vec<String> {
+    let of_kind = |kind: &str, subjects: &[&str]| {
+        let one = |subject: &&str| {
+            let account = Role::Driver.account();
+            format!("{{ {kind}: {{ account: {account}, subject: \"{subject}\" }} }}")
+        };
+        subjects.iter().map(one).collect::<Vec<_>>()
+    };
+    let mut imports = of_kind("stream", role.shown());
+    imports.extend(of_kind("service", role.sent()));
+    imports
 }
 
 fn push_list(text: &mut String, name: &str, items: &[String]) {

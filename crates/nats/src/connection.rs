@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 /// How NATS is reached, and how tasks are kept there.
@@ -140,6 +141,14 @@ impl Link {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
+    /// Waits, without a bound, until the server can be reached: what is sent before may be lost, or said when nobody waits for it.
+    pub(crate) async fn until_connected(&self) {
+        let mut reconnects = self.reconnects.clone();
+        while !self.is_connected() {
+            let _ = timeout(limits::RECONNECT_PAUSE_MAX, reconnects.changed()).await;
+        }
+    }
+
     /// Returns when the server has seen everything that was sent before. A flush would only say that it was handed to the network.
     pub(crate) async fn round_trip(&self) -> Result<(), ConnectError> {
         let asked = timeout(REQUEST_WAIT, self.client.request(PING, "".into())).await;
@@ -210,9 +219,9 @@ impl Connection {
         })
     }
 
-    /// Runs a task on the connection's threads until it ends or the connection does.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.handle().spawn(task);
+    /// Runs a task on the connection's threads until it ends, is aborted, or the connection ends.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.handle().spawn(task).abort_handle()
     }
 
     /// Waits for what has a bound of its own.
@@ -220,7 +229,7 @@ impl Connection {
         self.handle().block_on(bounded)
     }
 
-    fn handle(&self) -> &Handle {
+    pub(crate) fn handle(&self) -> &Handle {
         self.runtime.as_ref().expect("only drop takes it").handle()
     }
 }

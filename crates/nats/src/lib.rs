@@ -9,6 +9,8 @@
 //! - `outbox`: what either side says, in order
 //! - [`streams`]: subjects, the task stream and its consumers
 //! - [`wire`]: how messages are written; [`ignored`]: what could not be read
+//! - [`control`]: records, requests and events of a cluster; `stores`: where the server keeps them; `events`, [`requests`]: their ways
+//! - [`lease_keeper`]: which of several drivers drives
 //! - [`connection`]: a client, and the threads that it runs on
 //! - [`server`]: finds a nats-server; [`child_server`]: runs one
 //! - [`limits`]: the bounds of all of that
@@ -22,15 +24,20 @@ pub mod child_server;
 mod cluster_config;
 pub mod cluster_folder;
 pub mod connection;
+pub mod control;
 pub mod driver_port;
+mod events;
 mod fetcher;
 pub mod ignored;
 pub mod join;
+pub mod lease_keeper;
 pub mod limits;
 mod outbox;
 mod releases;
+pub mod requests;
 pub mod role;
 pub mod server;
+mod stores;
 pub mod streams;
 pub mod wire;
 pub mod worker_port;
@@ -38,8 +45,11 @@ pub mod worker_port;
 pub use child_server::{ChildServer, ServerConfig};
 pub use cluster_folder::ClusterFolder;
 pub use connection::{ConnectError, NatsOptions};
+pub use control::{Bucket, Control, ControlError, Entry, Heard};
 pub use driver_port::NatsDriverPort;
 pub use ignored::IgnoredCounts;
 pub use join::JoinFile;
+pub use lease_keeper::LeaseKeeper;
+pub use requests::{Request, Requests};
 pub use role::Role;
 pub use worker_port::NatsWorkerPort;

@@ -60,6 +60,37 @@ pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How long its threads may take to end after that.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_millis(500);
 
+/// Bytes of one record: a server passes on at most 1 MiB at once, and what it says about a record goes with it.
+pub const RECORD_BYTES_MAX: usize = 1024 * 1024 - 16 * 1024;
+/// Bytes of one record and its headers in a bucket.
+pub const STORED_RECORD_BYTES_MAX: i32 = 1024 * 1024 - 8 * 1024;
+/// Bytes of all records of jobs.
+pub const JOBS_BYTES_MAX: i64 = 256 * 1024 * 1024;
+/// Bytes of all records of workers, which a server keeps in its memory.
+pub const WORKERS_BYTES_MAX: i64 = 32 * 1024 * 1024;
+/// Bytes of all locks.
+pub const LOCKS_BYTES_MAX: i64 = 1024 * 1024;
+/// Bytes of one event.
+pub const EVENT_BYTES_MAX: usize = 63 * 1024;
+/// Bytes of all events that are kept; the oldest are dropped.
+pub const EVENTS_BYTES_MAX: i64 = 256 * 1024 * 1024;
+/// How long events are kept.
+pub const EVENTS_KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Events that wait to be stored; more are dropped.
+pub const EVENTS_WAITING_MAX: usize = 4_096;
+/// First pause after an event that the server did not store; doubled for each further one.
+pub const EVENT_PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// Longest pause after an event that the server did not store.
+pub const EVENT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Requests that wait for a driver to look at them; more are dropped, and who asked hears nothing.
+pub const REQUESTS_WAITING_MAX: usize = 256;
+/// Messages that a listener has not looked at; more are dropped.
+pub const HEARD_WAITING_MAX: usize = 1_024;
+/// How long reading or changing a record may take, a reconnect and a store that has to be made again included.
+pub const CONTROL_WAIT: Duration = Duration::from_secs(10);
+/// The same for the driver's lease, which has to be renewed or read a second time before a leader steps down.
+pub const LEASE_ASK_WAIT: Duration = Duration::from_millis(1_500);
+
 /// How long the first connection, a handshake included, may take.
 pub const CONNECT_WAIT: Duration = Duration::from_secs(3);
 /// How long a request to the server may take.

@@ -5,8 +5,8 @@
 
 use crate::connection::{Connection, Link};
 use crate::limits::{
-    ACK_PAUSE, ACK_TRIES_FOR, CLOSE_WAIT, OUTBOX_MAX, RECONNECT_PAUSE_MAX, SAID_AGAIN_FOR, SAID_AGAIN_MAX,
-    SEND_WAIT, SHUTDOWN_WAIT,
+    ACK_PAUSE, ACK_TRIES_FOR, CLOSE_WAIT, OUTBOX_MAX, SAID_AGAIN_FOR, SAID_AGAIN_MAX, SEND_WAIT,
+    SHUTDOWN_WAIT,
 };
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
@@ -168,10 +168,7 @@ impl Reported {
 
 /// Waits while NATS is away: what is sent then may be lost in the client's buffers.
 async fn send(link: &Link, letter: Letter) {
-    let mut reconnects = link.reconnects.clone();
-    while !link.is_connected() {
-        let _ = timeout(RECONNECT_PAUSE_MAX, reconnects.changed()).await;
-    }
+    link.until_connected().await;
     let sending = link.client.publish(letter.subject.clone(), letter.payload);
     match timeout(SEND_WAIT, sending).await {
         Ok(Ok(())) => {}

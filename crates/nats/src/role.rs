@@ -1,9 +1,11 @@
 //! Who connects to a cluster, and what each may say and hear: the least that its work takes.
 //!
 //! A server answers API requests with its own rights and does not check where the answer goes, so whoever may send a request can
-//! have bytes delivered anywhere in its account. Clients and viewers therefore have accounts of their own, from which they reach only what
-//! is exported to them. Workers could do it, and are trusted with results anyway; but a task only names what is to be done.
+//! have bytes delivered anywhere in its account: a worker that shared the driver's account would need no more than a pull whose
+//! answer goes to `$JS.API.STREAM.DELETE.TW_TASKS` to be rid of all tasks. Every role but the driver therefore has an account of its
+//! own, from which it reaches only what is exported to it; answers come back into that account and end there.
 
+use crate::streams::{CONTROL_OF_ALL, JOIN, REPORTS};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -62,46 +64,63 @@ impl Role {
         match self {
             Role::Driver => None,
             Role::Worker => Some(Permissions {
-                publish: &[
-                    PING,
-                    "$JS.API.CONSUMER.MSG.NEXT.TW_TASKS.*",
-                    "$JS.ACK.TW_TASKS.>",
-                    "$JS.ACK.*.*.TW_TASKS.>",
-                    "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.>",
-                    "tw.report.*",
-                ],
-                subscribe: &["_INBOX.worker.>", "tw.ctl.all", "tw.ctl.w.*", "tw.kv.jobs.>"],
+                publish: &[PING, PULLS, ACKS, ACKS_OF_DOMAINS, JOBS_LOOKUP, REPORTS, JOIN],
+                subscribe: &["_INBOX.worker.>", CONTROL_OF_ALL, CONTROL_OF_ONE, JOBS_SHOWN],
             }),
             Role::Client => Some(Permissions {
-                publish: &[
-                    PING,
-                    REQUESTS,
-                    "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.>",
-                    "$JS.API.DIRECT.GET.KV_tw_workers.$KV.tw_workers.>",
-                ],
-                subscribe: &["_INBOX.client.>", "tw.event.>", "tw.kv.>"],
+                publish: &[PING, REQUESTS, JOBS_LOOKUP, WORKERS_LOOKUP, EVENTS_LOOKUP],
+                subscribe: &["_INBOX.client.>", EVENTS_SHOWN, RECORDS_SHOWN],
             }),
             Role::Viewer => Some(Permissions {
-                publish: &[
-                    PING,
-                    "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.>",
-                    "$JS.API.DIRECT.GET.KV_tw_workers.$KV.tw_workers.>",
-                ],
-                subscribe: &["_INBOX.viewer.>", "tw.event.>", "tw.kv.>"],
+                publish: &[PING, JOBS_LOOKUP, WORKERS_LOOKUP, EVENTS_LOOKUP],
+                subscribe: &["_INBOX.viewer.>", EVENTS_SHOWN, RECORDS_SHOWN],
             }),
+        }
+    }
+
+    /// The account in which it connects.
+    pub(crate) fn account(self) -> &'static str {
+        match self {
+            Role::Driver => "TILEWORK",
+            Role::Worker => "WORKERS",
+            Role::Client => "CLIENTS",
+            Role::Viewer => "VIEWERS",
+        }
+    }
+
+    /// What its account hears of the one in which the work is done.
+    pub(crate) fn shown(self) -> &'static [&'static str] {
+        match self {
+            Role::Driver => &[],
+            Role::Worker => &[CONTROL_OF_ALL, CONTROL_OF_ONE, JOBS_SHOWN],
+            Role::Client | Role::Viewer => &[EVENTS_SHOWN, RECORDS_SHOWN],
+        }
+    }
+
+    /// What its account may send to the one in which the work is done.
+    pub(crate) fn sent(self) -> &'static [&'static str] {
+        match self {
+            Role::Driver => &[],
+            Role::Worker => &[PULLS, ACKS, ACKS_OF_DOMAINS, JOBS_LOOKUP, REPORTS, JOIN],
+            Role::Client => &[REQUESTS, JOBS_LOOKUP, WORKERS_LOOKUP, EVENTS_LOOKUP],
+            Role::Viewer => &[JOBS_LOOKUP, WORKERS_LOOKUP, EVENTS_LOOKUP],
         }
     }
 }
 
-/// What the other accounts hear of the one in which the work is done.
-pub(crate) const SHOWN: &[&str] = &["tw.event.>", "tw.kv.>"];
-/// Requests that they may send there.
-pub(crate) const LOOKUPS: &[&str] = &[
-    "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.>",
-    "$JS.API.DIRECT.GET.KV_tw_workers.$KV.tw_workers.>",
-];
-/// Requests that clients may send there.
-pub(crate) const REQUESTS: &str = "tw.request.>";
+const PULLS: &str = "$JS.API.CONSUMER.MSG.NEXT.TW_TASKS.*";
+const ACKS: &str = "$JS.ACK.TW_TASKS.>";
+/// The same as newer servers may write it, with a domain and an account.
+const ACKS_OF_DOMAINS: &str = "$JS.ACK.*.*.TW_TASKS.>";
+const JOBS_LOOKUP: &str = "$JS.API.DIRECT.GET.KV_tw_jobs.$KV.tw_jobs.>";
+const WORKERS_LOOKUP: &str = "$JS.API.DIRECT.GET.KV_tw_workers.$KV.tw_workers.>";
+const EVENTS_LOOKUP: &str = "$JS.API.DIRECT.GET.TW_EVENTS";
+/// Where clients ask drivers for something.
+const REQUESTS: &str = "tw.request.>";
+const CONTROL_OF_ONE: &str = "tw.ctl.w.*";
+const JOBS_SHOWN: &str = "tw.kv.jobs.>";
+const RECORDS_SHOWN: &str = "tw.kv.>";
+const EVENTS_SHOWN: &str = "tw.event.>";
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,6 +5,10 @@
 //! tw.report.w<worker>     what a worker says, to whoever drives
 //! tw.ctl.w.w<worker>      what the driver says to a worker
 //! tw.ctl.all              what the driver says to all workers
+//! tw.join                 a worker asks to be let in
+//! tw.request.<verb>       a client asks for something
+//! tw.event.<job>          what happened, in the stream TW_EVENTS
+//! tw.kv.<bucket>.<key>    a record of `jobs` or `workers` that was just changed
 //! ```
 //!
 //! There is one consumer for each *queue*, not for each job and queue: core releases a window of a few tasks per worker, divided
@@ -22,6 +26,10 @@ use tilework_core::ids::{JobId, WorkerIdx};
 pub const TASK_STREAM: &str = "TW_TASKS";
 /// Where all workers are told things.
 pub const CONTROL_OF_ALL: &str = "tw.ctl.all";
+/// Where a worker asks to be let in.
+pub const JOIN: &str = "tw.join";
+/// Where clients ask for something.
+pub const REQUESTS: &str = "tw.request.*";
 /// What all workers say.
 pub const REPORTS: &str = "tw.report.*";
 
@@ -44,6 +52,11 @@ pub fn report_subject(worker: WorkerIdx) -> String {
 /// Where `worker` is told things.
 pub fn control_subject(worker: WorkerIdx) -> String {
     format!("tw.ctl.w.{}", worker_token(worker))
+}
+
+/// Where is told what happened to `job`.
+pub fn event_subject(job: JobId) -> String {
+    format!("tw.event.{}", job_token(job))
 }
 
 /// All subjects of a queue, whatever the job.

@@ -11,7 +11,7 @@ use tilework_core::message::{JobAttempt, ToDriver, WorkerReport};
 use tilework_core::worker::WorkerEvent;
 use tilework_nats::server::{FoundServer, Places};
 use tilework_nats::streams::TASK_STREAM;
-use tilework_nats::{ChildServer, NatsDriverPort, NatsOptions, NatsWorkerPort, Role, ServerConfig};
+use tilework_nats::{ChildServer, Control, NatsDriverPort, NatsOptions, NatsWorkerPort, Role, ServerConfig};
 use tilework_runtime::engine::{DriverPort, WorkerPort};
 
 /// Long enough for whatever must happen.
@@ -65,12 +65,21 @@ impl TestServer {
         self.child.take().expect("it runs").kill();
     }
 
+    /// Takes away all that a killed server had stored.
+    pub(crate) fn wipe_store(&self) {
+        std::fs::remove_dir_all(self.config.folder.join("store")).expect("it had a store");
+    }
+
     pub(crate) fn options(&self, role: Role, name: &str) -> NatsOptions {
         let port = self.config.port.expect("it was started");
         NatsOptions {
             ack_wait: ACK_WAIT,
             ..NatsOptions::single(format!("nats://127.0.0.1:{port}"), role, name)
         }
+    }
+
+    pub(crate) fn control(&self, role: Role, name: &str) -> Control {
+        Control::connect(&self.options(role, name)).expect("it connects")
     }
 
     pub(crate) fn driver(&self) -> NatsDriverPort {
@@ -111,6 +120,16 @@ pub(crate) fn wait_for<E: std::fmt::Debug>(
         passed.push(event);
     }
     panic!("it did not come within {SOON:?}, but {passed:?}");
+}
+
+/// Waits until `is_so`.
+pub(crate) fn wait_until(what: &str, within: Duration, is_so: impl Fn() -> bool) -> Duration {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < within, "not within {within:?}: {what}");
+        thread::sleep(Duration::from_millis(10)); // waits: for another process or thread
+    }
+    start.elapsed()
 }
 
 /// Takes one task: asks and waits.
@@ -159,6 +178,21 @@ impl Stranger {
         let payload = payload.into().into();
         let sending = async {
             self.client.publish(subject.to_string(), payload).await?;
+            self.client.flush().await?;
+            Ok::<(), async_nats::Error>(())
+        };
+        self.runtime.block_on(sending).expect("it is sent");
+    }
+
+    /// Does the first half of a record's deletion.
+    pub(crate) fn publish_deletion(&self, subject: &str) {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("KV-Operation", "DEL");
+        let sending = async {
+            let publishing = self
+                .client
+                .publish_with_headers(subject.to_string(), headers, "".into());
+            publishing.await?;
             self.client.flush().await?;
             Ok::<(), async_nats::Error>(())
         };

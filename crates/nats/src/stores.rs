@@ -1,0 +1,380 @@
+//! Where the server keeps records and events: three key-value buckets, which are streams that hold the last message of each subject,
+//! and the stream of events. What is here has no bound of its own on how long it waits for a connection; callers have.
+
+use crate::connection::Link;
+use crate::control::{Bucket, ControlError, Entry};
+use crate::limits::{self, RECORD_BYTES_MAX, REQUEST_WAIT};
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_SEQUENCE};
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RawMessage, Republish, StorageType};
+use async_nats::{HeaderMap, Message, RequestErrorKind, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The stream of what happened.
+pub(crate) const EVENT_STREAM: &str = "TW_EVENTS";
+/// The header that says that a message takes a record away.
+const OPERATION: &str = "KV-Operation";
+const DELETED: &str = "DEL";
+
+/// Why a store did not do what it was asked for.
+#[derive(Debug)]
+pub(crate) enum StoreError {
+    /// The server has no such store, or none that has a leader.
+    Missing,
+    /// Anything else.
+    Control(ControlError),
+}
+
+impl From<StoreError> for ControlError {
+    fn from(error: StoreError) -> ControlError {
+        match error {
+            StoreError::Missing => ControlError::NobodyAnswers,
+            StoreError::Control(error) => error,
+        }
+    }
+}
+
+impl Bucket {
+    const ALL: [Bucket; 3] = [Bucket::Jobs, Bucket::Workers, Bucket::Lock];
+
+    fn name(self) -> &'static str {
+        match self {
+            Bucket::Jobs => "jobs",
+            Bucket::Workers => "workers",
+            Bucket::Lock => "lock",
+        }
+    }
+
+    pub(crate) fn stream(self) -> String {
+        format!("KV_tw_{}", self.name())
+    }
+
+    /// Where a record is written.
+    pub(crate) fn subject(self, key: &str) -> String {
+        format!("$KV.tw_{}.{key}", self.name())
+    }
+
+    fn config(self, n_replicas: usize) -> Config {
+        let (storage, max_bytes) = match self {
+            Bucket::Jobs => (StorageType::File, limits::JOBS_BYTES_MAX),
+            Bucket::Workers => (StorageType::Memory, limits::WORKERS_BYTES_MAX),
+            Bucket::Lock => (StorageType::File, limits::LOCKS_BYTES_MAX),
+        };
+        // A lock concerns drivers only.
+        let republish = (self != Bucket::Lock).then(|| Republish {
+            source: self.subject(">"),
+            destination: format!("tw.kv.{}.>", self.name()),
+            headers_only: false,
+        });
+        let max_message_size = match self {
+            Bucket::Lock => limits::STREAM_MESSAGE_BYTES_MAX,
+            Bucket::Jobs | Bucket::Workers => limits::STORED_RECORD_BYTES_MAX,
+        };
+        Config {
+            name: self.stream(),
+            subjects: vec![self.subject(">")],
+            max_messages_per_subject: 1,
+            discard: DiscardPolicy::New,
+            max_bytes,
+            max_message_size,
+            allow_direct: true,
+            republish,
+            storage,
+            num_replicas: n_replicas,
+            ..Config::default()
+        }
+    }
+}
+
+fn event_stream(n_replicas: usize) -> Config {
+    Config {
+        name: EVENT_STREAM.to_owned(),
+        subjects: vec!["tw.event.*".to_owned()],
+        discard: DiscardPolicy::Old,
+        max_bytes: limits::EVENTS_BYTES_MAX,
+        max_age: limits::EVENTS_KEPT_FOR,
+        max_message_size: limits::STREAM_MESSAGE_BYTES_MAX,
+        duplicate_window: limits::DUPLICATE_WINDOW,
+        allow_direct: true,
+        storage: StorageType::File,
+        num_replicas: n_replicas,
+        ..Config::default()
+    }
+}
+
+/// The stores of a cluster, through one client. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Stores {
+    pub(crate) link: Link,
+    pub(crate) n_replicas: usize,
+}
+
+impl Stores {
+    /// Makes what is missing; what exists stays as it is.
+    pub(crate) async fn create(&self) -> Result<(), ControlError> {
+        self.create_one(event_stream(self.n_replicas)).await?;
+        for bucket in Bucket::ALL {
+            self.create_one(bucket.config(self.n_replicas)).await?;
+        }
+        Ok(())
+    }
+
+    async fn create_one(&self, config: Config) -> Result<(), StoreError> {
+        let verb = format!("STREAM.INFO.{}", config.name);
+        match self.api::<Value>(&verb, json!({})).await {
+            Err(StoreError::Missing) => {}
+            found => return found.map(drop),
+        }
+        tracing::info!(store = config.name, "a store is made");
+        let verb = format!("STREAM.CREATE.{}", config.name);
+        let config = serde_json::to_value(&config).map_err(refused)?;
+        self.api::<Value>(&verb, config).await.map(drop)
+    }
+
+    /// Does `act`, a second time if the store had to be made: a server that lost its store has none.
+    pub(crate) async fn in_existing<T>(
+        &self,
+        act: impl AsyncFn() -> Result<T, StoreError>,
+    ) -> Result<T, ControlError> {
+        match act().await {
+            Err(StoreError::Missing) => {
+                self.create().await?;
+                Ok(act().await?)
+            }
+            done => Ok(done?),
+        }
+    }
+
+    /// The record as the store's leader has it.
+    pub(crate) async fn get(&self, bucket: Bucket, key: &str) -> Result<Option<Entry>, StoreError> {
+        let last = self.last(bucket, key).await?;
+        Ok(last.filter(|last| !is_deleted(&last.headers)).map(|last| Entry {
+            revision: last.sequence,
+            value: last.payload.to_vec(),
+        }))
+    }
+
+    async fn last(&self, bucket: Bucket, key: &str) -> Result<Option<StreamMessage>, StoreError> {
+        #[derive(Deserialize)]
+        struct Found {
+            message: RawMessage,
+        }
+        let verb = format!("STREAM.MSG.GET.{}", bucket.stream());
+        let asked = json!({ "last_by_subj": bucket.subject(key) });
+        match self.answer(&verb, asked).await? {
+            Response::Ok(Found { message }) => Ok(Some(StreamMessage::try_from(message).map_err(refused)?)),
+            Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+            Response::Err { error } => Err(said(&error)),
+        }
+    }
+
+    /// The record as the nearest server has it, which may be older than what the leader has.
+    pub(crate) async fn look_up(&self, bucket: Bucket, key: &str) -> Result<Option<Entry>, StoreError> {
+        let subject = format!("$JS.API.DIRECT.GET.{}.{}", bucket.stream(), bucket.subject(key));
+        let found = self.direct(subject, Vec::new()).await?;
+        Ok(found.and_then(|(revision, message)| {
+            let headers = message.headers.unwrap_or_default();
+            (!is_deleted(&headers)).then(|| Entry {
+                revision,
+                value: message.payload.to_vec(),
+            })
+        }))
+    }
+
+    /// The first event of `subject` after that one, and its number.
+    pub(crate) async fn event_after(
+        &self,
+        subject: &str,
+        after: u64,
+    ) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        let asked = json!({ "seq": after.saturating_add(1), "next_by_subj": subject });
+        let asked = asked.to_string().into_bytes();
+        let found = self.direct(format!("$JS.API.DIRECT.GET.{EVENT_STREAM}"), asked);
+        Ok(found.await?.map(|(seq, message)| (seq, message.payload.to_vec())))
+    }
+
+    async fn direct(&self, subject: String, asked: Vec<u8>) -> Result<Option<(u64, Message)>, StoreError> {
+        let message = self.ask(subject, HeaderMap::new(), asked, REQUEST_WAIT).await?;
+        match message.status {
+            Some(StatusCode::NOT_FOUND) => return Ok(None),
+            Some(StatusCode::OK) | None => {}
+            Some(_) => return Err(refused(message.description.unwrap_or_default())),
+        }
+        let headers = message.headers.as_ref();
+        let seq = headers.and_then(|headers| headers.get(NATS_SEQUENCE)?.as_str().parse().ok());
+        let seq = seq.ok_or_else(|| refused("an answer without a revision"))?;
+        Ok(Some((seq, message)))
+    }
+
+    pub(crate) async fn keys(&self, bucket: Bucket) -> Result<Vec<String>, StoreError> {
+        #[derive(Deserialize)]
+        struct Page {
+            state: State,
+        }
+        #[derive(Deserialize)]
+        struct State {
+            #[serde(default)]
+            subjects: BTreeMap<String, u64>,
+        }
+        let (verb, prefix) = (format!("STREAM.INFO.{}", bucket.stream()), bucket.subject(""));
+        let mut keys = Vec::new();
+        loop {
+            let asked = json!({ "subjects_filter": bucket.subject(">"), "offset": keys.len() });
+            let page: Page = self.api(&verb, asked).await?;
+            if page.state.subjects.is_empty() {
+                break;
+            }
+            let found = page.state.subjects.into_keys();
+            keys.extend(found.filter_map(|subject| Some(subject.strip_prefix(&prefix)?.to_owned())));
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(keys)
+    }
+
+    pub(crate) async fn put(&self, bucket: Bucket, key: &str, value: &[u8]) -> Result<u64, StoreError> {
+        fits(value)?;
+        self.store(bucket.subject(key), HeaderMap::new(), value.to_vec())
+            .await
+    }
+
+    /// Writes the record if its revision is still the expected one; 0 is that of a record that is not there.
+    pub(crate) async fn set(
+        &self,
+        bucket: Bucket,
+        key: &str,
+        value: &[u8],
+        expected: u64,
+    ) -> Result<u64, StoreError> {
+        fits(value)?;
+        let set = async |expected: u64| {
+            let mut headers = HeaderMap::new();
+            headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+            self.store(bucket.subject(key), headers, value.to_vec()).await
+        };
+        match set(expected).await {
+            Err(StoreError::Control(ControlError::Changed)) if expected == 0 => {}
+            done => return done,
+        }
+        // Of a deletion that was cut short there is a trace.
+        match self.last(bucket, key).await? {
+            Some(last) if is_deleted(&last.headers) => set(last.sequence).await,
+            _ => Err(ControlError::Changed.into()),
+        }
+    }
+
+    /// Tells listeners that the record is gone, with an empty message, and then takes that message away too.
+    pub(crate) async fn delete(&self, bucket: Bucket, key: &str) -> Result<(), StoreError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(OPERATION, DELETED);
+        let seq = self.store(bucket.subject(key), headers, Vec::new()).await?;
+        let verb = format!("STREAM.MSG.DELETE.{}", bucket.stream());
+        let taken = self.api::<Value>(&verb, json!({ "seq": seq, "no_erase": true }));
+        if let Err(error) = taken.await {
+            tracing::debug!(
+                key,
+                ?error,
+                "the trace of a deleted record stays, or a new one replaced it"
+            );
+        }
+        Ok(())
+    }
+
+    /// Publishes, and waits until it is stored.
+    pub(crate) async fn store(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Vec<u8>,
+    ) -> Result<u64, StoreError> {
+        let message = self.ask(subject, headers, payload, REQUEST_WAIT).await?;
+        match serde_json::from_slice(&message.payload).map_err(refused)? {
+            Response::Ok(PublishAck { sequence, .. }) => Ok(sequence),
+            Response::Err { error } => Err(said(&error)),
+        }
+    }
+
+    async fn api<A: DeserializeOwned>(&self, verb: &str, asked: Value) -> Result<A, StoreError> {
+        match self.answer(verb, asked).await? {
+            Response::Ok(answer) => Ok(answer),
+            Response::Err { error } => Err(said(&error)),
+        }
+    }
+
+    async fn answer<A: DeserializeOwned>(&self, verb: &str, asked: Value) -> Result<Response<A>, StoreError> {
+        let asked = asked.to_string().into_bytes();
+        let subject = format!("$JS.API.{verb}");
+        let message = self.ask(subject, HeaderMap::new(), asked, REQUEST_WAIT).await?;
+        serde_json::from_slice(&message.payload).map_err(refused)
+    }
+
+    /// Sends a request once there is a connection, and waits that long for the answer.
+    pub(crate) async fn ask(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Vec<u8>,
+        wait: Duration,
+    ) -> Result<Message, StoreError> {
+        self.link.until_connected().await;
+        let bytes = payload.len();
+        let request = async_nats::Request::new()
+            .headers(headers)
+            .payload(payload.into())
+            .timeout(Some(wait));
+        let answer = self.link.client.send_request(subject, request).await;
+        answer.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => StoreError::Missing,
+            RequestErrorKind::TimedOut => ControlError::Silent.into(),
+            RequestErrorKind::MaxPayloadExceeded => {
+                let bytes_max = self.link.client.server_info().max_payload;
+                ControlError::TooLarge { bytes, bytes_max }.into()
+            }
+            RequestErrorKind::InvalidSubject | RequestErrorKind::Other => refused(error),
+        })
+    }
+}
+
+impl From<ControlError> for StoreError {
+    fn from(error: ControlError) -> StoreError {
+        StoreError::Control(error)
+    }
+}
+
+fn is_deleted(headers: &HeaderMap) -> bool {
+    headers
+        .get(OPERATION)
+        .is_some_and(|operation| operation.as_str() == DELETED)
+}
+
+fn fits(value: &[u8]) -> Result<(), ControlError> {
+    if value.len() > RECORD_BYTES_MAX {
+        return Err(ControlError::TooLarge {
+            bytes: value.len(),
+            bytes_max: RECORD_BYTES_MAX,
+        });
+    }
+    Ok(())
+}
+
+fn said(error: &async_nats::jetstream::Error) -> StoreError {
+    match error.error_code() {
+        ErrorCode::STREAM_NOT_FOUND => StoreError::Missing,
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
+            ControlError::Changed.into()
+        }
+        _ => refused(error),
+    }
+}
+
+fn refused(cause: impl ToString) -> StoreError {
+    let cause = cause.to_string();
+    ControlError::Refused { cause }.into()
+}
