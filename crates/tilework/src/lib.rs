@@ -7,6 +7,7 @@
 //! - [`cli`]: from the raw command line to the exit code
 //! - [`args`]: the command line, parsed and typed; [`settings`]: what it means on this machine
 //! - [`commands`]: one file per verb
+//! - [`cluster`]: a job on many machines: driver, workers, clients
 //! - [`product`]: one product, for the verbs that plan, run, resume and verify it
 //! - [`job_state`]: what stands beside an output, and what its journal says; [`leftovers`]: what may be removed of it
 //! - [`blocks`]: going through a matrix in bounded memory; [`elements`]: what `generate` writes
@@ -20,6 +21,7 @@
 pub mod args;
 pub mod blocks;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod elements;
 pub mod failure;

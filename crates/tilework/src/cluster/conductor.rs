@@ -6,7 +6,9 @@ use super::record::{JobRecord, JobStands, NewJob, PlannedFor, key_of, unix_ms};
 use crate::failure::{CliError, Exit};
 use crate::product::inputs::{AddRequest, InputRequest, Inputs, Paths};
 use crate::product::report::write_plan;
-use crate::product::request::{Course, Description, ProductRequest, Resources, resume_request, stored_inputs};
+use crate::product::request::{
+    Course, Description, ProductRequest, Resources, resume_request, stored_inputs,
+};
 use crate::product::running::{Prepared, Residuals, failed, multiply, prepare, stopped};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,7 @@ use tilework_core::failure::{JobEnd, StopCause};
 use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
 use tilework_kernel::Simd;
 use tilework_linalg::{Multiply, Number, Plan};
-use tilework_nats::control::Request;
+use tilework_nats::Request;
 use tilework_nats::{Bucket, Control};
 use tilework_runtime::journal_writer::JournalWriter;
 use tilework_runtime::steps::{JobSteps, Step, StepWatch};
@@ -153,7 +155,11 @@ pub fn conduct(ground: &Ground, begin: Begin, driver: &Sender<Told>, inbox: &Sen
         }
         Begin::TakenOver(record) => {
             if let Err(error) = take_over(ground, &record, driver, inbox) {
-                tracing::error!(output = record.output, "a job can't be taken over: {}", error.message);
+                tracing::error!(
+                    output = record.output,
+                    "a job can't be taken over: {}",
+                    error.message
+                );
                 end_record(ground, driver, *record, JobStands::Failed, None, Some(error));
             }
         }
@@ -179,9 +185,10 @@ pub fn request_of(
     let named = |path: &str| name_of(&ground.roots, path).map(PathBuf::from);
     let algorithm = super::protocol::algorithm_of(&submit.algorithm)
         .ok_or_else(|| CliError::usage(format!("there is no algorithm `{}`", submit.algorithm)))?;
-    let add = submit.add.as_ref().map(|(d, beta)| {
-        named(d).map(|d| AddRequest { d, beta: *beta })
-    });
+    let add = submit
+        .add
+        .as_ref()
+        .map(|(d, beta)| named(d).map(|d| AddRequest { d, beta: *beta }));
     let inputs = InputRequest {
         a: named(&submit.a)?,
         b: named(&submit.b)?,
@@ -308,13 +315,7 @@ struct Begun<'f> {
 }
 
 impl Conducting<'_> {
-    fn submitted<T: Number>(
-        self,
-        submit: &Submit,
-        output: &str,
-        planned_for: PlannedFor,
-        request: Request,
-    ) {
+    fn submitted<T: Number>(self, submit: &Submit, output: &str, planned_for: PlannedFor, request: Request) {
         let prepared = self
             .asked
             .check_output(&*self.ground.disk(), &self.inputs)
@@ -341,8 +342,12 @@ impl Conducting<'_> {
         );
         let committed = committed_tasks(&folder, plan.grid.n_tiles());
         let n_committed = committed.len() as u64;
-        let may_replace =
-            submit.overwrite || self.ground.disk().stat(files.output()).is_ok_and(|stat| stat.is_some());
+        let may_replace = submit.overwrite
+            || self
+                .ground
+                .disk()
+                .stat(files.output())
+                .is_ok_and(|stat| stat.is_some());
         let started = begin_run(&job, &mut folder, &description, n_committed > 0);
         let (epoch, writer) = match started {
             Ok(started) => started,
@@ -389,11 +394,7 @@ impl Conducting<'_> {
         }
     }
 
-    fn taken_over<T: Number>(
-        self,
-        record: &JobRecord,
-        description: &Description,
-    ) -> Result<(), CliError> {
+    fn taken_over<T: Number>(self, record: &JobRecord, description: &Description) -> Result<(), CliError> {
         let disk = self.ground.disk();
         let mut folder = JobFolder::take_over(Arc::clone(&disk), &self.asked.output)?;
         match folder.state() {
@@ -401,7 +402,14 @@ impl Conducting<'_> {
                 let report = recovered.report.as_deref().map(serde_json::from_slice);
                 let report = report.and_then(Result::ok);
                 finish(folder);
-                end_record(self.ground, self.driver, record.clone(), JobStands::Done, report, None);
+                end_record(
+                    self.ground,
+                    self.driver,
+                    record.clone(),
+                    JobStands::Done,
+                    report,
+                    None,
+                );
                 return Ok(());
             }
             FolderState::Unfinished(recovered) if is_job(recovered, description) => {}
@@ -422,10 +430,8 @@ impl Conducting<'_> {
         let job = multiply::<T>(&disk, &self.inputs, &plan, self.ground.simd, id, &files);
         let committed = committed_tasks(&folder, plan.grid.n_tiles());
         let (epoch, writer) = begin_run(&job, &mut folder, description, true)?;
-        let record = JobRecord {
-            run: epoch.0,
-            ..record.clone()
-        };
+        let mut record = record.clone();
+        record.run = epoch.0;
         self.store(&record)?;
         let begun = Begun {
             folder: &folder,
@@ -446,8 +452,11 @@ impl Conducting<'_> {
             .control
             .put(Bucket::Jobs, &key_of(record.id()), &record.to_bytes());
         stored.map(drop).map_err(|error| {
-            CliError::new(Exit::Unreachable, format!("the job can't be kept in the cluster: {error}"))
-                .with_next("submit it again; see `tilework doctor`")
+            CliError::new(
+                Exit::Unreachable,
+                format!("the job can't be kept in the cluster: {error}"),
+            )
+            .with_next("submit it again; see `tilework doctor`")
         })
     }
 
@@ -623,7 +632,9 @@ struct Watch<'a> {
 
 impl StepWatch for Watch<'_> {
     fn stop_requested(&self) -> Option<StopCause> {
-        self.stop.load(Ordering::Relaxed).then_some(StopCause::Interrupted)
+        self.stop
+            .load(Ordering::Relaxed)
+            .then_some(StopCause::Interrupted)
     }
 
     fn on_damaged_output(&self, task: TaskIdx) {
@@ -695,8 +706,15 @@ fn finish(folder: JobFolder) {
 fn told_of_plan(plan: &Plan, inputs: &Inputs, notes: Vec<String>) -> Vec<String> {
     let mut text = Vec::new();
     let written = write_plan(&mut text, plan, inputs);
-    let plan = written.is_ok().then(|| String::from_utf8_lossy(&text).trim_end().to_owned());
-    let notes = inputs.notes.iter().cloned().chain(notes).map(|note| format!("note: {note}"));
+    let plan = written
+        .is_ok()
+        .then(|| String::from_utf8_lossy(&text).trim_end().to_owned());
+    let notes = inputs
+        .notes
+        .iter()
+        .cloned()
+        .chain(notes)
+        .map(|note| format!("note: {note}"));
     plan.into_iter().chain(notes).collect()
 }
 
@@ -708,13 +726,11 @@ fn end_record(
     report: Option<serde_json::Value>,
     error: Option<CliError>,
 ) {
-    let record = JobRecord {
-        stands,
-        ended_unix_ms: Some(unix_ms()),
-        report,
-        failure: error.map(Into::into),
-        ..record
-    };
+    let mut record = record;
+    record.stands = stands;
+    record.ended_unix_ms = Some(unix_ms());
+    record.report = report;
+    record.failure = error.map(Into::into);
     let key = key_of(record.id());
     // Without it the next driver would look at the output and see the same.
     if let Err(error) = ground.control.put(Bucket::Jobs, &key, &record.to_bytes()) {

@@ -1,5 +1,6 @@
 //! The driver process: it waits for the lease, and drives all jobs of the cluster while it has it.
 
+use super::TILEWORK;
 use super::board::{Board, DriverOnBoard, JobOnBoard, KEY};
 use super::conductor::{Begin, Ground, OpenedJob, Order, Told, conduct, name_of, request_of};
 use super::events::{Gathered, JobEvent};
@@ -7,7 +8,6 @@ use super::fleet::{self, FleetView};
 use super::joining::{name_here, unreachable};
 use super::protocol::{self, Cancel, Empty, Join, Planned, Submit, Submitted, Welcome, answer, read_ask};
 use super::record::{JobRecord, JobStands, key_of, unix_ms};
-use super::TILEWORK;
 use crate::failure::{CliError, Exit};
 use crate::product::report::{plan_json, write_plan};
 use serde_json::json;
@@ -25,7 +25,7 @@ use tilework_core::lease::DriverIdx;
 use tilework_core::message::WorkerReport;
 use tilework_core::task_table::TaskStatus;
 use tilework_kernel::Simd;
-use tilework_nats::control::Request;
+use tilework_nats::Request;
 use tilework_nats::{Bucket, Control, JoinFile, LeaseKeeper, NatsDriverPort, NatsOptions, Role};
 use tilework_runtime::alarm_log::AlarmLog;
 use tilework_runtime::engine::DriverPort;
@@ -337,8 +337,10 @@ impl<'a> ClusterHost<'a> {
             ..on_board(&record, None)
         };
         self.ended.retain(|job| job.id != shown.id);
-        self.events
-            .add(id, JobEvent::about_job("began", record.run, Some(self.driver.name.clone())));
+        self.events.add(
+            id,
+            JobEvent::about_job("began", record.run, Some(self.driver.name.clone())),
+        );
         let disk = Arc::clone(&self.ground.roots) as Arc<dyn Disk>;
         let driven = Driven {
             orders,

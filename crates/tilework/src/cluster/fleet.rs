@@ -30,7 +30,12 @@ pub fn admit(control: &Control, join: &Join) -> Result<WorkerIdx, ControlError> 
             let text = String::from_utf8_lossy(&entry.value).into_owned();
             (entry.revision, text.parse::<u32>().unwrap_or(0))
         });
-        match control.set(Bucket::Lock, NEXT_KEY, (next + 1).to_string().as_bytes(), revision) {
+        match control.set(
+            Bucket::Lock,
+            NEXT_KEY,
+            (next + 1).to_string().as_bytes(),
+            revision,
+        ) {
             Ok(_) => {
                 worker = Some(WorkerIdx(next));
                 break;
@@ -157,7 +162,11 @@ impl FleetView {
 
     /// Forgets who left, or was lost long ago; their records may go.
     pub fn forget_gone(&mut self) -> Vec<WorkerIdx> {
-        let is_gone = |member: &Member| member.lost_since.is_some_and(|since| since.elapsed() > SHOWN_LOST);
+        let is_gone = |member: &Member| {
+            member
+                .lost_since
+                .is_some_and(|since| since.elapsed() > SHOWN_LOST)
+        };
         let gone: Vec<WorkerIdx> = self
             .members
             .iter()
@@ -178,8 +187,12 @@ impl FleetView {
         let shown = self.members.iter().map(|(worker, member)| {
             let join = self.joined.get(worker);
             let state = match member {
-                Member { lost_since: Some(_), .. } => "lost",
-                Member { is_draining: true, .. } => "draining",
+                Member {
+                    lost_since: Some(_), ..
+                } => "lost",
+                Member {
+                    is_draining: true, ..
+                } => "draining",
                 Member { is_working: true, .. } => "working",
                 _ => "idle",
             };
@@ -260,8 +273,18 @@ mod tests {
         };
         assert_eq!(fleet.planned_for(), Some(planned_for));
         says(&mut fleet, 1, WorkerReport::Committed(attempt));
-        let holding = vec![Holding { attempt, started: true }];
-        says(&mut fleet, 0, WorkerReport::Heartbeat { memory_bytes: 5, holding });
+        let holding = vec![Holding {
+            attempt,
+            started: true,
+        }];
+        says(
+            &mut fleet,
+            0,
+            WorkerReport::Heartbeat {
+                memory_bytes: 5,
+                holding,
+            },
+        );
         let shown = |id, state: &str, n| (id, state.to_owned(), n);
         assert_eq!(states(&fleet), [shown(0, "working", 0), shown(1, "working", 1)]);
         fleet.on_lost(WorkerIdx(1));

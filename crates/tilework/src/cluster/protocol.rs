@@ -237,8 +237,9 @@ pub fn read_ask<B: DeserializeOwned>(bytes: &[u8]) -> Result<B, CliError> {
             "this is tilework {}, and the cluster's driver is tilework {TILEWORK}",
             theirs.tilework
         );
-        return Err(CliError::usage(message)
-            .with_next("use the same release on all machines: stop the cluster and start it with the new one"));
+        return Err(CliError::usage(message).with_next(
+            "use the same release on all machines: stop the cluster and start it with the new one",
+        ));
     }
     let ask: Ask<B> = serde_json::from_slice(bytes).map_err(malformed)?;
     Ok(ask.body)

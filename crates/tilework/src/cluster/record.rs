@@ -181,7 +181,10 @@ mod tests {
     fn a_record_is_read_under_its_own_key_only() {
         let record = record();
         let key = key_of(record.id());
-        assert_eq!(JobRecord::from_bytes(&key, &record.to_bytes()), Ok(record.clone()));
+        assert_eq!(
+            JobRecord::from_bytes(&key, &record.to_bytes()),
+            Ok(record.clone())
+        );
         let other = key_of(JobId([7; 16]));
         assert!(JobRecord::from_bytes(&other, &record.to_bytes()).is_err());
         let newer = JobRecord {

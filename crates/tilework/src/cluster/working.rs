@@ -76,11 +76,7 @@ pub fn run(
     Ok(())
 }
 
-fn drain_when_stopped(
-    stop: &StopSwitch,
-    inbox: &Sender<WorkerEvent>,
-    over: &std::sync::atomic::AtomicBool,
-) {
+fn drain_when_stopped(stop: &StopSwitch, inbox: &Sender<WorkerEvent>, over: &std::sync::atomic::AtomicBool) {
     while !over.load(std::sync::atomic::Ordering::Relaxed) {
         if stop.requested().is_some() {
             let _ = inbox.send(WorkerEvent::Received(ToWorker::Drain));

@@ -1,0 +1,252 @@
+//! What clients do: ask the driver for something, and watch a job until it is over.
+
+use super::board::{Board, HEARD_AT, JobOnBoard, KEY};
+use super::joining::{connect, name_here, read_join, unanswered};
+use super::protocol::{Submit, Submitted, ask, read_answer};
+use super::record::JobRecord;
+use crate::failure::{CliError, Exit};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread;
+use std::time::{Duration, Instant};
+use tilework_nats::{Bucket, Control, ControlError, JoinFile, Role};
+use tilework_runtime::StopSwitch;
+
+/// How long a request may take: a driver that reads a large journal back takes a while.
+const REQUEST_WAIT: Duration = Duration::from_secs(60);
+/// Pause before the driver or a worker is sought again.
+const SEEK_PAUSE: Duration = Duration::from_millis(500);
+/// How often a watcher looks at the board, whatever it hears.
+const LOOK_PERIOD: Duration = Duration::from_secs(2);
+/// How often a watcher sees whether it should stop.
+const STOP_POLL: Duration = Duration::from_millis(100);
+/// A board that has not changed for so long has no driver.
+const DRIVER_SILENT: Duration = Duration::from_secs(8);
+
+/// A client's connection.
+#[derive(Clone)]
+pub struct Client {
+    control: Arc<Control>,
+}
+
+/// How a job is, as one watcher sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sight {
+    /// The job.
+    pub job: JobOnBoard,
+    /// Why it may not go on just now: no driver, no connection.
+    pub trouble: Option<String>,
+}
+
+impl Client {
+    /// Joins as a client.
+    pub fn join(path: &Path) -> Result<Client, CliError> {
+        Client::joined(&read_join(path, Role::Client)?)
+    }
+
+    /// Joins with what a join file says.
+    pub fn joined(join: &JoinFile) -> Result<Client, CliError> {
+        let control = connect(join, &name_here(join.role))?;
+        Ok(Client { control })
+    }
+
+    /// The connection.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// What the cluster looks like; `None` if no driver ever said.
+    pub fn board(&self) -> Result<Option<Board>, CliError> {
+        let entry = match self.control.look_up(Bucket::Workers, KEY) {
+            Ok(entry) => entry,
+            // Nobody has made the stores yet.
+            Err(ControlError::NobodyAnswers) => None,
+            Err(error) => return Err(unanswered(&error)),
+        };
+        let Some(entry) = entry else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&entry.value).map(Some).map_err(|error| {
+            CliError::new(
+                Exit::Unreachable,
+                format!("the cluster's board can't be read: {error}"),
+            )
+            .with_next("use the same release of tilework as the cluster: tilework doctor")
+        })
+    }
+
+    /// The cluster as a driver shows it now; without one, an error says so.
+    pub fn board_of_driver(&self) -> Result<Board, CliError> {
+        self.board()?
+            .ok_or_else(|| unanswered(&ControlError::NobodyAnswers))
+    }
+
+    /// Asks the driver for something.
+    pub fn ask<B: Serialize, A: DeserializeOwned>(&self, subject: &str, body: B) -> Result<A, CliError> {
+        let answered = self.control.request(subject, ask(body), REQUEST_WAIT);
+        read_answer(&answered.map_err(|error| unanswered(&error))?)
+    }
+
+    /// Asks for a product, for as long as `wait` if there is no driver or worker.
+    pub fn ask_patiently<A: DeserializeOwned>(
+        &self,
+        subject: &str,
+        submit: &Submit,
+        wait: Duration,
+        stop: &StopSwitch,
+        note: &dyn Fn(&str),
+    ) -> Result<A, CliError> {
+        let until = Instant::now() + wait;
+        let mut told = None;
+        loop {
+            let error = match self.ask(subject, submit) {
+                Err(error) if error.exit == Exit::Unreachable => error,
+                answered => return answered,
+            };
+            if Instant::now() >= until || stop.requested().is_some() {
+                return Err(error);
+            }
+            if told.as_ref() != Some(&error.message) {
+                note(&format!("{}: waiting for {} s", error.message, wait.as_secs()));
+                told = Some(error.message);
+            }
+            thread::sleep(SEEK_PAUSE);
+        }
+    }
+
+    /// Submits a product.
+    pub fn submit(
+        &self,
+        submit: &Submit,
+        wait: Duration,
+        stop: &StopSwitch,
+        note: &dyn Fn(&str),
+    ) -> Result<Submitted, CliError> {
+        self.ask_patiently(super::protocol::SUBMIT, submit, wait, stop, note)
+    }
+
+    /// The record of a job, by its whole id.
+    pub fn record(&self, job: &str) -> Result<Option<JobRecord>, CliError> {
+        let entry = self.control.look_up(Bucket::Jobs, job);
+        let Some(entry) = entry.map_err(|error| unanswered(&error))? else {
+            return Ok(None);
+        };
+        JobRecord::from_bytes(job, &entry.value)
+            .map(Some)
+            .map_err(|cause| {
+                CliError::new(
+                    Exit::Unreachable,
+                    format!("the record of job {job} can't be used: {cause}"),
+                )
+            })
+    }
+
+    /// The job that a user names.
+    pub fn find(&self, named: &str) -> Result<JobOnBoard, CliError> {
+        let board = self.board_of_driver()?;
+        let absolute = std::path::absolute(named).unwrap_or_default();
+        let found = board
+            .find(named)
+            .map_err(|ids| super::driving::ambiguous(named, &ids))?;
+        // An output may be named as this machine sees it.
+        let by_place = || {
+            let roots = board.driver.as_ref().map(|driver| &driver.data_roots)?;
+            roots.iter().find_map(|(root, dir)| {
+                let inner = absolute.strip_prefix(dir).ok()?;
+                board.find(&format!("{root}:/{}", inner.display())).ok()?
+            })
+        };
+        found
+            .or_else(by_place)
+            .cloned()
+            .ok_or_else(|| super::driving::no_such_job(named))
+    }
+
+    /// Watches a job until it is over or `stop` says so; `see` is called whenever something has changed. The job's record, or `None`
+    /// if the watcher was stopped.
+    pub fn watch(
+        &self,
+        job: &str,
+        stop: &StopSwitch,
+        see: &mut dyn FnMut(&Sight),
+    ) -> Result<Option<JobRecord>, CliError> {
+        let heard = self
+            .control
+            .listen(HEARD_AT)
+            .map_err(|error| unanswered(&error))?;
+        let mut seen: Option<Sight> = None;
+        let mut next_look = Instant::now();
+        let (mut last_board, mut last_change) = (None, Instant::now());
+        loop {
+            if stop.requested().is_some() {
+                return Ok(None);
+            }
+            let board = match heard.recv_timeout(STOP_POLL) {
+                Ok(heard) => serde_json::from_slice(&heard.payload).ok(),
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= next_look => {
+                    next_look = Instant::now() + LOOK_PERIOD;
+                    if let Ok(Some(record)) = self.record(job)
+                        && record.ended_unix_ms.is_some()
+                    {
+                        return Ok(Some(record));
+                    }
+                    self.board().ok().flatten()
+                }
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => {
+                    thread::sleep(STOP_POLL);
+                    None
+                }
+            };
+            let written = board
+                .as_ref()
+                .map(|board: &Board| (board.unix_ms, board.n_written));
+            if written.is_some() && written != last_board {
+                (last_board, last_change) = (written, Instant::now());
+            }
+            let shown = board.and_then(|board| board.jobs.into_iter().find(|shown| shown.id == job));
+            if let Some(shown) = &shown
+                && shown.ended_unix_ms.is_some()
+                && let Ok(Some(record)) = self.record(job)
+                && record.ended_unix_ms.is_some()
+            {
+                return Ok(Some(record));
+            }
+            let sight = Sight {
+                job: shown
+                    .or_else(|| seen.as_ref().map(|seen| seen.job.clone()))
+                    .unwrap_or_default(),
+                trouble: self.trouble(last_change),
+            };
+            if seen.as_ref() != Some(&sight) {
+                see(&sight);
+                seen = Some(sight);
+            }
+        }
+    }
+
+    fn trouble(&self, last_change: Instant) -> Option<String> {
+        if !self.control.is_connected() {
+            Some("the cluster can't be reached: the job may go on without us".to_owned())
+        } else if last_change.elapsed() > DRIVER_SILENT {
+            Some("the cluster has no driver: the job waits for one".to_owned())
+        } else {
+            None
+        }
+    }
+}
+
+/// How a command ends that waited for a job.
+pub fn outcome(record: JobRecord) -> Result<serde_json::Value, CliError> {
+    match (record.report, record.failure) {
+        (Some(report), None) => Ok(report),
+        (_, Some(failure)) => Err(failure.into()),
+        (None, None) => Ok(serde_json::json!({
+            "status": record.stands.name(),
+            "output": record.output,
+        })),
+    }
+}
