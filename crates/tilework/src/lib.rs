@@ -9,6 +9,7 @@
 //! - [`commands`]: one file per verb
 //! - [`product`]: one product, for the verbs that plan, run, resume and verify it
 //! - [`job_state`]: what stands beside an output, and what its journal says; [`leftovers`]: what may be removed of it
+//! - [`cluster`]: what processes of a cluster show each other; [`own_program`]: this program as its own child
 //! - [`blocks`]: going through a matrix in bounded memory; [`elements`]: what `generate` writes
 //! - [`failure`]: every way a command can fail, with its exit code and the next step
 //! - [`output`], [`human`]: results as JSON or for people
@@ -20,6 +21,7 @@
 pub mod args;
 pub mod blocks;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod elements;
 pub mod failure;
@@ -28,6 +30,7 @@ pub mod job_state;
 pub mod leftovers;
 pub mod logging;
 pub mod output;
+pub mod own_program;
 pub mod product;
 pub mod progress;
 pub mod settings;

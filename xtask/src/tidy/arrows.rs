@@ -29,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tilework-store",
             "tilework-runtime",
             "tilework-linalg",
+            "tilework-nats",
             "tilework-sim",
         ],
     ),

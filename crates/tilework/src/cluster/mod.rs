@@ -1,0 +1,3 @@
+//! What the processes of a cluster show each other.
+
+pub mod board;
