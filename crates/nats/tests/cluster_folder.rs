@@ -48,7 +48,9 @@ fn a_folder_is_complete_and_nobody_elses() {
         1,
         "something was left beside it"
     );
-    assert_eq!(ClusterFolder::open(folder.path()).unwrap().path(), folder.path());
+    let opened = ClusterFolder::open(folder.path()).unwrap();
+    assert_eq!(opened.path(), folder.path());
+    assert_eq!(opened.listen().unwrap(), "127.0.0.1:4223".parse().unwrap());
 }
 
 #[test]

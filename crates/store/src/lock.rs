@@ -104,6 +104,19 @@ fn parent_exists(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
     Ok(disk.stat(parent_dir(path))?.is_some())
 }
 
+/// Whether a process holds the lock at `path`, and which, if that can be read. The lock is tried for reading and let go at once.
+pub fn holder(disk: &dyn Disk, path: &Path) -> io::Result<Option<Option<Owner>>> {
+    let file = match disk.open_read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    Ok(if file.try_lock()? {
+        None
+    } else {
+        Some(read_owner(&*file))
+    })
+}
+
 /// Who a lock file says its owner is; true only while the lock is held.
 pub fn read_owner(file: &dyn DiskFile) -> Option<Owner> {
     let mut note = vec![0; file.stat().ok()?.len.min(4096) as usize];

@@ -1,5 +1,6 @@
 //! From the raw command line to the exit code.
 
+use crate::args::cluster::{ClusterVerb, ClusterVerbs};
 use crate::args::{Args, Command};
 use crate::commands;
 use crate::failure::CliError;
@@ -68,6 +69,12 @@ fn dispatch(command: Option<&Command>, output: &Output) -> Result<(), CliError> 
         Some(Command::Gram(args)) => commands::gram::run(args, output),
         Some(Command::Plan(args)) => commands::plan::run(args, output),
         Some(Command::Simulate(args)) => commands::simulate::run(args, output),
+        Some(Command::Cluster(ClusterVerbs { verb })) => match verb {
+            ClusterVerb::Init(args) => commands::cluster::init::run(args, output),
+            ClusterVerb::Up(args) => commands::cluster::up::run(args, output),
+            ClusterVerb::Down(args) => commands::cluster::down::run(args, output),
+            ClusterVerb::Status(args) => commands::cluster::status::run(args, output),
+        },
         Some(Command::Resume(args)) => commands::resume::run(args, output),
         Some(Command::Status(args)) => commands::status::run(args, output),
         Some(Command::Explain(args)) => commands::explain::run(args, output),

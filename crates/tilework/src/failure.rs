@@ -6,6 +6,10 @@ use serde_json::{Map, Value, json};
 use std::io;
 use std::path::Path;
 use tilework_core::failure::{Cause, Failure, StopCause};
+use tilework_nats::child_server::StartServerError;
+use tilework_nats::cluster_folder::ClusterError;
+use tilework_nats::join::JoinError;
+use tilework_nats::server::FindServerError;
 use tilework_runtime::folder::FolderError;
 use tilework_store::disk::is_disk_full;
 use tilework_store::matrix::{OpenMatrixError, ReadMatrixError};
@@ -233,6 +237,45 @@ impl From<FolderError> for CliError {
             }
         };
         CliError::new(exit, error.to_string()).with_next(next)
+    }
+}
+
+impl From<ClusterError> for CliError {
+    fn from(error: ClusterError) -> CliError {
+        let exit = match &error {
+            ClusterError::Io { source, .. } => exit_of_io(source),
+            ClusterError::Certificate(_) | ClusterError::Key(_) => Exit::JobFailed,
+            _ => Exit::Usage,
+        };
+        with_next_if_any(CliError::new(exit, error.to_string()), error.next())
+    }
+}
+
+impl From<JoinError> for CliError {
+    fn from(error: JoinError) -> CliError {
+        with_next_if_any(CliError::usage(error.to_string()), error.next())
+    }
+}
+
+impl From<FindServerError> for CliError {
+    fn from(error: FindServerError) -> CliError {
+        CliError::usage(error.cause()).with_next(error.next())
+    }
+}
+
+impl From<StartServerError> for CliError {
+    fn from(error: StartServerError) -> CliError {
+        match &error {
+            StartServerError::Io { path, source } => CliError::io("start", path, source),
+            _ => CliError::new(Exit::JobFailed, error.to_string()),
+        }
+    }
+}
+
+fn with_next_if_any(error: CliError, next: Option<String>) -> CliError {
+    match next {
+        Some(next) => error.with_next(next),
+        None => error,
     }
 }
 

@@ -18,7 +18,7 @@ use tilework_runtime::{FolderState, JobDescription, folder};
 use tilework_store::disk::Disk;
 use tilework_store::identity::{IdentityDifference, InputIdentity};
 use tilework_store::journal::{JobFiles, Recovered, recover};
-use tilework_store::lock::{Owner, read_owner};
+use tilework_store::lock::{Owner, holder};
 use tilework_store::matrix::MatrixSource;
 
 /// The state of an output.
@@ -96,7 +96,7 @@ impl JobState {
         let files = JobFiles::beside(output);
         let io_error = |error: io::Error| CliError::io("read", &files.folder(), &error);
         let exists = |path: &Path| disk.stat(path).map(|stat| stat.is_some());
-        let owner = holder(disk, &files).map_err(io_error)?;
+        let owner = holder(disk, &files.lock()).map_err(io_error)?;
         let folder_state = folder::inspect(disk, &files)?;
         // The folder's state has no damage to tell where no job is known.
         let damage = recover(disk, &files)
@@ -193,17 +193,4 @@ fn known_job(recovered: &Recovered, output: &Path) -> Option<KnownJob> {
     };
     job.n_tasks = job.grid().map(|grid| grid.n_tiles());
     Some(job)
-}
-
-/// Whether a process holds the lock, and which, if that can be read. The lock is tried for reading and let go at once.
-fn holder(disk: &dyn Disk, files: &JobFiles) -> io::Result<Option<Option<Owner>>> {
-    if disk.stat(&files.lock())?.is_none() {
-        return Ok(None);
-    }
-    let file = disk.open_read(&files.lock())?;
-    Ok(if file.try_lock()? {
-        None
-    } else {
-        Some(read_owner(&*file))
-    })
 }

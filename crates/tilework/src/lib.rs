@@ -10,6 +10,7 @@
 //! - [`cluster`]: a job on many machines: driver, workers, clients
 //! - [`product`]: one product, for the verbs that plan, run, resume and verify it
 //! - [`job_state`]: what stands beside an output, and what its journal says; [`leftovers`]: what may be removed of it
+//! - [`cluster`]: what processes of a cluster show each other; [`own_program`]: this program as its own child
 //! - [`blocks`]: going through a matrix in bounded memory; [`elements`]: what `generate` writes
 //! - [`failure`]: every way a command can fail, with its exit code and the next step
 //! - [`output`], [`human`]: results as JSON or for people
@@ -30,6 +31,7 @@ pub mod job_state;
 pub mod leftovers;
 pub mod logging;
 pub mod output;
+pub mod own_program;
 pub mod product;
 pub mod progress;
 pub mod settings;

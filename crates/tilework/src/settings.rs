@@ -58,7 +58,8 @@ impl Settings {
     }
 }
 
-fn default_memory_bytes(root: &Path) -> Result<u64, CliError> {
+/// Half of what this process may use.
+pub(crate) fn default_memory_bytes(root: &Path) -> Result<u64, CliError> {
     match usable_memory_bytes(root) {
         Some(usable) => Ok(usable / 2),
         None => Err(

@@ -1,5 +1,6 @@
 //! The global options and the list of commands.
 
+use super::cluster::ClusterVerbs;
 use super::gram::GramArgs;
 use super::inspect::{
     CleanArgs, CompareArgs, CompletionsArgs, DemoArgs, GenerateArgs, InspectArgs, JobArgs, ManArgs,
@@ -64,6 +65,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Forecast a job on a cluster that need not exist: time, failures, bytes, messages
     Simulate(SimulateArgs),
+    /// Make, start, stop and show a cluster
+    Cluster(ClusterVerbs),
     /// Go on with an unfinished output
     Resume(ResumeArgs),
     /// Show how far an output is

@@ -5,9 +5,11 @@
 //! - [`Args`]: global options and [`Command`], one variant per verb
 //! - [`multiply`]: `multiply`, `plan` and `resume`, which share their resources; [`gram`]: the same with one operand
 //! - [`simulate`]: a cluster that need not exist
+//! - [`cluster`]: makes, starts, stops and shows a cluster
 //! - [`inspect`]: the verbs that look at outputs and matrices
 //! - [`values`]: sizes, durations and shapes
 
+pub mod cluster;
 mod command;
 pub mod gram;
 pub mod inspect;

@@ -1,14 +1,15 @@
 //! What anyone of the cluster may see of it: the driver, the workers, the jobs. The driver writes it, about once a second.
 
+use super::clients::Client;
+use crate::failure::CliError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use tilework_nats::JoinFile;
 
 /// The key under which it is kept.
 pub const KEY: &str = "board";
 /// Where each new one can be heard.
 pub const HEARD_AT: &str = "tw.kv.workers.board";
-/// A board that is older than this has lost its driver.
-pub const STALE_MS: u64 = 8_000;
 
 /// The cluster as its driver sees it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -97,6 +98,14 @@ pub struct JobOnBoard {
     pub error: Option<String>,
     /// What to do next.
     pub next: Option<String>,
+}
+
+/// The board as it is now; `None` if no driver has shown one yet.
+///
+/// # Errors
+/// If the server can't be reached or refuses.
+pub fn look(join: &JoinFile) -> Result<Option<Board>, CliError> {
+    Client::joined(join)?.board()
 }
 
 impl Board {

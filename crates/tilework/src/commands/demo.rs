@@ -5,10 +5,10 @@
 use crate::args::inspect::DemoArgs;
 use crate::failure::{CliError, Exit};
 use crate::output::Output;
-use crate::{human, signals};
+use crate::{human, own_program, signals};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tilework_core::failure::StopCause;
@@ -158,20 +158,11 @@ impl Stage<'_> {
 
     /// This program with other arguments, in the demo's folder.
     fn command(&self, words: &[&str]) -> Command {
-        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tilework"));
-        let mut command = Command::new(program);
+        let mut command = own_program::command();
         command
             .args(words.iter().map(OsStr::new))
             .current_dir(self.folder)
             .stdin(Stdio::null());
-        // Options set in the environment are meant for this command, not for its children.
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILEWORK_"))
-        {
-            if name != "TILEWORK_SIMD" {
-                command.env_remove(name);
-            }
-        }
         command
     }
 

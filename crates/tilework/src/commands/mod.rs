@@ -2,6 +2,7 @@
 
 pub mod audience;
 pub mod clean;
+pub mod cluster;
 pub mod compare;
 pub mod completions;
 pub mod demo;

@@ -3,6 +3,7 @@
 mod assign;
 mod bad_input;
 mod clean;
+mod cluster;
 mod compare;
 mod generate;
 mod help;
