@@ -84,6 +84,8 @@ fn dispatch(command: Option<&Command>, output: &Output) -> Result<(), CliError> 
         Some(Command::Inspect(args)) => commands::inspect::run(args, output),
         Some(Command::Generate(args)) => commands::generate::run(args, output),
         Some(Command::Demo(args)) => commands::demo::run(args, output),
+        Some(Command::Worker(args)) => commands::processes::work(args, output),
+        Some(Command::Driver(args)) => commands::processes::drive(args, output),
         Some(Command::Completions(args)) => commands::completions::run(args, output),
         Some(Command::Man(args)) => commands::man::run(args, output),
     }

@@ -7,6 +7,7 @@ use super::inspect::{
     VerifyArgs,
 };
 use super::multiply::{MultiplyArgs, PlanArgs, ResumeArgs};
+use super::processes::{DriverArgs, WorkerArgs};
 use super::simulate::SimulateArgs;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser, Subcommand};
@@ -85,6 +86,10 @@ pub enum Command {
     Generate(GenerateArgs),
     /// See it work: multiply, kill, resume, verify, in a temporary folder
     Demo(DemoArgs),
+    /// Take tasks of a cluster's jobs, until told to stop
+    Worker(WorkerArgs),
+    /// Drive a cluster's jobs, or stand by to do so
+    Driver(DriverArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page

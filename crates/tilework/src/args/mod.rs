@@ -7,6 +7,7 @@
 //! - [`simulate`]: a cluster that need not exist
 //! - [`cluster`]: makes, starts, stops and shows a cluster
 //! - [`inspect`]: the verbs that look at outputs and matrices
+//! - [`processes`]: `worker` and `driver`
 //! - [`values`]: sizes, durations and shapes
 
 pub mod cluster;
@@ -14,6 +15,7 @@ mod command;
 pub mod gram;
 pub mod inspect;
 pub mod multiply;
+pub mod processes;
 pub mod simulate;
 pub mod values;
 

@@ -14,6 +14,7 @@ pub mod introduction;
 pub mod man;
 pub mod multiply;
 pub mod plan;
+pub mod processes;
 pub mod resume;
 pub mod simulate;
 pub mod status;

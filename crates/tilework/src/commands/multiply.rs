@@ -165,7 +165,7 @@ pub(crate) fn stop_switch(
 }
 
 /// The best instruction set here, or the one that `TILEWORK_SIMD` names.
-fn simd() -> Result<Simd, CliError> {
+pub(crate) fn simd() -> Result<Simd, CliError> {
     let Ok(name) = std::env::var("TILEWORK_SIMD") else {
         return Ok(Simd::detect());
     };
