@@ -71,12 +71,7 @@ impl LeaseKeeper {
     /// Begins to stand by, and leads as soon as nobody else does. No other driver may have the same number; `name` describes this
     /// one for people.
     pub fn start(control: Arc<Control>, me: DriverIdx, name: String) -> LeaseKeeper {
-        let shared = Arc::new(Shared {
-            start: Instant::now(),
-            leads_until: AtomicU64::new(0),
-            turns: Mutex::default(),
-            changed: Condvar::new(),
-        });
+        let shared = Arc::new(Shared::new());
         let (wakes, woken) = channel();
         let freed = wakes.clone();
         // Only a hint: without it a standby would see it at its next look.
@@ -131,6 +126,15 @@ impl Drop for LeaseKeeper {
 }
 
 impl Shared {
+    fn new() -> Shared {
+        Shared {
+            start: Instant::now(),
+            leads_until: AtomicU64::new(0),
+            turns: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
     fn now(&self) -> Millis {
         Millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
@@ -306,5 +310,51 @@ fn read_holder(record: &[u8]) -> Option<DriverIdx> {
             ..
         }) => holder.map(DriverIdx),
         _ => Some(SOMEBODY),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: u64 = 60_000;
+
+    #[test]
+    fn a_lead_that_was_lost_and_won_again_is_told_as_lost_first() {
+        let shared = Shared::new();
+        let told = || shared.wait_for_change(Duration::ZERO);
+        assert!(!told());
+        shared.lead_until(LONG, true);
+        assert!(told() && told());
+        shared.lead_until(LONG + 1, false);
+        assert!(told(), "a renewal changes nothing");
+        shared.lead_until(0, false);
+        shared.lead_until(LONG, true);
+        assert!(shared.is_leader());
+        assert!(!told(), "another may have led");
+        assert!(told());
+        shared.lead_until(0, false);
+        assert!(!told() && !told());
+    }
+
+    #[test]
+    fn a_lead_ends_by_the_clock() {
+        let shared = Shared::new();
+        shared.lead_until(50, true);
+        assert!(shared.wait_for_change(Duration::ZERO));
+        assert!(!shared.wait_for_change(Duration::from_millis(LONG)));
+        assert!(shared.now().0 >= 50 && !shared.is_leader());
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_somebodys() {
+        assert_eq!(
+            read_holder(br#"{"v":1,"holder":3,"name":"d3"}"#),
+            Some(DriverIdx(3))
+        );
+        assert_eq!(read_holder(br#"{"v":1,"holder":null,"name":"d3"}"#), None);
+        for record in [&b"{}"[..], b"", br#"{"v":2,"holder":3,"name":"d3"}"#] {
+            assert_eq!(read_holder(record), Some(SOMEBODY));
+        }
     }
 }

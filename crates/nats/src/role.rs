@@ -26,13 +26,13 @@ pub enum Role {
     Viewer,
 }
 
-/// Subjects that a role may publish to and subscribe to; `None` is everything in the account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Subjects that a role may publish to and subscribe to.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permissions {
     /// What it may say.
-    pub publish: &'static [&'static str],
+    pub publish: Vec<String>,
     /// What it may hear.
-    pub subscribe: &'static [&'static str],
+    pub subscribe: Vec<String>,
 }
 
 impl Role {
@@ -61,21 +61,17 @@ impl Role {
 
     /// What it may say and hear; `None` for the driver, which may do everything in its account.
     pub fn permissions(self) -> Option<Permissions> {
-        match self {
-            Role::Driver => None,
-            Role::Worker => Some(Permissions {
-                publish: &[PING, PULLS, ACKS, ACKS_OF_DOMAINS, JOBS_LOOKUP, REPORTS, JOIN],
-                subscribe: &["_INBOX.worker.>", CONTROL_OF_ALL, CONTROL_OF_ONE, JOBS_SHOWN],
-            }),
-            Role::Client => Some(Permissions {
-                publish: &[PING, REQUESTS, JOBS_LOOKUP, WORKERS_LOOKUP, EVENTS_LOOKUP],
-                subscribe: &["_INBOX.client.>", EVENTS_SHOWN, RECORDS_SHOWN],
-            }),
-            Role::Viewer => Some(Permissions {
-                publish: &[PING, JOBS_LOOKUP, WORKERS_LOOKUP, EVENTS_LOOKUP],
-                subscribe: &["_INBOX.viewer.>", EVENTS_SHOWN, RECORDS_SHOWN],
-            }),
+        if self == Role::Driver {
+            return None;
         }
+        let with = |first: String, others: &[&str]| {
+            let others = others.iter().map(|other| (*other).to_owned());
+            std::iter::once(first).chain(others).collect()
+        };
+        Some(Permissions {
+            publish: with(PING.to_owned(), self.sent()),
+            subscribe: with(format!("{}.>", self.inboxes()), self.shown()),
+        })
     }
 
     /// The account in which it connects.

@@ -3,7 +3,7 @@
 use crate::cluster::{Cluster, Intruder, made};
 use crate::harness::{JOB, SOON, attempt};
 use async_nats::jetstream::{self, stream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tilework_core::driver::{DriverEvent, Queue};
 use tilework_core::ids::WorkerIdx;
 use tilework_core::message::{ToDriver, ToWorker, WorkerReport};
@@ -34,8 +34,20 @@ fn a_task_goes_through_with_least_rights() {
     }
     driver.send(WorkerIdx(0), ToWorker::Drain);
     assert_eq!(worker.next(SOON), Some(WorkerEvent::Received(ToWorker::Drain)));
+    // It asked before it left: what is released now must not be sent to it any more.
+    worker.fetch();
     drop(worker);
     assert_eq!(driver.next(SOON), Some(DriverEvent::WorkerLost(WorkerIdx(0))));
+    let mut next = cluster.worker();
+    driver.release(attempt(2), Queue::Shared);
+    let released = Instant::now();
+    next.fetch();
+    assert_eq!(next.next(SOON), Some(WorkerEvent::Assigned(attempt(2))));
+    assert!(
+        released.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        released.elapsed()
+    );
 }
 
 #[test]
