@@ -1,5 +1,6 @@
 //! How far a command is: a bar on stderr where someone watches, log lines where `-v` asks for them.
 
+use crate::cluster::board::JobOnBoard;
 use crate::human;
 use crate::output::Output;
 use indicatif::{ProgressDrawTarget, ProgressStyle};
@@ -62,16 +63,16 @@ impl ProgressBar {
         }
         text
     }
+}
 
-    /// Whether enough time has passed for another line.
-    fn is_line_due(&self) -> bool {
-        let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.elapsed() >= LINE_PERIOD;
-        if due {
-            *last = Instant::now();
-        }
-        due
+/// Whether enough time has passed for another line.
+fn is_line_due(last: &Mutex<Instant>) -> bool {
+    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    let due = last.elapsed() >= LINE_PERIOD;
+    if due {
+        *last = Instant::now();
     }
+    due
 }
 
 impl Observer for ProgressBar {
@@ -81,7 +82,7 @@ impl Observer for ProgressBar {
             let share = work_done as f64 / self.work_total.max(1) as f64;
             self.bar.set_position((share * BAR_STEPS as f64) as u64);
             self.bar.set_message(self.describe(progress));
-        } else if self.is_line_due() {
+        } else if is_line_due(&self.last_line) {
             // Not asked beforehand with `enabled!`: with two logs of different levels that would make the next warning of this
             // thread vanish from the coarser one.
             tracing::info!(
@@ -120,6 +121,41 @@ impl Observer for ProgressBar {
     fn on_damaged_output(&self, task: TaskIdx) {
         self.bar
             .suspend(|| tracing::warn!(task = task.0, "the stored tile is damaged and is computed again"));
+    }
+}
+
+/// Watches a job of a cluster, whose workers count tasks only.
+#[derive(Debug)]
+pub struct TaskBar {
+    bar: indicatif::ProgressBar,
+    last_line: Mutex<Instant>,
+}
+
+impl TaskBar {
+    /// A bar for a job of which nothing is known yet.
+    pub fn new(output: &Output) -> TaskBar {
+        TaskBar {
+            bar: bar(output, 1, "{bar:30} {percent:>3} %  {msg}, {eta} left"),
+            last_line: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Shows how far it is.
+    pub fn show(&self, job: &JobOnBoard) {
+        let (done, total) = (job.tasks_committed, job.tasks.max(1));
+        let text = format!("{} of {}", human::count(done), human::counted(job.tasks, "task"));
+        if !self.bar.is_hidden() {
+            self.bar.set_length(total);
+            self.bar.set_position(done);
+            self.bar.set_message(text);
+        } else if is_line_due(&self.last_line) {
+            tracing::info!("{} %: {text}", human::percent(done, total));
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
     }
 }
 

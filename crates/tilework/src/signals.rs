@@ -25,6 +25,16 @@ impl Drop for SignalGuard {
 
 /// Makes the first signal interrupt `switch`, and the second end the process with exit code 130.
 pub fn stop_on_signals(switch: &StopSwitch, output: &Output) -> Result<SignalGuard, CliError> {
+    // The line with `^C` or the progress bar ends first.
+    on_signals(switch, output, b"\nstopping cleanly; once more to stop at once\n")
+}
+
+/// The same for a command that only watches: nothing has to stop.
+pub fn leave_on_signals(switch: &StopSwitch, output: &Output) -> Result<SignalGuard, CliError> {
+    on_signals(switch, output, b"\n")
+}
+
+fn on_signals(switch: &StopSwitch, output: &Output, words: &'static [u8]) -> Result<SignalGuard, CliError> {
     let failed =
         |error: std::io::Error| CliError::new(Exit::JobFailed, format!("cannot handle signals: {error}"));
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
@@ -36,8 +46,7 @@ pub fn stop_on_signals(switch: &StopSwitch, output: &Output) -> Result<SignalGua
                 std::process::exit(Exit::Interrupted.code().into());
             }
             if !output.is_quiet() {
-                // The line with `^C` or the progress bar ends first.
-                output::say(b"\nstopping cleanly; once more to stop at once\n");
+                output::say(words);
             }
         }
     });

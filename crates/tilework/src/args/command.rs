@@ -1,5 +1,6 @@
 //! The global options and the list of commands.
 
+use super::clients::{ListArgs, NamedJobArgs, WatchArgs};
 use super::cluster::ClusterVerbs;
 use super::gram::GramArgs;
 use super::inspect::{
@@ -23,7 +24,8 @@ Examples:
 The same `multiply` again resumes what was interrupted.
 Options can also be set as TILEWORK_<OPTION> in the environment.
 Exit codes: 0 done, 2 bad input or usage, 3 not enough memory or disk, 4 job failed,
-5 verification or comparison failed, 75 stopped by the time limit, 130 interrupted.";
+5 verification or comparison failed, 6 cluster unreachable or without workers, 7 cancelled, 75 stopped by the
+time limit, 130 interrupted.";
 
 /// Multiply matrices larger than memory, file to file: planned, checked, resumable
 #[derive(Debug, Clone, Parser)]
@@ -86,6 +88,16 @@ pub enum Command {
     Generate(GenerateArgs),
     /// See it work: multiply, kill, resume, verify, in a temporary folder
     Demo(DemoArgs),
+    /// List the jobs of a cluster
+    Jobs(ListArgs),
+    /// Watch a job of a cluster until it is over
+    Watch(WatchArgs),
+    /// End a job of a cluster; what is committed is kept
+    Cancel(NamedJobArgs),
+    /// List the workers of a cluster
+    Workers(ListArgs),
+    /// Show what happened to a job of a cluster: every task taken, committed, lost
+    Logs(NamedJobArgs),
     /// Take tasks of a cluster's jobs, until told to stop
     Worker(WorkerArgs),
     /// Drive a cluster's jobs, or stand by to do so

@@ -7,9 +7,11 @@
 //! - [`simulate`]: a cluster that need not exist
 //! - [`cluster`]: makes, starts, stops and shows a cluster
 //! - [`inspect`]: the verbs that look at outputs and matrices
+//! - [`clients`]: what clients of a cluster are told
 //! - [`processes`]: `worker` and `driver`
 //! - [`values`]: sizes, durations and shapes
 
+pub mod clients;
 pub mod cluster;
 mod command;
 pub mod gram;

@@ -1,5 +1,6 @@
 //! `multiply`, `plan` and `resume`: they share operands and resources.
 
+use super::clients::ClusterArgs;
 use super::gram::PlanGramArgs;
 use super::values::{algorithms, dtypes, parse_duration, parse_factor, parse_size};
 use crate::webhook::address::WebhookUrl;
@@ -108,6 +109,9 @@ pub struct RunArgs {
         hide_env_values = true
     )]
     pub alert_webhook: Option<WebhookUrl>,
+    /// Where it is computed.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 /// What a run may use. May differ from run to run of the same job.
@@ -192,6 +196,9 @@ pub struct ResumeArgs {
     /// What the run may use.
     #[command(flatten)]
     pub resources: ResourceArgs,
+    /// Where it is computed.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Stop cleanly after this long, with exit code 75; for example 55m
     #[arg(long, env = "TILEWORK_TIME_LIMIT", value_name = "TIME", value_parser = parse_duration)]
     pub time_limit: Option<Duration>,

@@ -165,13 +165,13 @@ impl Client {
             .ok_or_else(|| super::driving::no_such_job(named))
     }
 
-    /// Watches a job until it is over or `stop` says so; `see` is called whenever something has changed. The job's record, or `None`
-    /// if the watcher was stopped.
+    /// Watches a job until it is over, or `stop` or `see` says so, which is called a few times a second. The job's record, or `None` if
+    /// the watcher was stopped.
     pub fn watch(
         &self,
         job: &str,
         stop: &StopSwitch,
-        see: &mut dyn FnMut(&Sight),
+        see: &mut dyn FnMut(&Sight) -> bool,
     ) -> Result<Option<JobRecord>, CliError> {
         let heard = self
             .control
@@ -221,10 +221,10 @@ impl Client {
                     .unwrap_or_default(),
                 trouble: self.trouble(last_change),
             };
-            if seen.as_ref() != Some(&sight) {
-                see(&sight);
-                seen = Some(sight);
+            if see(&sight) {
+                return Ok(None);
             }
+            seen = Some(sight);
         }
     }
 

@@ -7,7 +7,7 @@ use super::events::{Gathered, JobEvent};
 use super::fleet::{self, FleetView};
 use super::joining::{name_here, unreachable};
 use super::protocol::{self, Cancel, Empty, Join, Planned, Submit, Submitted, Welcome, answer, read_ask};
-use super::record::{JobRecord, JobStands, key_of, unix_ms};
+use super::record::{JobRecord, JobStands, PlannedFor, key_of, unix_ms};
 use crate::failure::{CliError, Exit};
 use crate::product::report::{plan_json, write_plan};
 use serde_json::json;
@@ -306,7 +306,8 @@ impl<'a> ClusterHost<'a> {
     }
 
     fn on_told(&mut self, told: Told) {
-        self.board_changed = true;
+        // Watchers wait for this.
+        self.board_written = Instant::now() - BOARD_PERIOD_IDLE;
         match told {
             Told::Opened(opened) => self.on_opened(*opened),
             Told::Ended(record) => {
@@ -363,7 +364,7 @@ impl<'a> ClusterHost<'a> {
             }
             Asked::Submit(submit, request) => self.on_submit(submit, request, inbox),
             Asked::Plan(submit, request) => {
-                let planned_for = self.fleet.planned_for();
+                let planned_for = self.planned_for(&submit);
                 let ground = self.ground.clone();
                 self.threads.push(thread::spawn(move || {
                     let planned = planned_for
@@ -379,9 +380,18 @@ impl<'a> ClusterHost<'a> {
         }
     }
 
+    fn planned_for(&self, submit: &Submit) -> Option<PlannedFor> {
+        let workers = self.fleet.planned_for()?;
+        let allowed = submit.memory_bytes.unwrap_or(u64::MAX);
+        Some(PlannedFor {
+            memory_bytes: workers.memory_bytes.min(allowed),
+            ..workers
+        })
+    }
+
     fn on_submit(&mut self, submit: Box<Submit>, request: Request, inbox: &Sender<DriverEvent>) {
         let refuse = |request: Request, error| request.answer(answer::<Submitted>(Err(error)));
-        let Some(planned_for) = self.fleet.planned_for() else {
+        let Some(planned_for) = self.planned_for(&submit) else {
             return refuse(request, no_workers());
         };
         let Some(output) = &submit.output else {
@@ -677,11 +687,7 @@ fn on_board(record: &JobRecord, known: Option<JobOnBoard>) -> JobOnBoard {
     shown
 }
 
-fn plan(
-    ground: &Ground,
-    submit: &Submit,
-    planned_for: super::record::PlannedFor,
-) -> Result<Planned, CliError> {
+fn plan(ground: &Ground, submit: &Submit, planned_for: PlannedFor) -> Result<Planned, CliError> {
     // A plan needs no place for its output; where one is given, it is only looked at.
     let output = match &submit.output {
         Some(output) => name_of(&ground.roots, output)?,

@@ -122,6 +122,8 @@ pub struct Submit {
     pub algorithm: String,
     /// How tasks find their workers.
     pub assign: AssignName,
+    /// Memory that a task may need, at most; else that of the smallest worker.
+    pub memory_bytes: Option<u64>,
     /// A finished C may be replaced.
     pub overwrite: bool,
     /// An unfinished C is discarded.

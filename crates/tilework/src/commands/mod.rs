@@ -1,8 +1,10 @@
 //! One file per verb: each takes its arguments and an [`Output`](crate::output::Output), and does it.
 
+pub mod asking;
 pub mod audience;
 pub mod clean;
 pub mod cluster;
+pub(crate) mod clustered;
 pub mod compare;
 pub mod completions;
 pub mod demo;

@@ -1,6 +1,7 @@
 //! `multiply`: C = alpha·A·B + beta·D, file to file, or to the terminal.
 
 use super::audience::Teller;
+use super::clustered;
 use crate::args::multiply::{FormulaArgs, MultiplyArgs, ProductArgs, ResourceArgs, RunArgs};
 use crate::failure::{CliError, Exit};
 use crate::output::{Output, print};
@@ -48,6 +49,9 @@ pub(crate) fn run_product(
     resources: &ResourceArgs,
     output: &Output,
 ) -> Result<(), CliError> {
+    if let Some(cluster) = &run.cluster.cluster {
+        return clustered::run_product(cluster, &inputs, algorithm, destination, run, resources, output);
+    }
     let request = request(inputs, algorithm, destination, run, resources, output)?;
     let stop = stop_switch(resources, run.time_limit, output)?;
     let webhook = run.alert_webhook.as_ref();

@@ -1,7 +1,7 @@
 //! `plan multiply` and `plan gram`: what they would do, without doing it.
 
 use super::multiply::resources;
-use super::{gram, multiply};
+use super::{clustered, gram, multiply};
 use crate::args::multiply::{PlanArgs, PlanJob, ResourceArgs, RunArgs};
 use crate::failure::CliError;
 use crate::output::Output;
@@ -53,6 +53,17 @@ fn plan_product(
     allowed: &ResourceArgs,
     output: &Output,
 ) -> Result<(), CliError> {
+    if let Some(cluster) = &run.cluster.cluster {
+        return clustered::plan(
+            cluster,
+            input_request,
+            algorithm,
+            destination,
+            run,
+            allowed,
+            output,
+        );
+    }
     let settings = Settings::resolve(allowed, run.time_limit, output.started())?;
     let resources = resources(&settings)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
