@@ -109,7 +109,7 @@ mod slow {
     use tilework_core::ids::WorkerIdx;
 
     /// Makes what took so long take longer, by what `TILEWORK_TEST_SLOW` says of this worker: `1:4x` for four times as long,
-    /// `1:600ms` for so much longer.
+    /// `1:600ms` for so much longer; `*` is every worker.
     pub(super) fn dawdle(worker: WorkerIdx, took: Duration, context: &TaskContext<'_>) {
         let until = Instant::now() + extra(worker, took);
         while Instant::now() < until && context.check_cancelled().is_ok() {
@@ -121,7 +121,7 @@ mod slow {
     fn extra(worker: WorkerIdx, took: Duration) -> Duration {
         let setting = std::env::var("TILEWORK_TEST_SLOW").unwrap_or_default();
         match setting.split_once(':') {
-            Some((slow, how_much)) if slow.parse() == Ok(worker.0) => {
+            Some((slow, how_much)) if slow == "*" || slow.parse() == Ok(worker.0) => {
                 parsed(how_much, took).unwrap_or_default()
             }
             _ => Duration::ZERO,
