@@ -138,6 +138,7 @@ proptest! {
             spec: MultiplySpec { transpose_a: false, transpose_b: false, dtype: Dtype::F64, alpha, beta, symmetric: false },
             plan: StoredPlan { grid: Grid { m: 1, n: 1, n_row_strips: 1, n_col_strips: 1, symmetric: false }, algorithm: Algorithm::Classical },
             inputs: Vec::new(),
+            output: None,
         };
         let read = Description::from_text(&description.to_text()).unwrap();
         prop_assert_eq!(read.spec.alpha.to_bits(), alpha.to_bits());

@@ -150,7 +150,7 @@ impl Client {
         let absolute = std::path::absolute(named).unwrap_or_default();
         let found = board
             .find(named)
-            .map_err(|ids| super::driving::ambiguous(named, &ids))?;
+            .map_err(|ids| super::desk::ambiguous(named, &ids))?;
         // An output may be named as this machine sees it.
         let by_place = || {
             let roots = board.driver.as_ref().map(|driver| &driver.data_roots)?;
@@ -162,7 +162,7 @@ impl Client {
         found
             .or_else(by_place)
             .cloned()
-            .ok_or_else(|| super::driving::no_such_job(named))
+            .ok_or_else(|| super::desk::no_such_job(named))
     }
 
     /// Watches a job until it is over, or `stop` or `see` says so, which is called a few times a second. The job's record, or `None` if

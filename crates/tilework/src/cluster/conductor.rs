@@ -1,14 +1,13 @@
 //! One job at its driver: a thread that opens it, holds its folder, and takes the steps that the driver machine asks for, so that
 //! reading a large output back never keeps the driver from hearing its workers.
 
-use super::protocol::{AssignName, Submit, Submitted, answer};
+use super::ground::{Ground, request_of};
+use super::protocol::{Submit, Submitted, answer};
 use super::record::{JobRecord, JobStands, NewJob, PlannedFor, key_of, unix_ms};
 use crate::failure::{CliError, Exit};
-use crate::product::inputs::{AddRequest, InputRequest, Inputs, Paths};
+use crate::product::inputs::{Inputs, Paths};
 use crate::product::report::write_plan;
-use crate::product::request::{
-    Course, Description, ProductRequest, Resources, resume_request, stored_inputs,
-};
+use crate::product::request::{Course, Description, ProductRequest, stored_inputs};
 use crate::product::running::{Prepared, Residuals, failed, multiply, prepare, stopped};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -18,65 +17,34 @@ use std::sync::mpsc::{Receiver, Sender};
 use tilework_core::driver::{DriverEvent, JobStart, Needs, WhenFull};
 use tilework_core::failure::{JobEnd, StopCause};
 use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
-use tilework_kernel::Simd;
-use tilework_linalg::{Multiply, Number, Plan};
-use tilework_nats::Request;
-use tilework_nats::{Bucket, Control};
+use tilework_linalg::{AlgorithmChoice, Multiply, Number, Plan};
+use tilework_nats::{Bucket, Request};
 use tilework_runtime::journal_writer::JournalWriter;
 use tilework_runtime::steps::{JobSteps, Step, StepWatch};
 use tilework_runtime::{FolderState, Job, JobFolder};
-use tilework_store::data_roots::DataRoots;
-use tilework_store::disk::Disk;
 use tilework_store::element_type::Dtype;
 use tilework_store::journal::{JobFiles, Recovered};
-
-/// What all jobs of a driver share.
-#[derive(Clone)]
-pub struct Ground {
-    /// Records of jobs.
-    pub control: Arc<Control>,
-    /// Where matrices are.
-    pub roots: Arc<DataRoots>,
-    /// Instruction set that plans count on.
-    pub simd: Simd,
-    /// Whether this process still drives.
-    pub leads: Arc<dyn Fn() -> bool + Send + Sync>,
-}
-
-impl Ground {
-    fn disk(&self) -> Arc<dyn Disk> {
-        Arc::clone(&self.roots) as Arc<dyn Disk>
-    }
-
-    fn resources(&self, planned_for: PlannedFor) -> Resources {
-        Resources {
-            memory_bytes: planned_for.memory_bytes,
-            n_threads: planned_for.threads as usize,
-            n_workers: 1,
-            n_processes: planned_for.workers as usize,
-            assign: AssignName::Dynamic.with(planned_for.workers),
-            simd: self.simd,
-        }
-    }
-}
 
 /// How a job comes to its driver.
 pub enum Begin {
     /// Somebody asks for it.
-    Submitted {
-        /// What is asked.
-        submit: Box<Submit>,
-        /// The output's name in the cluster.
-        output: String,
-        /// The workers that are there.
-        planned_for: PlannedFor,
-        /// The job that runs to that output already.
-        running: Option<JobId>,
-        /// Who asks.
-        request: Request,
-    },
+    Submitted(Box<Submission>),
     /// Another driver left it.
     TakenOver(Box<JobRecord>),
+}
+
+/// A job that is asked for.
+pub struct Submission {
+    /// What is asked.
+    pub submit: Box<Submit>,
+    /// The output's name in the cluster.
+    pub output: String,
+    /// The workers that are there.
+    pub planned_for: PlannedFor,
+    /// The job that runs to that output already.
+    pub running: Option<JobId>,
+    /// Who asks.
+    pub request: Request,
 }
 
 /// What the driver tells a job's thread.
@@ -123,36 +91,7 @@ pub struct OpenedJob {
 /// Opens a job and conducts it to its end. Returns when it is over, or can't begin.
 pub fn conduct(ground: &Ground, begin: Begin, driver: &Sender<Told>, inbox: &Sender<DriverEvent>) {
     match begin {
-        Begin::Submitted {
-            submit,
-            output,
-            planned_for,
-            running,
-            request,
-        } => {
-            let asked = request_of(ground, &submit, &output, planned_for);
-            let outcome = asked.and_then(|(asked, inputs)| match running {
-                Some(job) => same_as_running(ground, &asked, &inputs, job, &output).map(Err),
-                None => Ok(Ok((asked, inputs))),
-            });
-            match outcome {
-                Err(error) => request.answer(answer::<Submitted>(Err(error))),
-                Ok(Err(submitted)) => request.answer(answer(Ok(submitted))),
-                Ok(Ok((asked, inputs))) => {
-                    let conducting = Conducting {
-                        ground,
-                        asked,
-                        inputs,
-                        driver,
-                        inbox,
-                    };
-                    match conducting.inputs.spec.dtype {
-                        Dtype::F64 => conducting.submitted::<f64>(&submit, &output, planned_for, request),
-                        Dtype::F32 => conducting.submitted::<f32>(&submit, &output, planned_for, request),
-                    }
-                }
-            }
-        }
+        Begin::Submitted(submission) => submitted(ground, *submission, driver, inbox),
         Begin::TakenOver(record) => {
             if let Err(error) = take_over(ground, &record, driver, inbox) {
                 tracing::error!(
@@ -166,71 +105,34 @@ pub fn conduct(ground: &Ground, begin: Begin, driver: &Sender<Told>, inbox: &Sen
     }
 }
 
-/// What is asked for, as a product of files in data roots.
-pub fn request_of(
-    ground: &Ground,
-    submit: &Submit,
-    output: &str,
-    planned_for: PlannedFor,
-) -> Result<(ProductRequest, Inputs), CliError> {
-    let disk = ground.disk();
-    let output = PathBuf::from(output);
-    let mut resources = ground.resources(planned_for);
-    resources.assign = submit.assign.with(planned_for.workers);
-    if submit.resume {
-        let request = resume_request(&*disk, &output, resources, Paths::Named)?;
-        let inputs = request.inputs.open(&disk)?;
-        return Ok((request, inputs));
-    }
-    let named = |path: &str| name_of(&ground.roots, path).map(PathBuf::from);
-    let algorithm = super::protocol::algorithm_of(&submit.algorithm)
-        .ok_or_else(|| CliError::usage(format!("there is no algorithm `{}`", submit.algorithm)))?;
-    let add = submit
-        .add
-        .as_ref()
-        .map(|(d, beta)| named(d).map(|d| AddRequest { d, beta: *beta }));
-    let inputs = InputRequest {
-        a: named(&submit.a)?,
-        b: named(&submit.b)?,
-        paths_are: Paths::Named,
-        transpose_a: submit.transpose_a,
-        transpose_b: submit.transpose_b,
-        symmetric: submit.symmetric,
-        dtype: submit.dtype,
-        alpha: submit.alpha,
-        add: add.transpose()?,
-    };
-    let opened = inputs.open(&disk)?;
-    let request = ProductRequest {
-        inputs,
+fn submitted(ground: &Ground, submission: Submission, driver: &Sender<Told>, inbox: &Sender<DriverEvent>) {
+    let Submission {
+        submit,
         output,
-        resources,
-        overwrite: submit.overwrite,
-        restart: submit.restart,
-        algorithm,
+        planned_for,
+        running,
+        request,
+    } = submission;
+    let refuse = |request: Request, error| request.answer(answer::<Submitted>(Err(error)));
+    let (asked, inputs) = match request_of(ground, &submit, &output, planned_for) {
+        Ok(asked) => asked,
+        Err(error) => return refuse(request, error),
     };
-    Ok((request, opened))
-}
-
-/// What a path is called in the cluster: as given if it names a root, else by where this machine has its roots.
-pub fn name_of(roots: &DataRoots, path: &str) -> Result<String, CliError> {
-    if !path.starts_with('/') {
-        return Ok(path.to_owned());
+    if let Some(job) = running {
+        let same = same_as_running(ground, &asked, &inputs, job, &output);
+        return request.answer(answer(same));
     }
-    let named = roots.name_of_canonical(Path::new(path));
-    named
-        .map(|named| named.to_string_lossy().into_owned())
-        .ok_or_else(|| {
-            let dir = Path::new(path).parent().unwrap_or(Path::new("/"));
-            CliError::usage(format!(
-                "`{path}` is in no data root of the cluster, which has {}",
-                roots.described()
-            ))
-            .with_next(format!(
-                "start driver and workers with one that holds it: --data-root NAME={}; or name the file as they see it: NAME:/relative/path",
-                dir.display()
-            ))
-        })
+    let conducting = Conducting {
+        ground,
+        asked,
+        inputs,
+        driver,
+        inbox,
+    };
+    match conducting.inputs.spec.dtype {
+        Dtype::F64 => conducting.submitted::<f64>(&submit, &output, planned_for, request),
+        Dtype::F32 => conducting.submitted::<f32>(&submit, &output, planned_for, request),
+    }
 }
 
 /// Whether what is asked is what runs to that output already.
@@ -281,7 +183,7 @@ fn take_over(
         resources: ground.resources(record.planned_for),
         overwrite: record.may_replace_output,
         restart: false,
-        algorithm: tilework_linalg::AlgorithmChoice::Only(description.plan.algorithm),
+        algorithm: AlgorithmChoice::Only(description.plan.algorithm),
     };
     let inputs = request.inputs.open(&disk)?;
     let conducting = Conducting {

@@ -1,17 +1,22 @@
 //! A job on many machines: what driver, workers and clients say to each other beside core's messages, and how each does its part.
 //!
 //! - [`protocol`]: requests and their answers; [`record`]: what the cluster keeps of a job; [`board`]: what anyone may see of it all
-//! - [`driving`]: the driver process: lease, requests, jobs; [`conductor`]: one job at its driver; [`fleet`]: who the workers are
+//! - [`driving`]: the driver process and its lease; `desk`: requests; `host`: jobs, events and the board, around the driver machine
+//! - [`conductor`]: one job at its driver; [`ground`]: what all of them stand on; [`fleet`]: who the workers are
 //! - [`working`]: the worker process; [`opened`]: the jobs that a worker has open
 //! - [`clients`]: submitting, watching
 //! - [`joining`]: from a join file to a connection
 
 pub mod board;
+mod board_writer;
 pub mod clients;
 pub mod conductor;
+pub mod desk;
 pub mod driving;
 pub mod events;
 pub mod fleet;
+pub mod ground;
+mod host;
 pub mod joining;
 pub mod opened;
 pub mod protocol;

@@ -1,0 +1,73 @@
+//! Writes boards without keeping the driver: only the latest counts.
+
+use super::board::{Board, KEY};
+use super::fleet;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use tilework_core::ids::WorkerIdx;
+use tilework_nats::{Bucket, Control};
+
+/// Writes boards without keeping the driver: only the latest counts.
+pub(super) struct BoardWriter {
+    shared: Arc<(Mutex<Next>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Next {
+    board: Option<Board>,
+    gone: BTreeSet<WorkerIdx>,
+    closed: bool,
+}
+
+impl BoardWriter {
+    pub(super) fn start(control: Arc<Control>) -> BoardWriter {
+        let shared: Arc<(Mutex<Next>, Condvar)> = Arc::default();
+        let of_thread = Arc::clone(&shared);
+        let thread = thread::spawn(move || write_boards(&control, &of_thread));
+        BoardWriter {
+            shared,
+            thread: Some(thread),
+        }
+    }
+
+    pub(super) fn write(&self, board: Board, gone: Vec<WorkerIdx>) {
+        let (next, news) = &*self.shared;
+        let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+        next.board = Some(board);
+        next.gone.extend(gone);
+        news.notify_one();
+    }
+}
+
+impl Drop for BoardWriter {
+    fn drop(&mut self) {
+        let (next, news) = &*self.shared;
+        next.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        news.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write_boards(control: &Control, shared: &(Mutex<Next>, Condvar)) {
+    let (next, news) = shared;
+    for n_written in 1.. {
+        let guard = next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = news
+            .wait_while(guard, |next| next.board.is_none() && !next.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        let (board, gone) = (guard.board.take(), std::mem::take(&mut guard.gone));
+        drop(guard);
+        let Some(board) = board else { return };
+        let board = Board { n_written, ..board };
+        let bytes = serde_json::to_vec(&board).unwrap_or_default();
+        if let Err(error) = control.put(Bucket::Workers, KEY, &bytes) {
+            tracing::debug!(%error, "the board is not written");
+        }
+        let gone: Vec<_> = gone.into_iter().collect();
+        fleet::dismiss(control, &gone);
+    }
+}

@@ -1,0 +1,75 @@
+//! The driver's front desk: a thread that hears requests, and answers at once what needs nobody else.
+
+use super::fleet;
+use super::protocol::{self, Cancel, Empty, Join, Submit, Welcome, answer, read_ask};
+use crate::failure::{CliError, Exit};
+use tilework_core::ids::WorkerIdx;
+use tilework_nats::{Control, Request};
+
+/// What is asked of the driver, beyond what its front desk answers itself.
+pub(super) enum Asked {
+    /// A worker has its number.
+    Joined(WorkerIdx, Join),
+    /// A product is wanted.
+    Submit(Box<Submit>, Request),
+    /// It is wanted to know what one would take.
+    Plan(Box<Submit>, Request),
+    /// A job is no longer wanted.
+    Cancel(Cancel, Request),
+}
+
+/// Answers what can be answered at once.
+pub(super) fn receive(control: &Control, request: Request) -> Option<Asked> {
+    let refused = |request: Request, error: CliError| {
+        tracing::info!(subject = request.subject, "refused: {}", error.message);
+        request.answer(answer::<Empty>(Err(error)));
+        None
+    };
+    macro_rules! read {
+        ($body:ty) => {
+            match read_ask::<$body>(&request.payload) {
+                Ok(body) => body,
+                Err(error) => return refused(request, error),
+            }
+        };
+    }
+    match request.subject.as_str() {
+        protocol::JOIN => {
+            let join = read!(Join);
+            match fleet::admit(control, &join) {
+                Ok(worker) => {
+                    request.answer(answer(Ok(Welcome { worker: worker.0 })));
+                    Some(Asked::Joined(worker, join))
+                }
+                Err(error) => refused(request, super::joining::unanswered(&error)),
+            }
+        }
+        protocol::SUBMIT => Some(Asked::Submit(Box::new(read!(Submit)), request)),
+        protocol::PLAN => Some(Asked::Plan(Box::new(read!(Submit)), request)),
+        protocol::CANCEL => Some(Asked::Cancel(read!(Cancel), request)),
+        protocol::PING => {
+            read!(Empty);
+            request.answer(answer(Ok(Empty {})));
+            None
+        }
+        other => {
+            let error = CliError::usage(format!("the driver knows no request `{other}`"));
+            refused(request, error)
+        }
+    }
+}
+
+pub(super) fn no_workers() -> CliError {
+    CliError::new(Exit::Unreachable, "the cluster has no workers")
+        .with_next("start one: tilework worker --cluster worker.join --data-root NAME=DIR")
+}
+
+/// A job that nobody knows.
+pub fn no_such_job(named: &str) -> CliError {
+    CliError::usage(format!("the cluster knows no job `{named}`")).with_next("see all jobs: tilework jobs")
+}
+
+/// A beginning of several ids.
+pub fn ambiguous(named: &str, ids: &[String]) -> CliError {
+    CliError::usage(format!("`{named}` may be any of {}", ids.join(", "))).with_next("write more of the id")
+}

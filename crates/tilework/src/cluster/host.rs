@@ -1,0 +1,475 @@
+//! The surroundings of the driver machine in a cluster: jobs and their threads, the workers, events, the board.
+
+use super::TILEWORK;
+use super::board::{Board, DriverOnBoard, JobOnBoard};
+use super::board_writer::BoardWriter;
+use super::conductor::{Begin, OpenedJob, Order, Submission, Told, conduct};
+use super::desk::{Asked, ambiguous, no_such_job, no_workers};
+use super::events::{Gathered, JobEvent};
+use super::fleet::FleetView;
+use super::ground::{Ground, name_of, plan};
+use super::protocol::{Join, Submit, Submitted, answer};
+use super::record::{JobRecord, JobStands, PlannedFor, key_of, unix_ms};
+use crate::failure::CliError;
+use crate::product::request::Description;
+use serde_json::json;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tilework_core::alarm::{Alarm, AlarmKind};
+use tilework_core::driver::{Driver, DriverEvent};
+use tilework_core::failure::{JobEnd, StopCause};
+use tilework_core::ids::{JobId, RunEpoch, WorkerIdx};
+use tilework_core::message::WorkerReport;
+use tilework_core::task_table::TaskStatus;
+use tilework_nats::{Bucket, ControlError, LeaseKeeper, Request};
+use tilework_runtime::alarm_log::AlarmLog;
+use tilework_runtime::engine::DriverPort;
+use tilework_runtime::steps::Step;
+use tilework_runtime::{DriverHost, LoggedAlarm, StopSwitch};
+use tilework_store::disk::Disk;
+use tilework_store::lock::Owner;
+
+/// How often the board is written when something has changed ...
+const BOARD_PERIOD: Duration = Duration::from_secs(1);
+/// ... and when nothing has.
+const BOARD_PERIOD_IDLE: Duration = Duration::from_secs(2);
+/// Ended jobs that the board shows.
+const ENDED_SHOWN_MAX: usize = 100;
+/// How long the cluster knows of an ended job.
+const ENDED_KEPT_MS: u64 = 7 * 24 * 3600 * 1000;
+
+/// A job that is driven here.
+struct Driven {
+    orders: Sender<Order>,
+    stop: Arc<AtomicBool>,
+    shown: JobOnBoard,
+    alarms: AlarmLog,
+    cancelled: bool,
+    /// When its time is up, until it has been told so.
+    deadline_unix_ms: Option<u64>,
+    n_committed_here: u64,
+}
+
+/// The driver's surroundings in a cluster.
+pub(super) struct ClusterHost<'a> {
+    ground: Ground,
+    keeper: &'a LeaseKeeper,
+    stop: &'a StopSwitch,
+    asked: Receiver<Asked>,
+    to_here: Sender<Told>,
+    told: Receiver<Told>,
+    urgent: VecDeque<DriverEvent>,
+    jobs: BTreeMap<JobId, Driven>,
+    /// Outputs that are being opened or computed.
+    ended: VecDeque<JobOnBoard>,
+    fleet: FleetView,
+    events: Gathered,
+    board: BoardWriter,
+    driver: DriverOnBoard,
+    board_written: Instant,
+    board_changed: bool,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl<'a> ClusterHost<'a> {
+    pub(super) fn new(
+        ground: Ground,
+        keeper: &'a LeaseKeeper,
+        stop: &'a StopSwitch,
+        asked: Receiver<Asked>,
+        admitted: BTreeMap<WorkerIdx, Join>,
+        name: &str,
+    ) -> ClusterHost<'a> {
+        let (to_here, told) = channel();
+        let owner = Owner::current();
+        let driver = DriverOnBoard {
+            name: name.to_owned(),
+            host: owner.host,
+            pid: owner.pid,
+            data_roots: ground.roots.places(),
+        };
+        let board = BoardWriter::start(Arc::clone(&ground.control));
+        ClusterHost {
+            ground,
+            keeper,
+            stop,
+            asked,
+            to_here,
+            told,
+            urgent: VecDeque::new(),
+            jobs: BTreeMap::new(),
+            ended: VecDeque::new(),
+            fleet: FleetView::new(admitted),
+            events: Gathered::default(),
+            board,
+            driver,
+            board_written: Instant::now() - BOARD_PERIOD_IDLE,
+            board_changed: true,
+            threads: Vec::new(),
+        }
+    }
+
+    /// Goes on with the jobs that the last driver left, and remembers how the others ended.
+    pub(super) fn take_over_all(&mut self, inbox: &Sender<DriverEvent>) -> Result<(), ControlError> {
+        let control = Arc::clone(&self.ground.control);
+        let mut ended = Vec::new();
+        for key in control.keys(Bucket::Jobs)? {
+            let Some(entry) = control.get(Bucket::Jobs, &key)? else {
+                continue;
+            };
+            match JobRecord::from_bytes(&key, &entry.value) {
+                Ok(record) if record.stands == JobStands::Running => {
+                    self.begin(Begin::TakenOver(Box::new(record)), inbox);
+                }
+                Ok(record) if is_expired(&record) => control.delete(Bucket::Jobs, &key)?,
+                Ok(record) => ended.push(on_board(&record, None)),
+                Err(cause) => tracing::warn!(key, cause, "a job's record can't be read"),
+            }
+        }
+        ended.sort_by_key(|job| std::cmp::Reverse(job.submitted_unix_ms));
+        ended.truncate(ENDED_SHOWN_MAX);
+        self.ended = ended.into();
+        Ok(())
+    }
+
+    fn begin(&mut self, begin: Begin, inbox: &Sender<DriverEvent>) {
+        let (ground, to_here, inbox) = (self.ground.clone(), self.to_here.clone(), inbox.clone());
+        self.threads.retain(|thread| !thread.is_finished());
+        self.threads.push(thread::spawn(move || {
+            conduct(&ground, begin, &to_here, &inbox);
+            let _ = inbox.send(DriverEvent::Tick);
+        }));
+    }
+
+    /// Ends the threads of all jobs without ending the jobs.
+    pub(super) fn close(mut self) {
+        self.events.publish(&self.ground.control);
+        for job in self.jobs.values() {
+            job.stop.store(true, Ordering::Relaxed);
+        }
+        self.jobs.clear();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+
+    fn on_told(&mut self, told: Told) {
+        // Watchers wait for this.
+        self.board_written = Instant::now() - BOARD_PERIOD_IDLE;
+        match told {
+            Told::Opened(opened) => self.on_opened(*opened),
+            Told::Ended(record) => {
+                let shown = self.jobs.remove(&record.id()).map(|job| job.shown);
+                let shown = on_board(&record, shown);
+                self.ended.push_front(shown);
+                self.ended.truncate(ENDED_SHOWN_MAX);
+            }
+        }
+    }
+
+    fn on_opened(&mut self, opened: OpenedJob) {
+        let OpenedJob {
+            start,
+            record,
+            orders,
+            stop,
+            kind,
+            files,
+            n_resumed,
+        } = opened;
+        let id = start.job;
+        let shown = JobOnBoard {
+            kind,
+            tasks: start.n_tasks,
+            tasks_committed: n_resumed,
+            tasks_resumed: n_resumed,
+            ..on_board(&record, None)
+        };
+        self.ended.retain(|job| job.id != shown.id);
+        self.events.add(
+            id,
+            JobEvent::about_job("began", record.run, Some(self.driver.name.clone())),
+        );
+        let disk = Arc::clone(&self.ground.roots) as Arc<dyn Disk>;
+        let driven = Driven {
+            orders,
+            stop,
+            shown,
+            alarms: AlarmLog::beside(disk, &files),
+            cancelled: false,
+            deadline_unix_ms: record.deadline_unix_ms,
+            n_committed_here: 0,
+        };
+        self.jobs.insert(id, driven);
+        self.urgent.push_back(DriverEvent::Submitted(start));
+    }
+
+    fn on_asked(&mut self, asked: Asked, inbox: &Sender<DriverEvent>) {
+        match asked {
+            Asked::Joined(worker, join) => {
+                self.fleet.on_joined(worker, join);
+                self.board_changed = true;
+            }
+            Asked::Submit(submit, request) => self.on_submit(submit, request, inbox),
+            Asked::Plan(submit, request) => {
+                let planned_for = self.planned_for(&submit);
+                let ground = self.ground.clone();
+                self.threads.push(thread::spawn(move || {
+                    let planned = planned_for
+                        .ok_or_else(no_workers)
+                        .and_then(|planned_for| plan(&ground, &submit, planned_for));
+                    request.answer(answer(planned));
+                }));
+            }
+            Asked::Cancel(cancel, request) => {
+                let answered = self.on_cancel(&cancel.job);
+                request.answer(answer(answered));
+            }
+        }
+    }
+
+    fn planned_for(&self, submit: &Submit) -> Option<PlannedFor> {
+        let workers = self.fleet.planned_for()?;
+        let allowed = submit.memory_bytes.unwrap_or(u64::MAX);
+        Some(PlannedFor {
+            memory_bytes: workers.memory_bytes.min(allowed),
+            ..workers
+        })
+    }
+
+    fn on_submit(&mut self, submit: Box<Submit>, request: Request, inbox: &Sender<DriverEvent>) {
+        let refuse = |request: Request, error| request.answer(answer::<Submitted>(Err(error)));
+        let Some(planned_for) = self.planned_for(&submit) else {
+            return refuse(request, no_workers());
+        };
+        let Some(output) = &submit.output else {
+            return refuse(request, CliError::usage("a job needs an output"));
+        };
+        let output = match name_of(&self.ground.roots, output) {
+            Ok(output) => output,
+            Err(error) => return refuse(request, error),
+        };
+        let mut running = self.jobs.iter().filter(|(_, job)| job.shown.output == output);
+        let running = running.next().map(|(id, _)| *id);
+        let submission = Submission {
+            submit,
+            output,
+            planned_for,
+            running,
+            request,
+        };
+        self.begin(Begin::Submitted(Box::new(submission)), inbox);
+    }
+
+    fn on_cancel(&mut self, named: &str) -> Result<Submitted, CliError> {
+        let board = self.board(None);
+        let found = board.find(named).map_err(|ids| ambiguous(named, &ids))?;
+        let shown = found.ok_or_else(|| no_such_job(named))?.clone();
+        let driven = self.jobs.iter_mut().find(|(_, job)| job.shown.id == shown.id);
+        let Some((id, job)) = driven else {
+            let message = format!("the job `{named}` is {} already", shown.state);
+            return Err(CliError::usage(message).with_next("see all jobs: tilework jobs"));
+        };
+        job.cancelled = true;
+        job.stop.store(true, Ordering::Relaxed);
+        self.urgent
+            .push_back(DriverEvent::StopRequested(*id, StopCause::Interrupted));
+        Ok(Submitted {
+            job: shown.id,
+            run: shown.run,
+            output: shown.output,
+            tasks: shown.tasks,
+            tasks_resumed: shown.tasks_committed,
+            was_running: true,
+            notes: Vec::new(),
+        })
+    }
+
+    fn stop_overdue(&mut self) {
+        let now = unix_ms();
+        for (id, job) in &mut self.jobs {
+            if job.deadline_unix_ms.is_some_and(|deadline| now >= deadline) {
+                job.deadline_unix_ms = None;
+                job.stop.store(true, Ordering::Relaxed);
+                self.urgent
+                    .push_back(DriverEvent::StopRequested(*id, StopCause::TimeLimit));
+            }
+        }
+    }
+
+    fn board(&self, machine: Option<&Driver>) -> Board {
+        let mut jobs: Vec<JobOnBoard> = self
+            .jobs
+            .iter()
+            .map(|(id, job)| {
+                let mut shown = job.shown.clone();
+                if let Some(machine) = machine {
+                    shown.waits_for = machine.stalled(*id).map(|stall| stall.to_string());
+                    if let Some(tasks) = machine.tasks(*id) {
+                        shown.tasks_committed = tasks.n_committed();
+                    }
+                }
+                shown
+            })
+            .collect();
+        jobs.extend(self.ended.iter().cloned());
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.submitted_unix_ms));
+        Board {
+            tilework: TILEWORK.to_owned(),
+            unix_ms: unix_ms(),
+            n_written: 0,
+            driver: Some(self.driver.clone()),
+            workers: self.fleet.on_board(),
+            jobs,
+        }
+    }
+
+    fn write_board_if_due(&mut self, machine: &Driver) {
+        let age = self.board_written.elapsed();
+        if age >= BOARD_PERIOD_IDLE || self.board_changed && age >= BOARD_PERIOD {
+            self.board_written = Instant::now();
+            self.board_changed = false;
+            let gone = self.fleet.forget_gone();
+            self.board.write(self.board(Some(machine)), gone);
+        }
+    }
+}
+
+impl DriverHost for ClusterHost<'_> {
+    fn urgent(&mut self, machine: &Driver) -> Option<DriverEvent> {
+        while let Ok(told) = self.told.try_recv() {
+            self.on_told(told);
+        }
+        self.stop_overdue();
+        self.events.publish_due(&self.ground.control);
+        self.write_board_if_due(machine);
+        self.urgent.pop_front()
+    }
+
+    fn on_event(&mut self, event: &DriverEvent, machine: &Driver) {
+        let mut is_new_commit = false;
+        if let DriverEvent::Received(message) = event
+            && let WorkerReport::Committed(attempt) = &message.body
+            && let Some(tasks) = machine.tasks(attempt.job)
+        {
+            is_new_commit = tasks.status(attempt.attempt.task) != Some(TaskStatus::Committed);
+            if let Some(job) = self.jobs.get_mut(&attempt.job).filter(|_| is_new_commit) {
+                job.n_committed_here += 1;
+                *job.shown.by_worker.entry(message.worker.0).or_default() += 1;
+            }
+        }
+        for (id, job) in &mut self.jobs {
+            job.shown.retries = machine.n_retries(*id).max(job.shown.retries);
+            job.shown.backups = machine.n_backups(*id).max(job.shown.backups);
+        }
+        self.fleet.on_event(event, is_new_commit);
+        if let Some((job, event)) = JobEvent::reported(event) {
+            self.events.add(job, event);
+            self.board_changed = true;
+        }
+    }
+
+    fn on_tick(&mut self, port: &mut dyn DriverPort) {
+        let inbox = port.inbox();
+        while let Ok(asked) = self.asked.try_recv() {
+            self.on_asked(asked, &inbox);
+        }
+    }
+
+    fn take_step(&mut self, job: JobId, step: Step, _port: &mut dyn DriverPort) {
+        if let Some(job) = self.jobs.get(&job) {
+            let _ = job.orders.send(Order::Step(step));
+        }
+    }
+
+    fn on_alarm(&mut self, alarm: &Alarm) {
+        if let AlarmKind::WorkerLost { worker, .. } = alarm.kind {
+            self.fleet.on_lost(worker);
+        }
+        self.board_changed = true;
+        tracing::warn!(kind = alarm.name(), "{}", alarm.text());
+        let concerned = |id: &JobId| alarm.job.is_none_or(|job| job == *id);
+        for (id, job) in self.jobs.iter_mut().filter(|(id, _)| concerned(id)) {
+            let logged = LoggedAlarm::now(alarm, RunEpoch(job.shown.run));
+            self.events.add(*id, JobEvent::alarm(&logged));
+            if let Err(error) = job.alarms.append(logged) {
+                tracing::warn!(%error, "an alarm can't be written beside its output");
+            }
+        }
+    }
+
+    fn on_end(&mut self, job: JobId, end: JobEnd, _port: &mut dyn DriverPort) {
+        self.board_changed = true;
+        let Some(driven) = self.jobs.get_mut(&job) else {
+            return;
+        };
+        let told = driven.alarms.told();
+        let workers: Vec<serde_json::Value> = (driven.shown.by_worker.iter())
+            .map(|(worker, n_tasks)| {
+                let host = self.fleet.host(WorkerIdx(*worker));
+                json!({ "worker": worker, "host": host, "tasks": n_tasks })
+            })
+            .collect();
+        let facts = json!({
+            "tasks_run": driven.n_committed_here,
+            "tasks_resumed": driven.shown.tasks_resumed,
+            "retries": driven.shown.retries,
+            "backups": driven.shown.backups,
+            "alarms": told.latest,
+            "alarms_total": told.n_alarms,
+            "workers": workers,
+        });
+        let text = match &end {
+            JobEnd::Done => "done".to_owned(),
+            JobEnd::Stopped(_) => "stopped".to_owned(),
+            JobEnd::Failed(failure) => format!("failed: {}", failure.text),
+        };
+        let event = JobEvent::about_job("ended", driven.shown.run, Some(text));
+        self.events.add(job, event);
+        let order = Order::End {
+            end,
+            cancelled: driven.cancelled,
+            facts,
+        };
+        let _ = driven.orders.send(order);
+    }
+
+    fn is_over(&self) -> bool {
+        !self.keeper.is_leader() || self.stop.requested().is_some()
+    }
+}
+fn is_expired(record: &JobRecord) -> bool {
+    record
+        .ended_unix_ms
+        .is_some_and(|ended| unix_ms().saturating_sub(ended) > ENDED_KEPT_MS)
+}
+
+/// How a job is shown, with what was known of its run if it was driven here.
+fn on_board(record: &JobRecord, known: Option<JobOnBoard>) -> JobOnBoard {
+    let description = Description::from_text(record.job_text.as_bytes());
+    let of_description = description.map(|description| JobOnBoard {
+        kind: description.kind,
+        tasks: description.plan.grid.n_tiles(),
+        ..JobOnBoard::default()
+    });
+    let mut shown = known.unwrap_or_else(|| of_description.unwrap_or_default());
+    shown.id = key_of(record.id());
+    shown.output = record.output.clone();
+    shown.state = record.stands.name().to_owned();
+    shown.waits_for = None;
+    shown.run = record.run;
+    shown.submitted_unix_ms = record.submitted_unix_ms;
+    shown.ended_unix_ms = record.ended_unix_ms;
+    if record.stands == JobStands::Done {
+        shown.tasks_committed = shown.tasks;
+    }
+    if let Some(failure) = &record.failure {
+        shown.error = Some(failure.error.clone());
+        shown.next = failure.next.clone();
+    }
+    shown
+}
