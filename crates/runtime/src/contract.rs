@@ -29,6 +29,7 @@ pub fn check(engine: impl Fn(u32) -> Ports) {
     messages_arrive_in_order_both_ways(engine(2));
     own_events_come_through_the_inbox(engine(1));
     a_dropped_worker_is_reported_and_gets_no_task(engine(2));
+    a_forgotten_worker_finds_nothing_of_before(engine(2));
 }
 
 /// Runs the whole suite for an engine within one process; `engine` makes a fresh engine with that many workers.
@@ -159,6 +160,28 @@ fn a_dropped_worker_is_reported_and_gets_no_task((mut driver, mut workers): Port
     driver.release(attempt(0), Queue::Shared);
     workers[0].fetch();
     assert_eq!(workers[0].next(SOON), Some(WorkerEvent::Assigned(attempt(0))));
+}
+
+fn a_forgotten_worker_finds_nothing_of_before((mut driver, mut workers): Ports) {
+    let introduce = |driver: &mut Box<dyn DriverPort>, worker: &mut Box<dyn WorkerPort>| {
+        let message = ToDriver {
+            worker: WorkerIdx(0),
+            body: WorkerReport::Joined { memory_bytes: 7 },
+        };
+        worker.send(message.clone());
+        assert_eq!(driver.next(SOON), Some(DriverEvent::Received(message)));
+    };
+    introduce(&mut driver, &mut workers[0]);
+    driver.release(attempt(0), Queue::Worker(WorkerIdx(0)));
+    driver.forget(WorkerIdx(0));
+    // Who is not lost after all is heard again.
+    introduce(&mut driver, &mut workers[0]);
+    driver.release(attempt(1), Queue::Worker(WorkerIdx(0)));
+    workers[0].fetch();
+    assert_eq!(workers[0].next(SOON), Some(WorkerEvent::Assigned(attempt(1))));
+    workers[0].ack(attempt(1));
+    workers[0].fetch();
+    assert_eq!(workers[0].next(NEVER), None);
 }
 
 fn a_dropped_driver_drains_its_workers((driver, mut workers): Ports) {
