@@ -10,7 +10,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
@@ -175,23 +175,45 @@ impl DataRoots {
         Ok((&root.dir, inner))
     }
 
-    fn open_with(&self, options: &OpenOptions, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+    fn open_with(&self, options: &OpenOptions, path: &Path) -> io::Result<File> {
         let (root, inner) = self.resolve(path)?;
-        Ok(file(root.open_with(inner, options)?.into_std()))
+        Ok(root.open_with(inner, options)?.into_std())
     }
+
+    fn open_for_writing(&self, options: &OpenOptions, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let opened = self.open_with(options, path)?;
+        if is_nfs(&opened)? {
+            write_through(&opened)?;
+        }
+        Ok(file(opened))
+    }
+}
+
+/// `f_type` of the network file system, from linux/magic.h.
+const NFS_SUPER_MAGIC: u64 = 0x6969;
+
+fn is_nfs(file: &File) -> io::Result<bool> {
+    Ok(rustix::fs::fstatfs(file)?.f_type as u64 == NFS_SUPER_MAGIC)
+}
+
+/// Two machines that write to different parts of one page would each write back the whole page from a cache of their own, with what
+/// the other's part was before. Direct writes go to the server as they are; on NFS, Linux asks for no alignment (open(2)).
+fn write_through(file: &File) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(file)?;
+    Ok(rustix::fs::fcntl_setfl(file, flags | rustix::fs::OFlags::DIRECT)?)
 }
 
 impl Disk for DataRoots {
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.open_with(OpenOptions::new().read(true).write(true).create_new(true), path)
+        self.open_for_writing(OpenOptions::new().read(true).write(true).create_new(true), path)
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.open_with(OpenOptions::new().read(true), path)
+        self.open_with(OpenOptions::new().read(true), path).map(file)
     }
 
     fn open_write(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.open_with(OpenOptions::new().read(true).write(true), path)
+        self.open_for_writing(OpenOptions::new().read(true).write(true), path)
     }
 
     fn stat(&self, path: &Path) -> io::Result<Option<FileStat>> {
@@ -344,6 +366,22 @@ mod tests {
         assert_eq!(fs::read(outside.join("secret")).unwrap(), b"s");
         // A link that stays inside is followed.
         assert_eq!(disk.stat(Path::new("d:/own")).unwrap().unwrap().len, 1);
+    }
+
+    #[test]
+    fn only_files_on_nfs_are_written_through() {
+        let dir = TempDir::new().unwrap();
+        let file = File::create(dir.path().join("f")).unwrap();
+        assert!(!is_nfs(&file).unwrap(), "no test runs on NFS");
+        let is_direct = || {
+            let flags = rustix::fs::fcntl_getfl(&file).unwrap();
+            flags.contains(rustix::fs::OFlags::DIRECT)
+        };
+        assert!(!is_direct());
+        // Some file systems refuse it, as tmpfs did for long.
+        if write_through(&file).is_ok() {
+            assert!(is_direct());
+        }
     }
 
     #[test]
