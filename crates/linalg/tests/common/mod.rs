@@ -113,7 +113,7 @@ pub fn install_as(
 
 /// Multiplies A and B on `disk` into C, resuming what is there.
 pub fn multiply<T: Number>(
-    disk: &FakeDisk,
+    disk: &(impl Disk + Clone + 'static),
     setup: &Setup,
     observer: &dyn Observer,
 ) -> Result<RunReport, String> {
