@@ -500,6 +500,13 @@ impl Conducting<'_> {
         if let (Some(report), Some(facts)) = (report.as_object_mut(), facts.as_object()) {
             report.extend(facts.clone());
         }
+        for worker in report["workers"].as_array_mut().into_iter().flatten() {
+            let commits = recovered.iter().flat_map(|recovered| recovered.commits.values());
+            let number = worker["worker"].as_u64();
+            let its = commits.filter(|commit| Some(commit.worker.0.into()) == number);
+            let seconds: f64 = its.map(|commit| commit.seconds).sum();
+            worker["seconds_busy"] = json!(seconds);
+        }
         report
     }
 }
