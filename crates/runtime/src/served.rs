@@ -111,6 +111,8 @@ impl<'a> Served<'a> {
 pub trait Jobs<'a>: Sync {
     /// The job, open for this run of it: the same one for as long as nothing of it changes.
     fn open(&self, attempt: JobAttempt) -> Result<Arc<Served<'a>>, Failure>;
+    /// No task came for a while: what is only kept for the next one may be closed.
+    fn on_idle(&self) {}
 }
 
 /// The only job of a process.

@@ -9,17 +9,20 @@ use crate::served::{Jobs, Opaque, Served};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework_core::failure::{Cause, Failure};
-use tilework_core::ids::{Attempt, Millis, TaskIdx, WorkerIdx};
+use tilework_core::ids::{Attempt, JobId, Millis, RunEpoch, TaskIdx, WorkerIdx};
 use tilework_core::limits::IDLE_WAIT_MS;
 use tilework_core::message::JobAttempt;
 use tilework_core::record::{Commit, Record};
 use tilework_core::worker::{Worker, WorkerEffect, WorkerEvent, WorkerStart};
 use tilework_store::disk::is_disk_full;
+
+/// How long a worker without tasks keeps its workspace and its jobs open: files that somebody removes meanwhile take room.
+const KEPT_READY: Duration = Duration::from_secs(30);
 
 /// What all workers of a process share.
 #[derive(Clone, Copy)]
@@ -166,7 +169,16 @@ fn run_tasks<'a>(
     inbox: &Sender<WorkerEvent>,
 ) {
     let mut bench = Bench::default();
-    for (named, cancel) in attempts {
+    loop {
+        let (named, cancel) = match attempts.recv_timeout(KEPT_READY) {
+            Ok(next) => next,
+            Err(RecvTimeoutError::Timeout) => {
+                bench = Bench::default();
+                shared.jobs.on_idle();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let attempt = named.attempt;
         let context = TaskContext {
             epoch: attempt.epoch,
@@ -197,6 +209,7 @@ fn run_tasks<'a>(
 /// The workspace of the job that a worker computed for last: it holds the worker's memory, so there is one at most.
 #[derive(Default)]
 struct Bench<'a> {
+    of: Option<(JobId, RunEpoch)>,
     ready: Option<(Arc<Served<'a>>, Opaque)>,
 }
 
@@ -208,7 +221,10 @@ impl<'a> Bench<'a> {
         attempt: JobAttempt,
         context: &TaskContext<'_>,
     ) -> Result<(Arc<Served<'a>>, Opaque, TaskSummary), Failure> {
-        let last = self.ready.take();
+        let of = Some((attempt.job, attempt.attempt.epoch));
+        // Another job's memory is given back before this one's inputs are opened.
+        let last = self.ready.take().filter(|_| self.of == of);
+        self.of = of;
         let ran = caught(context.task, || {
             let job = jobs.open(attempt)?;
             let last = last.filter(|(of, _)| Arc::ptr_eq(of, &job));

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
 use tilework_core::driver::{DriverEvent, JobStart, Needs, WhenFull};
 use tilework_core::failure::{JobEnd, StopCause};
 use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
@@ -24,6 +25,9 @@ use tilework_runtime::steps::{JobSteps, Step, StepWatch};
 use tilework_runtime::{FolderState, Job, JobFolder};
 use tilework_store::element_type::Dtype;
 use tilework_store::journal::{JobFiles, Recovered};
+
+/// Pause before the end of a job is told the cluster again.
+const KEEP_PAUSE: Duration = Duration::from_millis(500);
 
 /// How a job comes to its driver.
 pub enum Begin {
@@ -640,10 +644,35 @@ fn end_record(
     record.ended_unix_ms = Some(unix_ms());
     record.report = report;
     record.failure = error.map(Into::into);
-    let key = key_of(record.id());
-    // Without it the next driver would look at the output and see the same.
-    if let Err(error) = ground.control.put(Bucket::Jobs, &key, &record.to_bytes()) {
-        tracing::warn!(job = key, %error, "the end of a job is not kept yet");
+    // A driver that does not lead any more says nothing: the next one sees at the output how far it is.
+    if keep_end(ground, &record) {
+        let _ = driver.send(Told::Ended(Box::new(record)));
     }
-    let _ = driver.send(Told::Ended(Box::new(record)));
+}
+
+/// Keeps how a job ended, for as long as it takes, unless another driver has gone on with it.
+fn keep_end(ground: &Ground, record: &JobRecord) -> bool {
+    let key = key_of(record.id());
+    let try_once = || {
+        let entry = ground.control.get(Bucket::Jobs, &key)?;
+        let (revision, last_run) = entry.map_or((0, 0), |entry| {
+            let kept = JobRecord::from_bytes(&key, &entry.value);
+            (entry.revision, kept.map_or(0, |kept| kept.run))
+        });
+        if last_run > record.run {
+            return Ok(false);
+        }
+        let kept = ground
+            .control
+            .set(Bucket::Jobs, &key, &record.to_bytes(), revision);
+        kept.map(|_| true)
+    };
+    while (ground.leads)() {
+        match try_once() {
+            Ok(is_ours) => return is_ours,
+            Err(error) => tracing::warn!(job = key, %error, "the end of a job is not kept yet"),
+        }
+        std::thread::sleep(KEEP_PAUSE);
+    }
+    false
 }

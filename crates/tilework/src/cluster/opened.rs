@@ -14,7 +14,7 @@ use tilework_core::message::JobAttempt;
 use tilework_core::record::RunStart;
 use tilework_kernel::Simd;
 use tilework_linalg::multiply::NUMERICS_VERSION;
-use tilework_linalg::{AlgorithmChoice, Number};
+use tilework_linalg::{AlgorithmChoice, Number, Plan};
 use tilework_nats::{Bucket, Control};
 use tilework_runtime::Job;
 use tilework_runtime::description::{FORMAT_VERSION, InputsDifference};
@@ -57,6 +57,8 @@ pub struct OpenJob {
     job: JobId,
     run: RunEpoch,
     served: Arc<Served<'static>>,
+    /// Whether its inputs are in memory.
+    holds_memory: bool,
 }
 
 impl Jobs<'static> for OpenedJobs {
@@ -70,9 +72,13 @@ impl Jobs<'static> for OpenedJobs {
             open.push(found);
             return Ok(served);
         }
-        let served = Arc::new(self.open_anew(job, run)?);
-        // An earlier run of the job is over.
-        open.retain(|open| open.job != job);
+        // An earlier run of the job is over; and text is held in memory, of which there is only enough for one job.
+        open.retain(|open| open.job != job && !open.holds_memory);
+        let (served, holds_memory) = self.open_anew(job, run)?;
+        let served = Arc::new(served);
+        if holds_memory {
+            open.clear();
+        }
         if open.len() >= OPEN_MAX {
             open.remove(0);
         }
@@ -80,13 +86,19 @@ impl Jobs<'static> for OpenedJobs {
             job,
             run,
             served: Arc::clone(&served),
+            holds_memory,
         });
         Ok(served)
+    }
+
+    fn on_idle(&self) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
 impl OpenedJobs {
-    fn open_anew(&self, job: JobId, run: RunEpoch) -> Result<Served<'static>, Failure> {
+    /// The job, and whether its inputs are in memory.
+    fn open_anew(&self, job: JobId, run: RunEpoch) -> Result<(Served<'static>, bool), Failure> {
         let record = self.record(job)?;
         let known = RunEpoch(record.adopts_from)..=RunEpoch(record.run);
         if !known.contains(&run) {
@@ -102,6 +114,9 @@ impl OpenedJobs {
             .open(&disk)
             .map_err(|error| self.input_failure(&error.message))?;
         check_inputs(&description, &inputs)?;
+        let holds_memory = inputs
+            .operands()
+            .any(|operand| operand.source().resident_bytes() > 0);
         let opening = Opening {
             jobs: self,
             disk,
@@ -115,6 +130,7 @@ impl OpenedJobs {
             Dtype::F64 => opening.open::<f64>(),
             Dtype::F32 => opening.open::<f32>(),
         }
+        .map(|served| (served, holds_memory))
     }
 
     fn record(&self, job: JobId) -> Result<JobRecord, Failure> {
@@ -190,23 +206,8 @@ struct Opening<'a> {
 impl Opening<'_> {
     fn open<T: Number>(self) -> Result<Served<'static>, Failure> {
         let files = JobFiles::beside(Path::new(&self.record.output));
-        let WorkerResources {
-            memory_bytes,
-            n_threads,
-            simd,
-        } = self.jobs.resources;
-        let resources = Resources {
-            memory_bytes,
-            n_threads,
-            n_workers: 1,
-            n_processes: 1,
-            assign: Assign::Dynamic,
-            simd,
-        };
-        let only = AlgorithmChoice::Only(self.description.plan.algorithm);
-        let plan = resources
-            .plan::<T>(&self.inputs, only, Some(self.description))
-            .map_err(|error| Failure::retry(Cause::OutOfMemory, error.message))?;
+        let simd = self.jobs.resources.simd;
+        let plan = self.plan::<T>()?;
         let job = multiply::<T>(&self.disk, &self.inputs, &plan, simd, self.job, &files);
         job.open_outputs(true)
             .map_err(|failure| Failure::retry(failure.cause, failure.text))?;
@@ -227,6 +228,33 @@ impl Opening<'_> {
             )
         })?;
         Ok(Served::with_segment(Arc::new(job), segment))
+    }
+
+    /// The stored plan in the memory that is here, with as many threads as that allows.
+    fn plan<T: Number>(&self) -> Result<Plan, Failure> {
+        let WorkerResources {
+            memory_bytes,
+            n_threads,
+            simd,
+        } = self.jobs.resources;
+        let only = AlgorithmChoice::Only(self.description.plan.algorithm);
+        let halved = std::iter::successors(Some(n_threads), |n| Some(n / 2).filter(|n| *n > 0));
+        let mut refused = None;
+        for n_threads in halved {
+            let resources = Resources {
+                memory_bytes,
+                n_threads,
+                n_workers: 1,
+                n_processes: 1,
+                assign: Assign::Dynamic,
+                simd,
+            };
+            match resources.plan::<T>(&self.inputs, only, Some(self.description)) {
+                Ok(plan) => return Ok(plan),
+                Err(error) => refused = Some(error.message),
+            }
+        }
+        Err(Failure::retry(Cause::OutOfMemory, refused.unwrap_or_default()))
     }
 
     /// The run is the one whose task this is, and no later job has taken its place.
