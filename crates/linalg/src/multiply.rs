@@ -112,7 +112,8 @@ pub struct Multiply<T> {
     b: Operand,
     settings: MultiplySettings,
     output: OnceLock<NpyOutput>,
-    read_back: Mutex<Vec<T>>,
+    /// Buffers for reading back, one for each thread that does.
+    read_back: Mutex<Vec<Vec<T>>>,
 }
 
 /// A checked tile on its way to the disk.
@@ -287,9 +288,12 @@ impl<T: Number> Job for Multiply<T> {
     }
 
     fn is_intact(&self, commit: &Commit) -> Result<bool, Failure> {
-        let mut buffer = self.read_back.lock().unwrap_or_else(PoisonError::into_inner);
+        let buffers = || self.read_back.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = buffers().pop().unwrap_or_default();
         buffer.resize(READ_BACK_LEN, T::ZERO);
-        is_intact(self.output(), &self.settings.plan.grid, commit, &mut buffer)
+        let intact = is_intact(self.output(), &self.settings.plan.grid, commit, &mut buffer);
+        buffers().push(buffer);
+        intact
     }
 
     fn advance(

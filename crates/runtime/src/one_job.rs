@@ -21,7 +21,7 @@ use tilework_store::journal::Recovered;
 pub(crate) struct Around<'a> {
     pub(crate) observer: &'a dyn Observer,
     pub(crate) stop: &'a StopSwitch,
-    pub(crate) report: &'a dyn Fn(&Recovered) -> Vec<u8>,
+    pub(crate) report: &'a (dyn Fn(&Recovered) -> Vec<u8> + Sync),
 }
 
 impl StepWatch for Around<'_> {

@@ -142,7 +142,7 @@ pub fn run<J: Job>(
     folder: &mut JobFolder,
     options: &RunOptions,
     observer: &dyn Observer,
-    report: &dyn Fn(&Recovered) -> Vec<u8>,
+    report: &(dyn Fn(&Recovered) -> Vec<u8> + Sync),
 ) -> RunReport {
     let started = Instant::now();
     let committed = committed_tasks(folder, job.n_tasks());
@@ -179,7 +179,7 @@ fn try_run<J: Job>(
     folder: &mut JobFolder,
     options: &RunOptions,
     observer: &dyn Observer,
-    report: &dyn Fn(&Recovered) -> Vec<u8>,
+    report: &(dyn Fn(&Recovered) -> Vec<u8> + Sync),
     committed: Vec<TaskIdx>,
 ) -> Result<(JobEnd, DriverCounts, Vec<WorkerShare>), Failure> {
     let resumed = !committed.is_empty();
@@ -231,6 +231,8 @@ fn try_run<J: Job>(
         epoch,
         n_tasks: job.n_tasks(),
         may_replace_output: options.may_replace_output,
+        // A resume has planned memory for one buffer.
+        n_verifiers: 1,
         watch: &around,
     };
     let mut host = OneJobHost::new(steps, &around, &work_done, start);

@@ -4,7 +4,8 @@ use crate::job::{Job, Next};
 use crate::journal_writer::JournalHandle;
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use tilework_core::driver::{DriverEffect, DriverEvent, Round};
 use tilework_core::failure::{Cause, Failure, StopCause};
 use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
@@ -39,7 +40,7 @@ impl Step {
 }
 
 /// What the world around a job says while its driver takes a step.
-pub trait StepWatch {
+pub trait StepWatch: Sync {
     /// Why the step should be given up, if it should.
     fn stop_requested(&self) -> Option<StopCause>;
     /// A committed output was read back damaged.
@@ -68,6 +69,8 @@ pub struct JobSteps<'a, J> {
     pub n_tasks: u64,
     /// Whether an output of that name may be replaced.
     pub may_replace_output: bool,
+    /// Threads that read outputs back, at least 1.
+    pub n_verifiers: usize,
     /// The world around.
     pub watch: &'a dyn StepWatch,
 }
@@ -128,15 +131,33 @@ impl<J: Job> JobSteps<'_, J> {
     }
 
     fn verify_outputs(&self) -> Result<DriverEvent, Failure> {
-        let mut bad_tasks: Vec<TaskIdx> = Vec::new();
-        for commit in self.recovered()?.commits.values() {
-            if let Some(cause) = self.watch.stop_requested() {
-                return Ok(DriverEvent::StopRequested(self.id, cause));
+        let recovered = self.recovered()?;
+        let waiting = Mutex::new(recovered.commits.values());
+        let verify = || {
+            let mut bad_tasks: Vec<TaskIdx> = Vec::new();
+            while self.watch.stop_requested().is_none() {
+                let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some(commit) = next else { break };
+                if !self.job.is_intact(commit)? {
+                    self.watch.on_damaged_output(commit.attempt.task);
+                    bad_tasks.push(commit.attempt.task);
+                }
             }
-            if !self.job.is_intact(commit)? {
-                self.watch.on_damaged_output(commit.attempt.task);
-                bad_tasks.push(commit.attempt.task);
-            }
+            Ok(bad_tasks)
+        };
+        let verified: Result<Vec<Vec<TaskIdx>>, Failure> = thread::scope(|scope| {
+            let threads: Vec<_> = (1..self.n_verifiers).map(|_| scope.spawn(verify)).collect();
+            let own = verify();
+            let joined = threads.into_iter().map(|thread| thread.join());
+            let others = joined.map(|joined| {
+                joined
+                    .unwrap_or_else(|_| Err(Failure::fatal(Cause::Panic, "reading an output back panicked")))
+            });
+            std::iter::once(own).chain(others).collect()
+        });
+        let bad_tasks = verified?.concat();
+        if let Some(cause) = self.watch.stop_requested() {
+            return Ok(DriverEvent::StopRequested(self.id, cause));
         }
         Ok(DriverEvent::OutputsVerified(self.id, bad_tasks))
     }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::thread;
 use std::time::Duration;
 use tilework_core::driver::{DriverEvent, JobStart, Needs, WhenFull};
 use tilework_core::failure::{JobEnd, StopCause};
@@ -434,6 +435,7 @@ impl Conducting<'_> {
             epoch,
             n_tasks: job.n_tasks(),
             may_replace_output: record.may_replace_output,
+            n_verifiers: thread::available_parallelism().map_or(1, usize::from),
             watch: &watch,
         };
         let ended = take_steps(&mut steps, &at_orders, self.inbox);
@@ -672,7 +674,7 @@ fn keep_end(ground: &Ground, record: &JobRecord) -> bool {
             Ok(is_ours) => return is_ours,
             Err(error) => tracing::warn!(job = key, %error, "the end of a job is not kept yet"),
         }
-        std::thread::sleep(KEEP_PAUSE);
+        thread::sleep(KEEP_PAUSE);
     }
     false
 }
