@@ -109,7 +109,16 @@ impl ChildServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn of_cluster(program: &Path, cluster: &ClusterFolder) -> Result<ChildServer, StartServerError> {
-        ChildServer::launch(program, cluster.path(), SERVER_LOG)
+        ChildServer::in_folder(program, cluster.path())
+    }
+
+    /// Starts the server of a folder that `tilework cluster init` made, and waits until it listens: for one of several servers that is
+    /// before they have agreed on anything.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn in_folder(program: &Path, folder: &Path) -> Result<ChildServer, StartServerError> {
+        ChildServer::launch(program, folder, SERVER_LOG)
     }
 
     fn launch(program: &Path, folder: &Path, log: &str) -> Result<ChildServer, StartServerError> {

@@ -8,11 +8,31 @@ use std::net::SocketAddr;
 /// What differs between clusters. Paths are relative to the configuration's folder.
 #[derive(Debug)]
 pub(crate) struct ClusterConfig<'a> {
+    /// What it is called among servers.
+    pub(crate) server_name: &'a str,
     /// Where it listens.
     pub(crate) listen: SocketAddr,
     /// The public key of each role.
     pub(crate) keys: &'a BTreeMap<Role, String>,
+    /// How it reaches the other servers, if there are any.
+    pub(crate) routes: Option<&'a Routes>,
 }
+
+/// A server's connections to the cluster's other servers.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    /// Where it listens for them.
+    pub(crate) listen: SocketAddr,
+    /// `host:port` by which they reach it.
+    pub(crate) advertise: String,
+    /// What all servers of the cluster know and nobody else.
+    pub(crate) password: String,
+    /// `host:port` of each of the others.
+    pub(crate) others: Vec<String>,
+}
+
+/// What begins the lines of [`Routes`]: no other configuration has it.
+pub(crate) const ROUTES_LINE: &str = "cluster {";
 
 /// The server's log, in the cluster's folder.
 pub(crate) const SERVER_LOG: &str = "logs/nats-server.log";
@@ -40,13 +60,17 @@ jetstream {
 impl ClusterConfig<'_> {
     /// The configuration as nats-server reads it.
     pub(crate) fn text(&self) -> String {
-        let mut text = String::from("# Written by `tilework cluster init`.\nserver_name: tilework\n");
+        let mut text = String::from("# Written by `tilework cluster init`.\n");
+        let _ = writeln!(text, "server_name: {}", self.server_name);
         let _ = writeln!(text, "listen: \"{}\"", self.listen);
         let _ = writeln!(
             text,
             "log_file: \"{SERVER_LOG}\"\nlogfile_size_limit: 10MB\nlogfile_max_num: 5"
         );
         text.push_str(FIXED);
+        if let Some(routes) = self.routes {
+            routes.push(&mut text);
+        }
         text.push_str("accounts {\n");
         for role in Role::ALL {
             let _ = writeln!(text, "  {}: {{", role.account());
@@ -72,6 +96,40 @@ impl ClusterConfig<'_> {
             ),
         };
         push_list(text, "users", &[user]);
+    }
+}
+
+impl Routes {
+    /// A server proves itself to another by a certificate of the cluster's authority and by the password. Clients are told of no
+    /// other addresses than those in their join files: only these are in the certificates.
+    fn push(&self, text: &mut String) {
+        let Routes {
+            listen,
+            advertise,
+            password,
+            others,
+        } = self;
+        let _ = writeln!(
+            text,
+            r#"{ROUTES_LINE}
+  name: tilework
+  listen: "{listen}"
+  advertise: "{advertise}"
+  no_advertise: true
+  authorization {{ user: server, password: "{password}", timeout: 3 }}
+  tls {{
+    cert_file: "server.pem"
+    key_file: "server.key"
+    ca_file: "authority.pem"
+    verify: true
+    timeout: 3
+  }}
+  routes: ["#
+        );
+        for other in others {
+            let _ = writeln!(text, "    \"nats-route://server:{password}@{other}\"");
+        }
+        text.push_str("  ]\n}\n");
     }
 }
 

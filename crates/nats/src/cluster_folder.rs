@@ -1,15 +1,15 @@
 //! A cluster's folder: certificates, keys, the server's configuration, its data and logs. Made once, complete or not at all.
 
-use crate::authority;
-use crate::cluster_config::ClusterConfig;
+use crate::authority::{Authority, Proves};
+use crate::cluster_config::{ClusterConfig, ROUTES_LINE};
 use crate::join::JoinFile;
+use crate::new_folder::{self, Contents};
 use crate::role::Role;
-use rustix::fs::{CWD, RenameFlags};
+use crate::server_address::{ROUTE_PORT_OFFSET, ServerAddress, is_host};
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// What a cluster's folder is made for.
@@ -30,12 +30,36 @@ pub enum ClusterError {
     /// There is no cluster in it.
     #[error("there is no cluster in `{}`", .0.display())]
     Missing(PathBuf),
+    /// It is a cluster of three servers, none of which runs in this folder.
+    #[error("the cluster in `{}` has three servers, each to be run on its own machine", .0.display())]
+    ThreeServers(PathBuf),
+    /// It is the folder of one server of three.
+    #[error("`{}` is the folder of one server of a cluster of three", .0.display())]
+    OneOfThree(PathBuf),
+    /// There are fewer servers or more.
+    #[error("a cluster has one server or three, not {0}: with two, the end of either would stop both")]
+    NotThree(usize),
+    /// Two servers would be one.
+    #[error("two servers have the address `{0}`")]
+    SameServer(String),
+    /// Two servers would end with one machine.
+    #[error("two servers are on `{0}`: whatever ends that machine would end the cluster")]
+    SameHost(String),
+    /// A server that no other one reaches.
+    #[error("`{0}` is this machine's own address: the other servers can't reach it")]
+    OwnHost(String),
+    /// A server that could not be reached by other servers.
+    #[error("port {0} is too high: other servers use the port {ROUTE_PORT_OFFSET} above it")]
+    PortTooHigh(u16),
     /// Join files could not name the port.
     #[error("a cluster's port must be known beforehand: {0} lets the system choose one")]
     NoPort(SocketAddr),
     /// A host is neither a name nor an address.
     #[error("`{0}` is neither a host's name nor its address")]
     BadHost(String),
+    /// A server's address is none.
+    #[error("`{0}` is not a server's address: it is HOST or HOST:PORT")]
+    BadServer(String),
     /// It listens on all addresses, and none was named by which others reach it.
     #[error("other machines need a name or address for a server that listens on {0}")]
     NoHost(SocketAddr),
@@ -69,19 +93,37 @@ impl ClusterError {
             ClusterError::Missing(path) => {
                 Some(format!("make one: `tilework cluster init {}`", path.display()))
             }
+            ClusterError::ThreeServers(path) => Some(format!(
+                "copy {0}/server-1 to its machine and run `nats-server -c nats.conf` in it, likewise the others; then `tilework driver --cluster {0}/driver.join`",
+                path.display()
+            )),
+            ClusterError::OneOfThree(path) => {
+                Some(format!("cd {} && nats-server -c nats.conf", path.display()))
+            }
+            ClusterError::SameServer(_) | ClusterError::SameHost(_) => {
+                Some("name three machines; to try it on one: --servers 127.0.0.1:4222,127.0.0.1:4223,127.0.0.1:4224".into())
+            }
+            ClusterError::OwnHost(_) => Some("name it as other machines do".into()),
+            ClusterError::PortTooHigh(_) => Some("leave it out: it is then 4222".into()),
             ClusterError::NoHost(listen) => Some(format!("name it: --listen {listen} --host NAME")),
             ClusterError::NoPort(listen) => {
                 let fixed = SocketAddr::new(listen.ip(), 4222);
                 Some(format!("choose it: --listen {fixed}"))
             }
             ClusterError::BadHost(_) => Some("give it without port: --host head.example".into()),
+            ClusterError::NotThree(_) | ClusterError::BadServer(_) => {
+                Some("name three machines: --servers HOST1,HOST2,HOST3".into())
+            }
             ClusterError::NoListen(_) => Some("put the line back, as in: listen: \"127.0.0.1:4222\"".into()),
             ClusterError::Certificate(_) | ClusterError::Key(_) | ClusterError::Io { .. } => None,
         }
     }
 }
 
-/// The folder.
+/// What a server keeps beside its configuration: its streams and its logs.
+pub(crate) const SERVER_FOLDERS: [&str; 2] = ["data", "logs"];
+
+/// The folder of a cluster with one server.
 #[derive(Debug, Clone)]
 pub struct ClusterFolder {
     path: PathBuf,
@@ -97,26 +139,25 @@ impl ClusterFolder {
             return Err(ClusterError::Exists(path.to_path_buf()));
         }
         let names = plan.names()?;
-        let certificates = authority::issue(&names)?;
-        let mut keys = BTreeMap::new();
-        let mut files = vec![
-            ("authority.pem".to_owned(), certificates.authority.clone()),
-            ("server.pem".to_owned(), certificates.server),
-            ("server.key".to_owned(), certificates.server_key),
-        ];
-        let servers = vec![format!("tls://{}", url_host(&names[0], plan.listen.port()))];
-        for role in Role::ALL {
-            let key = nkeys::KeyPair::new_user();
-            keys.insert(role, key.public_key());
-            let join = JoinFile::new(role, servers.clone(), certificates.authority.clone(), key.seed()?);
-            files.push((format!("{role}.join"), join.text()));
-        }
+        let authority = Authority::new()?;
+        let server = authority.certify(&names, Proves::ToClients)?;
+        let url = ServerAddress::new(&names[0], plan.listen.port()).url();
+        let Joins { keys, files: joins } = Joins::new(&authority, &[url], 1)?;
         let config = ClusterConfig {
+            server_name: "tilework",
             listen: plan.listen,
             keys: &keys,
+            routes: None,
         };
-        files.push(("nats.conf".to_owned(), config.text()));
-        write_folder(path, &files)?;
+        let mut files = vec![
+            ("authority.pem".to_owned(), authority.pem().to_owned()),
+            ("nats.conf".to_owned(), config.text()),
+            ("server.pem".to_owned(), server.certificate),
+            ("server.key".to_owned(), server.key),
+        ];
+        files.extend(joins);
+        let folders = SERVER_FOLDERS.map(str::to_owned).to_vec();
+        new_folder::write(path, &Contents { folders, files })?;
         Ok(ClusterFolder {
             path: path.to_path_buf(),
         })
@@ -125,16 +166,22 @@ impl ClusterFolder {
     /// The cluster in `path`.
     ///
     /// # Errors
-    /// [`ClusterError::Missing`].
+    /// [`ClusterError::Missing`], or [`ClusterError::ThreeServers`] if it has no server of its own.
     pub fn open(path: &Path) -> Result<ClusterFolder, ClusterError> {
         let folder = ClusterFolder {
             path: path.to_path_buf(),
         };
-        if folder.config().is_file() {
-            Ok(folder)
-        } else {
-            Err(ClusterError::Missing(path.to_path_buf()))
+        if folder.path.join("server-1/nats.conf").is_file() {
+            return Err(ClusterError::ThreeServers(path.to_path_buf()));
         }
+        if !folder.config().is_file() {
+            return Err(ClusterError::Missing(path.to_path_buf()));
+        }
+        let has_routes = folder.config_text()?.lines().any(|line| line == ROUTES_LINE);
+        if has_routes {
+            return Err(ClusterError::OneOfThree(path.to_path_buf()));
+        }
+        Ok(folder)
     }
 
     /// The folder.
@@ -152,16 +199,17 @@ impl ClusterFolder {
     /// # Errors
     /// If the configuration can't be read, or does not say it in one line.
     pub fn listen(&self) -> Result<SocketAddr, ClusterError> {
-        let path = self.config();
-        let text = fs::read_to_string(&path).map_err(|source| ClusterError::Io {
-            path: path.clone(),
-            source,
-        })?;
+        let text = self.config_text()?;
         let values = text.lines().filter_map(|line| line.strip_prefix("listen:"));
         values
             .filter_map(|value| value.trim().trim_matches('"').parse().ok())
             .next()
-            .ok_or(ClusterError::NoListen(path))
+            .ok_or_else(|| ClusterError::NoListen(self.config()))
+    }
+
+    fn config_text(&self) -> Result<String, ClusterError> {
+        let path = self.config();
+        fs::read_to_string(&path).map_err(|source| ClusterError::Io { path, source })
     }
 
     /// A role's join file.
@@ -200,84 +248,29 @@ impl ClusterPlan {
     }
 }
 
-/// A name of letters, digits, `-` and `.`, or an address.
-fn is_host(host: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    host.parse::<IpAddr>().is_ok() || host.len() <= 253 && host.split('.').all(is_label)
+/// A cluster's roles: their keys, and the files by which they join.
+pub(crate) struct Joins {
+    /// The public key of each role.
+    pub(crate) keys: BTreeMap<Role, String>,
+    /// The join files: names and texts.
+    pub(crate) files: Vec<(String, String)>,
 }
 
-/// A host and port as they stand in a URL.
-fn url_host(host: &str, port: u16) -> String {
-    match host.parse() {
-        Ok(address) => SocketAddr::new(address, port).to_string(),
-        Err(_) => format!("{host}:{port}"),
+impl Joins {
+    /// Makes new keys, for servers that hold each record so many times.
+    pub(crate) fn new(
+        authority: &Authority,
+        urls: &[String],
+        n_replicas: usize,
+    ) -> Result<Joins, ClusterError> {
+        let (mut keys, mut files) = (BTreeMap::new(), Vec::new());
+        for role in Role::ALL {
+            let key = nkeys::KeyPair::new_user();
+            keys.insert(role, key.public_key());
+            let authority = authority.pem().to_owned();
+            let join = JoinFile::new(role, urls.to_vec(), authority, key.seed()?);
+            files.push((format!("{role}.join"), join.with_replicas(n_replicas).text()));
+        }
+        Ok(Joins { keys, files })
     }
-}
-
-/// Writes a folder under another name, and gives it its own once all of it is durable.
-fn write_folder(path: &Path, files: &[(String, String)]) -> Result<(), ClusterError> {
-    let Some(name) = path.file_name() else {
-        return Err(ClusterError::Exists(path.to_path_buf()));
-    };
-    let mut incomplete = name.to_owned();
-    incomplete.push(format!(".{}.partial", std::process::id()));
-    let incomplete = path.with_file_name(incomplete);
-    let written = try_write_folder(&incomplete, path, files);
-    if written.is_err() {
-        let _ = fs::remove_dir_all(&incomplete);
-    }
-    written
-}
-
-fn try_write_folder(incomplete: &Path, path: &Path, files: &[(String, String)]) -> Result<(), ClusterError> {
-    let io_error = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| ClusterError::Io { path, source }
-    };
-    DirBuilder::new()
-        .mode(0o700)
-        .create(incomplete)
-        .map_err(io_error(incomplete))?;
-    for (name, text) in files {
-        let file = incomplete.join(name);
-        write_secret(&file, text.as_bytes()).map_err(io_error(&file))?;
-    }
-    for name in ["data", "logs"] {
-        let dir = incomplete.join(name);
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&dir)
-            .map_err(io_error(&dir))?;
-    }
-    File::open(incomplete)
-        .and_then(|dir| dir.sync_all())
-        .map_err(io_error(incomplete))?;
-    rustix::fs::renameat_with(CWD, incomplete, CWD, path, RenameFlags::NOREPLACE).map_err(
-        |error| match error {
-            rustix::io::Errno::EXIST => ClusterError::Exists(path.to_path_buf()),
-            error => io_error(path)(error.into()),
-        },
-    )?;
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    File::open(parent)
-        .and_then(|dir| dir.sync_all())
-        .map_err(io_error(parent))
-}
-
-fn write_secret(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(contents)?;
-    file.sync_all()
 }

@@ -54,16 +54,21 @@ impl NatsOptions {
         }
     }
 
-    /// What a join file says, for a single server.
+    /// What a join file says.
     pub fn joining(join: &JoinFile, name: impl Into<String>) -> NatsOptions {
+        let ack_wait = if join.replicas > 1 {
+            limits::ACK_WAIT_REPLICATED
+        } else {
+            limits::ACK_WAIT_SINGLE
+        };
         NatsOptions {
             servers: join.servers.clone(),
             role: join.role,
             name: name.into(),
             nkey_seed: Some(Secret(join.seed.clone())),
             authority: Some(join.authority.clone()),
-            n_replicas: 1,
-            ack_wait: limits::ACK_WAIT_SINGLE,
+            n_replicas: join.replicas,
+            ack_wait,
         }
     }
 }
@@ -129,6 +134,8 @@ pub enum ConnectError {
 /// What tasks on the connection's threads work with. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
+    /// Whether there are several servers, of which one may die and others then elect who answers.
+    pub(crate) is_replicated: bool,
     pub(crate) client: Client,
     pub(crate) jetstream: jetstream::Context,
     /// How often the connection was lost and came back.
@@ -185,14 +192,21 @@ impl Connection {
                 source,
             })?;
         check_version(&client.server_info().version)?;
+        let is_replicated = options.n_replicas > 1;
+        let request_wait = if is_replicated {
+            limits::REQUEST_TRY_WAIT
+        } else {
+            REQUEST_WAIT
+        };
         // Building it starts a task.
         let entered = runtime.enter();
         let jetstream = ContextBuilder::new()
-            .timeout(REQUEST_WAIT)
+            .timeout(request_wait)
             .ack_timeout(REQUEST_WAIT)
             .build(client.clone());
         drop(entered);
         let link = Link {
+            is_replicated,
             client,
             jetstream,
             reconnects,

@@ -5,7 +5,7 @@
 
 use crate::connection::{ConnectError, Connection, NatsOptions};
 use crate::events::Events;
-use crate::limits::{CONTROL_WAIT, HEARD_WAITING_MAX};
+use crate::limits::{CONTROL_WAIT, CONTROL_WAIT_REPLICATED, HEARD_WAITING_MAX};
 use crate::requests::Requests;
 use crate::role::Role;
 use crate::stores::{StoreError, Stores};
@@ -26,6 +26,8 @@ pub struct Control {
     events: Events,
     /// Last: its threads carry all of the above.
     connection: Connection,
+    /// How long anything that concerns records may take.
+    wait: Duration,
 }
 
 /// A place for records.
@@ -97,7 +99,13 @@ impl Control {
             n_replicas: options.n_replicas,
         };
         let events = Events::start(&connection, stores.clone());
+        let wait = if options.n_replicas > 1 {
+            CONTROL_WAIT_REPLICATED
+        } else {
+            CONTROL_WAIT
+        };
         Ok(Control {
+            wait,
             role: options.role,
             stores,
             events,
@@ -125,7 +133,10 @@ impl Control {
     /// # Errors
     /// If the server does not answer or has no room.
     pub fn create_stores(&self) -> Result<(), ControlError> {
-        self.within(CONTROL_WAIT, self.stores.create())
+        self.within(
+            self.wait,
+            self.stores.until_led(async || self.stores.create().await),
+        )
     }
 
     /// For drivers: a record, as new as any: good to decide what to [`set`](Self::set).
@@ -152,7 +163,8 @@ impl Control {
     /// If the value is too large for [`RECORD_BYTES_MAX`](crate::limits::RECORD_BYTES_MAX), the key can't be one, the bucket is full, or the server does not answer.
     pub fn put(&self, bucket: Bucket, key: &str, value: &[u8]) -> Result<u64, ControlError> {
         check_key(key)?;
-        self.in_stores(async || self.stores.put(bucket, key, value).await)
+        let id = self.stores.message_id();
+        self.in_stores(async || self.stores.put(bucket, key, value, &id).await)
     }
 
     /// For drivers: writes a record if its revision is still the expected one, where 0 is that of a record that does not exist or was
@@ -168,7 +180,11 @@ impl Control {
         expected_revision: u64,
     ) -> Result<u64, ControlError> {
         check_key(key)?;
-        self.in_stores(async || self.stores.set(bucket, key, value, expected_revision).await)
+        let id = self.stores.message_id();
+        self.in_stores(async || {
+            let setting = self.stores.set(bucket, key, value, expected_revision, &id);
+            setting.await
+        })
     }
 
     /// For drivers: deletes a record, if it is there; who listens hears an empty message.
@@ -177,7 +193,8 @@ impl Control {
     /// If the server does not answer, or the key can't be one.
     pub fn delete(&self, bucket: Bucket, key: &str) -> Result<(), ControlError> {
         check_key(key)?;
-        self.in_stores(async || self.stores.delete(bucket, key).await)
+        let id = self.stores.message_id();
+        self.in_stores(async || self.stores.delete(bucket, key, &id).await)
     }
 
     /// For drivers: tells who listens to the job's events, and keeps it for who comes later. Returns at once; events are stored in order
@@ -202,9 +219,10 @@ impl Control {
     /// If the server does not answer, no driver has made the bucket yet, or the key can't be one.
     pub fn look_up(&self, bucket: Bucket, key: &str) -> Result<Option<Entry>, ControlError> {
         check_key(key)?;
-        self.within(CONTROL_WAIT, async {
-            Ok(self.stores.look_up(bucket, key).await?)
-        })
+        let looking = self
+            .stores
+            .until_led(async || self.stores.look_up(bucket, key).await);
+        self.within(self.wait, looking)
     }
 
     /// For clients at `tw.request.<verb>`, and workers at `tw.join`: asks once, and waits that long for an answer.
@@ -261,10 +279,10 @@ impl Control {
         let mut events: Vec<(u64, Vec<u8>)> = Vec::new();
         while events.len() < max {
             let after = events.last().map_or(after_seq, |(seq, _)| *seq);
-            let next = self.within(CONTROL_WAIT, async {
-                Ok(self.stores.event_after(&subject, after).await?)
-            });
-            match next? {
+            let next = self
+                .stores
+                .until_led(async || self.stores.event_after(&subject, after).await);
+            match self.within(self.wait, next)? {
                 Some(event) => events.push(event),
                 None => break,
             }
@@ -292,7 +310,7 @@ impl Control {
 
     /// Does what may need stores that have to be made first.
     fn in_stores<T>(&self, act: impl AsyncFn() -> Result<T, StoreError>) -> Result<T, ControlError> {
-        self.within(CONTROL_WAIT, self.stores.in_existing(act))
+        self.within(self.wait, self.stores.in_existing(act))
     }
 
     pub(crate) fn within<T>(

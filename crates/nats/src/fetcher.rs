@@ -6,8 +6,8 @@
 use crate::connection::Link;
 use crate::ignored::Ignored;
 use crate::limits::{
-    ACKED_REMEMBERED_MAX, DELIVERIES_MAX, PULL_EXPIRES, PULL_GRACE, PULL_PAUSE_FIRST, PULL_PAUSE_MAX,
-    SEND_WAIT,
+    ACKED_REMEMBERED_MAX, DELIVERIES_MAX, PULL_EXPIRES, PULL_EXPIRES_REPLICATED, PULL_GRACE,
+    PULL_PAUSE_FIRST, PULL_PAUSE_MAX, SEND_WAIT,
 };
 use crate::outbox::{Outbox, doubled};
 use crate::streams::{consumer_name, parse_task_subject, pull_subject, queue_token};
@@ -24,7 +24,7 @@ use tilework_core::ids::WorkerIdx;
 use tilework_core::message::JobAttempt;
 use tilework_core::worker::WorkerEvent;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// What the port and the fetcher share.
 #[derive(Debug, Default)]
@@ -197,8 +197,17 @@ impl Fetcher {
     }
 
     /// Ends the pulls that are under way: without a subscriber the server drops them. What was on its way goes back.
+    ///
+    /// Of several servers only the one that this worker is connected to knows whether somebody still listens for the answer to a
+    /// pull: another would send a task into the void, where it lies until it is delivered again. There the pulls have to expire.
     async fn close(mut self, mut answers: Subscriber) {
         self.asks.is_asking.store(false, Ordering::Release);
+        while self.link.is_replicated
+            && let Some(until) = self.all_expire_at()
+            && let Ok(Some(message)) = timeout_at(until, answers.next()).await
+        {
+            self.on_answer(message);
+        }
         let _ = timeout(SEND_WAIT, answers.drain()).await;
         while let Ok(Some(message)) = timeout(PULL_GRACE, answers.next()).await {
             self.on_answer(message);
@@ -235,9 +244,14 @@ impl Fetcher {
             &mut self.own
         };
         let (request, patience) = if waits {
-            let expires_ns = PULL_EXPIRES.as_nanos();
+            let expires = if self.link.is_replicated {
+                PULL_EXPIRES_REPLICATED
+            } else {
+                PULL_EXPIRES
+            };
+            let expires_ns = expires.as_nanos();
             let request = format!(r#"{{"batch":1,"expires":{expires_ns}}}"#);
-            (request, PULL_EXPIRES + PULL_GRACE)
+            (request, expires + PULL_GRACE)
         } else {
             (r#"{"batch":1,"no_wait":true}"#.to_string(), PULL_GRACE)
         };
@@ -277,6 +291,14 @@ impl Fetcher {
                 pull.not_before = None;
             }
         }
+    }
+
+    /// When the last of the pulls expires that are under way.
+    fn all_expire_at(&self) -> Option<Instant> {
+        let pulls = [&self.own, &self.shared].into_iter();
+        pulls
+            .filter_map(|pull| Some(pull.under_way.as_ref()?.until))
+            .max()
     }
 
     /// The server keeps no pulls across a lost connection.

@@ -22,10 +22,23 @@ pub struct JoinFile {
     pub role: Role,
     /// Servers, as `tls://host:port`.
     pub servers: Vec<String>,
+    /// How many of them hold each task and record: 1 where the file does not say.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub replicas: usize,
     /// Certificate of the cluster's authority, in PEM.
     pub authority: String,
     /// Seed of the role's key: a secret.
     pub seed: String,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// A file for one server is what it was before there could be several.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_one(replicas: &usize) -> bool {
+    *replicas == 1
 }
 
 impl std::fmt::Debug for JoinFile {
@@ -106,9 +119,16 @@ impl JoinFile {
             version: VERSION,
             role,
             servers,
+            replicas: 1,
             authority,
             seed,
         }
+    }
+
+    /// The same for servers of which so many hold each task and record.
+    #[must_use]
+    pub fn with_replicas(self, replicas: usize) -> JoinFile {
+        JoinFile { replicas, ..self }
     }
 
     /// Reads a join file for `wanted`.
@@ -166,6 +186,10 @@ impl JoinFile {
         let join: JoinFile = serde_json::from_slice(text).map_err(|error| malformed(error.to_string()))?;
         if join.servers.is_empty() {
             return Err(malformed("it names no server".into()));
+        }
+        if !matches!(join.replicas, 1 | 3) || join.replicas > join.servers.len() {
+            let (replicas, n_servers) = (join.replicas, join.servers.len());
+            return Err(malformed(format!("{replicas} replicas on {n_servers} servers")));
         }
         nkeys::KeyPair::from_seed(&join.seed).map_err(|error| malformed(format!("its key: {error}")))?;
         Ok(join)

@@ -288,7 +288,9 @@ impl Keeper {
             cause: error.to_string(),
         })?;
         let stores = self.control.stores();
-        let setting = stores.in_existing(async || stores.set(Bucket::Lock, KEY, &record, expected).await);
+        let id = stores.message_id();
+        let setting =
+            stores.in_existing(async || stores.set(Bucket::Lock, KEY, &record, expected, &id).await);
         self.control.within(LEASE_ASK_WAIT, setting)
     }
 

@@ -15,7 +15,8 @@
 //! - [`server`]: finds a nats-server; [`child_server`]: runs one
 //! - [`limits`]: the bounds of all of that
 //! - [`role`]: who connects, and what each may say and hear; [`join`]: the file that lets a process join as one of them
-//! - [`cluster_folder`]: certificates (`authority`), keys and the server's configuration (`cluster_config`), made once
+//! - [`cluster_folder`], [`three_servers`]: certificates (`authority`), keys and the servers' configuration (`cluster_config`), made once
+//!   (`new_folder`); [`server_address`]: where a server is
 
 #![forbid(unsafe_code)]
 
@@ -32,13 +33,16 @@ pub mod ignored;
 pub mod join;
 pub mod lease_keeper;
 pub mod limits;
+mod new_folder;
 mod outbox;
 mod releases;
 pub mod requests;
 pub mod role;
 pub mod server;
+pub mod server_address;
 mod stores;
 pub mod streams;
+pub mod three_servers;
 pub mod wire;
 pub mod worker_port;
 
@@ -52,4 +56,6 @@ pub use join::JoinFile;
 pub use lease_keeper::LeaseKeeper;
 pub use requests::{Request, Requests};
 pub use role::Role;
+pub use server_address::ServerAddress;
+pub use three_servers::ThreeServersFolder;
 pub use worker_port::NatsWorkerPort;

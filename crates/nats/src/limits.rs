@@ -27,12 +27,15 @@ pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// How long a pull waits at the server for a task before it is asked anew.
 pub const PULL_EXPIRES: Duration = Duration::from_secs(3);
+/// The same at several servers. When one of them ends, even in good order, the pulls that wait there may end with it unsaid; and a task that
+/// is sent to a pull whose worker has died lies there until it is delivered again.
+pub const PULL_EXPIRES_REPLICATED: Duration = Duration::from_secs(1);
 /// How long after that, or after a pull that does not wait, an answer may take before it counts as lost.
 pub const PULL_GRACE: Duration = Duration::from_millis(500);
 /// First pause after a pull that the server refused; doubled for each further one.
 pub const PULL_PAUSE_FIRST: Duration = Duration::from_millis(50);
-/// Longest pause after a pull that the server refused.
-pub const PULL_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Longest pause after a pull that the server refused. An election of up to 9 s ends in one, and new tasks are promised after 12 s.
+pub const PULL_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Releases that are published and not yet known to be stored.
 pub const RELEASES_UNDER_WAY_MAX: usize = 256;
@@ -41,7 +44,7 @@ pub const RELEASES_WAITING_MAX: usize = 65_536;
 /// First pause after a release that the server did not take; doubled for each further one.
 pub const RELEASE_PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// Longest pause after a release that the server did not take.
-pub const RELEASE_PAUSE_MAX: Duration = Duration::from_secs(1);
+pub const RELEASE_PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// Messages that wait to be sent; more are dropped: whatever matters is said again by a heartbeat.
 pub const OUTBOX_MAX: usize = 4_096;
@@ -88,6 +91,13 @@ pub const REQUESTS_WAITING_MAX: usize = 256;
 pub const HEARD_WAITING_MAX: usize = 1_024;
 /// How long reading or changing a record may take, a reconnect and a store that has to be made again included.
 pub const CONTROL_WAIT: Duration = Duration::from_secs(10);
+/// The same on replicated servers: an election takes up to 9 s, those of a store and of the servers' own leader may follow each other
+/// when a client hears of them, and the rest is for a reconnect.
+pub const CONTROL_WAIT_REPLICATED: Duration = Duration::from_secs(20);
+/// First pause before something is asked again of a store without a leader; doubled for each further one.
+pub const STORE_PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// Longest pause before something is asked again of a store without a leader.
+pub const STORE_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// The same for the driver's lease, which has to be renewed or read a second time before a leader steps down.
 pub const LEASE_ASK_WAIT: Duration = Duration::from_millis(1_500);
 
@@ -95,8 +105,12 @@ pub const LEASE_ASK_WAIT: Duration = Duration::from_millis(1_500);
 pub const CONNECT_WAIT: Duration = Duration::from_secs(3);
 /// How long a request to the server may take.
 pub const REQUEST_WAIT: Duration = Duration::from_secs(3);
-/// How often each side of a connection makes sure that the other is there; three missed answers end it.
-pub const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How long one try of a request to replicated servers may take, of which there are several: what a leader that died took with it is
+/// never answered, and its successor is not to wait for us.
+pub const REQUEST_TRY_WAIT: Duration = Duration::from_secs(1);
+/// How often each side of a connection makes sure that the other is there; three missed answers end it. A machine that lost its power
+/// closes no connection, and a worker that is silent for 6 s counts as lost: until then it has to be at another server.
+pub const PING_INTERVAL: Duration = Duration::from_millis(1_500);
 /// First pause between two tries to connect again; the very first try comes at once.
 pub const RECONNECT_PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// Longest pause between two tries to connect again.

@@ -153,7 +153,12 @@ impl Publisher {
     }
 
     async fn publish(&mut self, release: Release) {
-        let answer = match self.queues.publish(release).await {
+        let answer = self.queues.publish(release).await;
+        self.await_answer(release, answer);
+    }
+
+    fn await_answer(&mut self, release: Release, answer: Result<PublishAckFuture, async_nats::Error>) {
+        let answer = match answer {
             Ok(answer) => async move { (release, answer.await.map(drop).map_err(Into::into)) }.boxed(),
             Err(error) => future::ready((release, Err(error))).boxed(),
         };
@@ -170,7 +175,30 @@ impl Publisher {
         // A server that lost its store has neither stream nor consumers.
         self.queues.forget();
         sleep(doubled(RELEASE_PAUSE_FIRST, self.n_failures, RELEASE_PAUSE_MAX)).await;
-        self.publish(release).await;
+        self.publish_again(release).await;
+    }
+
+    /// With all others that failed meanwhile: each with a pause of its own, those that a server took with it would wait for each other.
+    async fn publish_again(&mut self, first: Release) {
+        let mut failed = vec![first];
+        while let Some(Some((release, stored))) = self.under_way.next().now_or_never() {
+            if stored.is_err() {
+                failed.push(release);
+            }
+        }
+        // What waits for an answer in vain once needs not do so for each.
+        let mut shut = BTreeSet::new();
+        for release in failed {
+            let answer = if shut.contains(&release.queue) {
+                Err("its queue can't be opened".into())
+            } else {
+                self.queues.publish(release).await
+            };
+            if answer.is_err() {
+                shut.insert(release.queue);
+            }
+            self.await_answer(release, answer);
+        }
     }
 }
 

@@ -3,8 +3,11 @@
 
 use crate::connection::Link;
 use crate::control::{Bucket, ControlError, Entry};
-use crate::limits::{self, RECORD_BYTES_MAX, REQUEST_WAIT};
-use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_SEQUENCE};
+use crate::limits::{
+    self, RECORD_BYTES_MAX, REQUEST_TRY_WAIT, REQUEST_WAIT, STORE_PAUSE_FIRST, STORE_PAUSE_MAX,
+};
+use crate::outbox::doubled;
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID, NATS_SEQUENCE};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::publish::PublishAck;
@@ -16,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::time::sleep;
 
 /// The stream of what happened.
 pub(crate) const EVENT_STREAM: &str = "TW_EVENTS";
@@ -28,6 +32,8 @@ const DELETED: &str = "DEL";
 pub(crate) enum StoreError {
     /// The server has no such store, or none that has a leader.
     Missing,
+    /// The servers elect who leads the store, or themselves.
+    Leaderless,
     /// Anything else.
     Control(ControlError),
 }
@@ -36,6 +42,7 @@ impl From<StoreError> for ControlError {
     fn from(error: StoreError) -> ControlError {
         match error {
             StoreError::Missing => ControlError::NobodyAnswers,
+            StoreError::Leaderless => ControlError::Silent,
             StoreError::Control(error) => error,
         }
     }
@@ -118,7 +125,7 @@ pub(crate) struct Stores {
 
 impl Stores {
     /// Makes what is missing; what exists stays as it is.
-    pub(crate) async fn create(&self) -> Result<(), ControlError> {
+    pub(crate) async fn create(&self) -> Result<(), StoreError> {
         self.create_one(event_stream(self.n_replicas)).await?;
         for bucket in Bucket::ALL {
             self.create_one(bucket.config(self.n_replicas)).await?;
@@ -138,17 +145,59 @@ impl Stores {
         self.api::<Value>(&verb, config).await.map(drop)
     }
 
-    /// Does `act`, a second time if the store had to be made: a server that lost its store has none.
+    /// Does `act`, and again if the store had to be made: a server that lost its store has none. What it writes has to carry a message
+    /// id, so that what was written although nobody said so is not written twice.
     pub(crate) async fn in_existing<T>(
         &self,
         act: impl AsyncFn() -> Result<T, StoreError>,
     ) -> Result<T, ControlError> {
+        let made_and_done = async || {
+            self.create().await?;
+            act().await
+        };
         match act().await {
-            Err(StoreError::Missing) => {
-                self.create().await?;
-                Ok(act().await?)
-            }
+            Err(StoreError::Missing) => self.until_led(made_and_done).await,
+            Err(error) if self.may_be_led_later(&error) => self.until_led(act).await,
             done => Ok(done?),
+        }
+    }
+
+    /// Does `act`; on several servers again and again while the store has no leader, which is for the caller to bound.
+    pub(crate) async fn until_led<T>(
+        &self,
+        act: impl AsyncFn() -> Result<T, StoreError>,
+    ) -> Result<T, ControlError> {
+        let mut n_failures = 0;
+        loop {
+            match act().await {
+                Err(error) if self.may_be_led_later(&error) => {
+                    n_failures += 1;
+                    sleep(doubled(STORE_PAUSE_FIRST, n_failures, STORE_PAUSE_MAX)).await;
+                }
+                done => return Ok(done?),
+            }
+        }
+    }
+
+    fn may_be_led_later(&self, error: &StoreError) -> bool {
+        let is_led = match error {
+            StoreError::Missing | StoreError::Leaderless | StoreError::Control(ControlError::Silent) => false,
+            StoreError::Control(_) => true,
+        };
+        self.link.is_replicated && !is_led
+    }
+
+    /// What no other write has.
+    pub(crate) fn message_id(&self) -> String {
+        self.link.client.new_inbox()
+    }
+
+    /// How long one try may take.
+    fn try_wait(&self) -> Duration {
+        if self.link.is_replicated {
+            REQUEST_TRY_WAIT
+        } else {
+            REQUEST_WAIT
         }
     }
 
@@ -201,7 +250,9 @@ impl Stores {
     }
 
     async fn direct(&self, subject: String, asked: Vec<u8>) -> Result<Option<(u64, Message)>, StoreError> {
-        let message = self.ask(subject, HeaderMap::new(), asked, REQUEST_WAIT).await?;
+        let message = self
+            .ask(subject, HeaderMap::new(), asked, self.try_wait())
+            .await?;
         match message.status {
             Some(StatusCode::NOT_FOUND) => return Ok(None),
             Some(StatusCode::OK) | None => {}
@@ -239,9 +290,15 @@ impl Stores {
         Ok(keys)
     }
 
-    pub(crate) async fn put(&self, bucket: Bucket, key: &str, value: &[u8]) -> Result<u64, StoreError> {
+    pub(crate) async fn put(
+        &self,
+        bucket: Bucket,
+        key: &str,
+        value: &[u8],
+        id: &str,
+    ) -> Result<u64, StoreError> {
         fits(value)?;
-        self.store(bucket.subject(key), HeaderMap::new(), value.to_vec())
+        self.store(bucket.subject(key), carrying(id), value.to_vec())
             .await
     }
 
@@ -252,27 +309,28 @@ impl Stores {
         key: &str,
         value: &[u8],
         expected: u64,
+        id: &str,
     ) -> Result<u64, StoreError> {
         fits(value)?;
-        let set = async |expected: u64| {
-            let mut headers = HeaderMap::new();
+        let set = async |expected: u64, id: &str| {
+            let mut headers = carrying(id);
             headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
             self.store(bucket.subject(key), headers, value.to_vec()).await
         };
-        match set(expected).await {
+        match set(expected, id).await {
             Err(StoreError::Control(ControlError::Changed)) if expected == 0 => {}
             done => return done,
         }
         // Of a deletion that was cut short there is a trace.
         match self.last(bucket, key).await? {
-            Some(last) if is_deleted(&last.headers) => set(last.sequence).await,
+            Some(last) if is_deleted(&last.headers) => set(last.sequence, &format!("{id}.anew")).await,
             _ => Err(ControlError::Changed.into()),
         }
     }
 
     /// Tells listeners that the record is gone, with an empty message, and then takes that message away too.
-    pub(crate) async fn delete(&self, bucket: Bucket, key: &str) -> Result<(), StoreError> {
-        let mut headers = HeaderMap::new();
+    pub(crate) async fn delete(&self, bucket: Bucket, key: &str, id: &str) -> Result<(), StoreError> {
+        let mut headers = carrying(id);
         headers.insert(OPERATION, DELETED);
         let seq = self.store(bucket.subject(key), headers, Vec::new()).await?;
         let verb = format!("STREAM.MSG.DELETE.{}", bucket.stream());
@@ -294,7 +352,7 @@ impl Stores {
         headers: HeaderMap,
         payload: Vec<u8>,
     ) -> Result<u64, StoreError> {
-        let message = self.ask(subject, headers, payload, REQUEST_WAIT).await?;
+        let message = self.ask(subject, headers, payload, self.try_wait()).await?;
         match serde_json::from_slice(&message.payload).map_err(refused)? {
             Response::Ok(PublishAck { sequence, .. }) => Ok(sequence),
             Response::Err { error } => Err(said(&error)),
@@ -311,7 +369,9 @@ impl Stores {
     async fn answer<A: DeserializeOwned>(&self, verb: &str, asked: Value) -> Result<Response<A>, StoreError> {
         let asked = asked.to_string().into_bytes();
         let subject = format!("$JS.API.{verb}");
-        let message = self.ask(subject, HeaderMap::new(), asked, REQUEST_WAIT).await?;
+        let message = self
+            .ask(subject, HeaderMap::new(), asked, self.try_wait())
+            .await?;
         serde_json::from_slice(&message.payload).map_err(refused)
     }
 
@@ -348,6 +408,13 @@ impl From<ControlError> for StoreError {
     }
 }
 
+/// Stored once however often it is sent.
+fn carrying(id: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_MESSAGE_ID, id);
+    headers
+}
+
 fn is_deleted(headers: &HeaderMap) -> bool {
     headers
         .get(OPERATION)
@@ -370,6 +437,11 @@ fn said(error: &async_nats::jetstream::Error) -> StoreError {
         ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
             ControlError::Changed.into()
         }
+        // The last: what was sent before is not stored yet, so this is not a second one yet.
+        ErrorCode::CLUSTER_NOT_AVAILABLE
+        | ErrorCode::CLUSTER_NOT_LEADER
+        | ErrorCode::STREAM_OFFLINE
+        | ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT => StoreError::Leaderless,
         _ => refused(error),
     }
 }

@@ -4,7 +4,7 @@
 use crate::connection::{ConnectError, Connection, NatsOptions};
 use crate::fetcher::{Asks, Fetcher};
 use crate::ignored::{Ignored, IgnoredCounts};
-use crate::limits::{CLOSE_WAIT, SEND_WAIT};
+use crate::limits::{CLOSE_WAIT, PULL_EXPIRES, PULL_GRACE, SEND_WAIT};
 use crate::outbox::Outbox;
 use crate::streams::{CONTROL_OF_ALL, control_subject, report_subject};
 use crate::wire::{FromDriver, FromWorker, decode_from_driver, encode_from_worker};
@@ -150,7 +150,9 @@ impl Drop for NatsWorkerPort {
     /// First no task can come any more, then it is said: so nothing that is released after that is lost here.
     fn drop(&mut self) {
         self.closing.send_replace(true);
-        let _ = self.fetching.recv_timeout(CLOSE_WAIT + SEND_WAIT);
+        let _ = self
+            .fetching
+            .recv_timeout(PULL_EXPIRES + PULL_GRACE + CLOSE_WAIT + SEND_WAIT);
         self.let_go();
         if let Ok(bytes) = encode_from_worker(FromWorker::Gone(self.worker)) {
             self.outbox.farewell(report_subject(self.worker), bytes);

@@ -7,7 +7,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use tilework_nats::cluster_folder::{ClusterError, ClusterPlan};
 use tilework_nats::join::{JoinError, JoinFile};
-use tilework_nats::{ClusterFolder, Role};
+use tilework_nats::{ClusterFolder, Role, ServerAddress, ThreeServersFolder};
 
 fn plan(listen: &str, hosts: &[&str]) -> ClusterPlan {
     ClusterPlan {
@@ -131,4 +131,106 @@ fn join_files_that_cannot_be_trusted_are_refused() {
     fs::remove_file(&path).unwrap();
     let missing = JoinFile::read(&path, Role::Worker).unwrap_err();
     assert!(matches!(missing, JoinError::Io { .. }), "{missing}");
+}
+
+fn addresses(texts: &[&str]) -> Vec<ServerAddress> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+#[test]
+fn three_servers_get_a_folder_each_and_join_files_in_common() {
+    let dir = TempDir::new().unwrap();
+    let servers = addresses(&["a.example", "10.0.0.7:4300", "fd00::1"]);
+    let folder = ThreeServersFolder::init(&dir.path().join("c"), &servers).unwrap();
+    let mut certificates = Vec::new();
+    for (n, (name, listen, routes)) in (1..).zip([
+        ("tilework-1", "0.0.0.0:4222", ["10.0.0.7:6300", "[fd00::1]:6222"]),
+        ("tilework-2", "0.0.0.0:4300", ["a.example:6222", "[fd00::1]:6222"]),
+        ("tilework-3", "[::]:4222", ["a.example:6222", "10.0.0.7:6300"]),
+    ]) {
+        let server = folder.server(n);
+        assert_eq!(mode(&server), 0o700);
+        for entry in fs::read_dir(&server).unwrap() {
+            let path = entry.unwrap().path();
+            let expected = if path.is_dir() { 0o700 } else { 0o600 };
+            assert_eq!(mode(&path), expected, "{}", path.display());
+        }
+        let config = fs::read_to_string(server.join("nats.conf")).unwrap();
+        for needed in [
+            format!("server_name: {name}\n"),
+            format!("\nlisten: \"{listen}\"\n"),
+            format!("@{}\"", routes[0]),
+            format!("@{}\"", routes[1]),
+            "    verify: true\n".to_owned(),
+            "  sync_interval: always\n".to_owned(),
+        ] {
+            assert!(config.contains(&needed), "`{needed}` is not in {config}");
+        }
+        assert_eq!(config.matches("nats-route://").count(), 2);
+        certificates.push(fs::read_to_string(server.join("server.pem")).unwrap());
+        let refused = ClusterFolder::open(&server);
+        assert!(matches!(refused, Err(ClusterError::OneOfThree(_))), "{refused:?}");
+    }
+    certificates.sort();
+    certificates.dedup();
+    assert_eq!(certificates.len(), 3);
+    for role in Role::ALL {
+        let join = JoinFile::read(&folder.join(role), role).unwrap();
+        assert_eq!(
+            join.servers,
+            [
+                "tls://a.example:4222",
+                "tls://10.0.0.7:4300",
+                "tls://[fd00::1]:4222"
+            ]
+        );
+        assert_eq!(join.replicas, 3);
+    }
+    let refused = ClusterFolder::open(folder.path());
+    assert!(
+        matches!(refused, Err(ClusterError::ThreeServers(_))),
+        "{refused:?}"
+    );
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn servers_that_would_not_outlive_each_other_are_refused() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("c");
+    let refused = |texts: &[&str]| {
+        let refused = ThreeServersFolder::init(&path, &addresses(texts)).unwrap_err();
+        assert!(refused.next().is_some(), "{refused}");
+        assert!(!path.exists());
+        refused.to_string()
+    };
+    assert!(refused(&["a", "b"]).contains("not 2"));
+    assert!(refused(&["a", "b", "c", "d"]).contains("not 4"));
+    assert!(refused(&["a", "b", "A"]).contains("`a:4222`"));
+    assert!(refused(&["a", "b", "a:4300"]).contains("on `a`"));
+    assert!(refused(&["a:4222", "b", "a:6222"]).contains("`a:6222`"));
+    assert!(refused(&["a", "localhost", "c"]).contains("`localhost`"));
+    assert!(refused(&["a", "b", "c:64000"]).contains("64000"));
+}
+
+#[test]
+fn a_join_file_says_how_many_servers_hold_everything() {
+    let dir = TempDir::new().unwrap();
+    let one = ClusterFolder::init(&dir.path().join("one"), &plan("127.0.0.1:4222", &[])).unwrap();
+    let path = one.join(Role::Worker);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(
+        !text.contains("replicas"),
+        "one server's file is what it always was"
+    );
+    assert_eq!(JoinFile::read(&path, Role::Worker).unwrap().replicas, 1);
+    for more in ["3", "0", "2", "-1", "\"3\""] {
+        let changed = text.replace("\"version\"", &format!("\"replicas\": {more}, \"version\""));
+        fs::write(&path, changed).unwrap();
+        let refused = JoinFile::read(&path, Role::Worker);
+        assert!(
+            matches!(refused, Err(JoinError::Malformed { .. })),
+            "{more}: {refused:?}"
+        );
+    }
 }

@@ -13,3 +13,4 @@ mod machines;
 mod old_server;
 mod restart;
 mod roles;
+mod three;
