@@ -5,6 +5,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use tilework_nats::ServerAddress;
 use tilework_store::data_roots::NamedRoot;
 
 /// Where a cluster's folder is if none is named.
@@ -42,6 +43,7 @@ const INIT_HELP: &str = "\
 Examples:
   tilework cluster init                                    # for this machine only
   tilework cluster init lab --listen 0.0.0.0:4222 --host head.example
+  tilework cluster init lab --servers a.example,b.example,c.example    # three servers: any one of them may die
 
 Each role has a file of its own: driver.join, worker.join, client.join, viewer.join. Whoever reads one has the role's
 rights. Nobody connects without one, and all of it is encrypted.";
@@ -64,6 +66,15 @@ pub struct InitArgs {
     /// A name or address by which other machines reach the server; the first one is what they use
     #[arg(long, env = "TILEWORK_HOST", value_name = "NAME", value_delimiter = ',')]
     pub host: Vec<String>,
+    /// Three machines with a server each, any one of which may die; servers reach each other at the port 2000 above
+    #[arg(
+        long,
+        env = "TILEWORK_SERVERS",
+        value_name = "HOST[:PORT]",
+        value_delimiter = ',',
+        conflicts_with_all = ["listen", "host"]
+    )]
+    pub servers: Vec<ServerAddress>,
 }
 
 const UP_HELP: &str = "\

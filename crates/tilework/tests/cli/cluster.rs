@@ -60,6 +60,47 @@ fn init_makes_private_files_and_never_touches_an_existing_folder() {
 }
 
 #[test]
+fn three_servers_get_a_folder_each_which_up_does_not_run() {
+    let folder = Folder::new();
+    for (servers, needed) in [
+        ("a,b", "not 2"),
+        ("a,b,c,d", "not 4"),
+        ("a,b,a", "two servers have the address `a:4222`"),
+        ("a,b,a:4300", "two servers are on `a`"),
+        ("a,b,c_d", "`c_d` is not a server's address"),
+        ("a,b,c:x", "`c:x` is not a server's address"),
+        ("a,b,", "`` is not a server's address"),
+        ("a,b,127.0.0.1", "the other servers can't reach it"),
+        ("a,b,c:65000", "65000 is too high"),
+    ] {
+        folder
+            .run(&format!("cluster init c --servers {servers}"))
+            .fails(2, &[needed]);
+        assert!(!folder.exists("c"), "{servers}");
+    }
+    for other in ["--listen 127.0.0.1:4222", "--host a"] {
+        folder
+            .run(&format!("cluster init c --servers a,b,c {other}"))
+            .fails(2, &["cannot be used with"]);
+    }
+    let json = folder.done("cluster init c --servers a,b:4300,c --json").json();
+    assert_eq!(json["servers"][1]["url"], "tls://b:4300");
+    assert_eq!(json["servers"][1]["route"], "b:6300");
+    assert_eq!(json["servers"][2]["folder"], "c/server-3");
+    let join = String::from_utf8(folder.bytes("c/worker.join")).unwrap();
+    assert!(join.contains("\"replicas\": 3"), "{join}");
+    run_with_server(&folder, "cluster up c").fails(2, &["three servers", "c/server-1", "c/driver.join"]);
+    run_with_server(&folder, "cluster up c/server-2").fails(2, &["one server of", "cd c/server-2"]);
+    for verb in ["down", "status"] {
+        folder
+            .run(&format!("cluster {verb} c"))
+            .fails(2, &["three servers"]);
+    }
+    let told = folder.done("cluster init d --servers a,b,c").stdout;
+    assert!(told.contains("next: copy each server's folder"), "{told}");
+}
+
+#[test]
 fn what_other_machines_reach_has_keys_and_tls_and_a_name() {
     let folder = Folder::new();
     folder
