@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p tilework-nats --example empty_tasks -- 100000 2` prints one JSON object.
 
+#![allow(clippy::print_stdout, reason = "that is what it is for")]
+
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::mpsc::Sender;
