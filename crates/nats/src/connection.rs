@@ -2,6 +2,7 @@
 
 use crate::join::JoinFile;
 use crate::limits::{self, CONNECT_WAIT, REQUEST_WAIT, SHUTDOWN_WAIT};
+use crate::refusals::Refusals;
 use crate::role::{PING, Role};
 use crate::server::{ServerVersion, VERSION_ADVISED, VERSION_MIN};
 use async_nats::jetstream::{self, context::ContextBuilder};
@@ -9,7 +10,7 @@ use async_nats::rustls::crypto::ring;
 use async_nats::rustls::pki_types::CertificateDer;
 use async_nats::rustls::pki_types::pem::PemObject;
 use async_nats::rustls::{ClientConfig, RootCertStore};
-use async_nats::{Client, ConnectOptions, Event, RequestErrorKind, Subscriber};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, Subscriber};
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -126,6 +127,39 @@ pub enum ConnectError {
     },
 }
 
+/// How far a connection that failed came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Came {
+    /// Nobody answered.
+    Nowhere,
+    /// Somebody answered who could not show a certificate of this cluster.
+    ToTheServer,
+    /// The server did not accept the key.
+    ToTheLock,
+    /// It was let in, and the server can't be used.
+    Inside,
+}
+
+impl ConnectError {
+    /// How far it came.
+    pub fn came(&self) -> Came {
+        match self {
+            ConnectError::Refused { source, .. } => match source.kind() {
+                ConnectErrorKind::Tls => Came::ToTheServer,
+                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                    Came::ToTheLock
+                }
+                _ => Came::Nowhere,
+            },
+            ConnectError::TooOld { .. } | ConnectError::NoStreams { .. } => Came::Inside,
+            ConnectError::BadName { .. }
+            | ConnectError::Silent
+            | ConnectError::BadAuthority { .. }
+            | ConnectError::Threads { .. } => Came::Nowhere,
+        }
+    }
+}
+
 /// What tasks on the connection's threads work with. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
@@ -133,6 +167,7 @@ pub(crate) struct Link {
     pub(crate) jetstream: jetstream::Context,
     /// How often the connection was lost and came back.
     pub(crate) reconnects: watch::Receiver<u64>,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 impl Link {
@@ -177,7 +212,9 @@ impl Connection {
             .build()
             .map_err(|source| ConnectError::Threads { source })?;
         let (reconnected, reconnects) = watch::channel(0);
-        let connecting = client_options(options, reconnected)?.connect(options.servers.clone());
+        let refusals = Arc::new(Refusals::new());
+        let connecting = client_options(options, reconnected, Arc::clone(&refusals))?;
+        let connecting = connecting.connect(options.servers.clone());
         let client = runtime
             .block_on(connecting)
             .map_err(|source| ConnectError::Refused {
@@ -196,6 +233,7 @@ impl Connection {
             client,
             jetstream,
             reconnects,
+            refusals,
         };
         Ok(Connection {
             link,
@@ -245,6 +283,7 @@ impl Drop for Connection {
 fn client_options(
     options: &NatsOptions,
     reconnected: watch::Sender<u64>,
+    refusals: Arc<Refusals>,
 ) -> Result<ConnectOptions, ConnectError> {
     let was_lost = Arc::new(AtomicBool::new(false));
     let reconnected = Arc::new(reconnected);
@@ -256,7 +295,7 @@ fn client_options(
         .ping_interval(limits::PING_INTERVAL)
         .reconnect_delay_callback(reconnect_pause)
         .event_callback(move |event| {
-            on_event(&event, &was_lost, &reconnected);
+            on_event(&event, &was_lost, &reconnected, &refusals);
             async {}
         });
     if let Some(Secret(seed)) = &options.nkey_seed {
@@ -291,7 +330,7 @@ fn reconnect_pause(n_tries: usize) -> Duration {
     doubled.min(limits::RECONNECT_PAUSE_MAX)
 }
 
-fn on_event(event: &Event, was_lost: &AtomicBool, reconnected: &watch::Sender<u64>) {
+fn on_event(event: &Event, was_lost: &AtomicBool, reconnected: &watch::Sender<u64>, refusals: &Refusals) {
     match event {
         Event::Connected if was_lost.swap(false, Ordering::Relaxed) => {
             tracing::info!("NATS is reached again");
@@ -302,7 +341,7 @@ fn on_event(event: &Event, was_lost: &AtomicBool, reconnected: &watch::Sender<u6
             was_lost.store(true, Ordering::Relaxed);
             tracing::warn!("NATS is lost");
         }
-        Event::ServerError(error) => tracing::error!(%error, "NATS refused something"),
+        Event::ServerError(error) => refusals.on_error(error),
         Event::SlowConsumer(_) => tracing::error!("messages came faster than they were taken, some are lost"),
         // A key or certificate that is no longer good shows here only, with every new try.
         Event::ClientError(error) => tracing::warn!(%error, "NATS can't be reached"),

@@ -95,6 +95,8 @@ pub const LEASE_ASK_WAIT: Duration = Duration::from_millis(1_500);
 pub const CONNECT_WAIT: Duration = Duration::from_secs(3);
 /// How long a request to the server may take.
 pub const REQUEST_WAIT: Duration = Duration::from_secs(3);
+/// How long a refusal may take to be heard after the server has said it.
+pub const REFUSAL_WAIT: Duration = Duration::from_millis(500);
 /// How often each side of a connection makes sure that the other is there; three missed answers end it.
 pub const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// First pause between two tries to connect again; the very first try comes at once.
