@@ -9,8 +9,9 @@ use async_nats::jetstream::{self, context::ContextBuilder};
 use async_nats::rustls::crypto::ring;
 use async_nats::rustls::pki_types::CertificateDer;
 use async_nats::rustls::pki_types::pem::PemObject;
-use async_nats::rustls::{ClientConfig, RootCertStore};
+use async_nats::rustls::{ClientConfig, Error as TlsError, RootCertStore};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, Subscriber};
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -146,6 +147,7 @@ impl ConnectError {
         match self {
             ConnectError::Refused { source, .. } => match source.kind() {
                 ConnectErrorKind::Tls => Came::ToTheServer,
+                _ if is_of_tls(source) => Came::ToTheServer,
                 ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                     Came::ToTheLock
                 }
@@ -158,6 +160,14 @@ impl ConnectError {
             | ConnectError::Threads { .. } => Came::Nowhere,
         }
     }
+}
+
+/// Whether TLS itself failed, which comes as an error of the connection that it was spoken on.
+fn is_of_tls(error: &async_nats::ConnectError) -> bool {
+    let causes = std::iter::successors(error.source(), |cause| Error::source(*cause));
+    causes
+        .filter_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref())
+        .any(|inner| inner.is::<TlsError>())
 }
 
 /// What tasks on the connection's threads work with. Cheap to clone.

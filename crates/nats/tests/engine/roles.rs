@@ -11,7 +11,7 @@ use tilework_core::worker::WorkerEvent;
 use tilework_nats::connection::Secret;
 use tilework_nats::streams::{TASK_STREAM, task_subject};
 use tilework_nats::wire::encode_task;
-use tilework_nats::{ConnectError, JoinFile, NatsOptions, NatsWorkerPort, Role};
+use tilework_nats::{Came, ConnectError, Control, JoinFile, NatsOptions, NatsWorkerPort, Role};
 use tilework_runtime::engine::{DriverPort, WorkerPort};
 
 #[test]
@@ -255,4 +255,23 @@ fn stores_are_seen_once_a_driver_has_made_them() {
     let _driver = cluster.driver();
     cluster.control(Role::Driver).create_stores().unwrap();
     assert_eq!(roles.map(n_there), [(5, 5), (1, 1), (3, 3), (3, 3)]);
+}
+
+#[test]
+fn a_join_that_fails_says_how_far_it_came() {
+    let (cluster, other) = (Cluster::start(), Cluster::start());
+    let came = |join: &JoinFile| {
+        Control::connect(&NatsOptions::joining(join, "c"))
+            .unwrap_err()
+            .came()
+    };
+    let join = cluster.join(Role::Client);
+    let of_other = other.join(Role::Client);
+    let (mut untrusted, mut unknown) = (join.clone(), join.clone());
+    untrusted.authority = of_other.authority;
+    assert_eq!(came(&untrusted), Came::ToTheServer);
+    unknown.seed = of_other.seed;
+    assert_eq!(came(&unknown), Came::ToTheLock);
+    drop(cluster);
+    assert_eq!(came(&join), Came::Nowhere);
 }
