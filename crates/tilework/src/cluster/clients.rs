@@ -3,7 +3,7 @@
 use super::board::{Board, HEARD_AT, JobOnBoard, KEY};
 use super::events::{self, JobEvent};
 use super::joining::{connect, name_here, read_join, read_join_of, unanswered};
-use super::protocol::{Empty, PING, Submit, Submitted, ask, read_answer};
+use super::protocol::{PING, Ping, Submit, Submitted, ask, read_answer};
 use super::record::JobRecord;
 use crate::failure::{CliError, Exit};
 use serde::Serialize;
@@ -168,7 +168,7 @@ impl Client {
         const NONE: &str = "the cluster has no driver";
         const HANGS: &str = "the cluster's driver does not answer";
         if self.control.role() == Role::Client {
-            return match self.control.request(PING, ask(Empty {}), PING_WAIT) {
+            return match self.control.request(PING, ask(Ping::ASKED), PING_WAIT) {
                 Ok(_) => None,
                 Err(ControlError::NobodyAnswers) => Some(NONE),
                 Err(_) => Some(HANGS),

@@ -5,7 +5,7 @@
 use super::TILEWORK;
 use super::board::{Board, HEARD_AT, KEY, WorkerOnBoard};
 use super::joining::{name_here, unanswered, unreachable};
-use super::protocol::{Empty, JOIN, Knock, PING, Pong, ask, read_answer};
+use super::protocol::{JOIN, PING, Ping, Pong, ask, read_answer};
 use super::record::unix_ms;
 use crate::failure::CliError;
 use crate::human;
@@ -201,12 +201,12 @@ fn people(control: &Control) -> Vec<Finding> {
     match role {
         Role::Client => {
             let asked_at = unix_ms();
-            let answered = control.request(PING, ask(Empty {}), PING_WAIT);
+            let answered = control.request(PING, ask(Ping::ASKED), PING_WAIT);
             findings.push(driver(answered, asked_at, &mut clocks));
         }
         Role::Worker => {
             let asked_at = unix_ms();
-            let answered = control.request(JOIN, ask(Knock::Ping), PING_WAIT);
+            let answered = control.request(JOIN, ask(Ping::ASKED), PING_WAIT);
             findings.push(driver(answered, asked_at, &mut clocks));
         }
         Role::Driver | Role::Viewer => {}

@@ -77,14 +77,16 @@ impl From<Refusal> for CliError {
     }
 }
 
-/// What a worker says where it wants to be let in.
+/// It is only asked who drives: by clients, and by workers where they join.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Knock {
-    /// It wants a number.
-    Join(Join),
-    /// It only wants to know who drives.
-    Ping,
+pub struct Ping {
+    /// Always true: what tells it from somebody who wants to join.
+    pub is_ping: bool,
+}
+
+impl Ping {
+    /// The question.
+    pub const ASKED: Ping = Ping { is_ping: true };
 }
 
 /// Who drives.

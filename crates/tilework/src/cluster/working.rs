@@ -3,7 +3,7 @@
 use super::TILEWORK;
 use super::joining::{connect, name_here, unreachable};
 use super::opened::{OpenedJobs, WorkerResources};
-use super::protocol::{JOIN, Join, Knock, Welcome, ask, read_answer};
+use super::protocol::{JOIN, Join, Welcome, ask, read_answer};
 use crate::failure::{CliError, Exit};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Sender;
@@ -94,14 +94,14 @@ fn number(
     stop: &StopSwitch,
 ) -> Result<Option<WorkerIdx>, CliError> {
     let owner = Owner::current();
-    let join = Knock::Join(Join {
+    let join = Join {
         tilework: TILEWORK.to_owned(),
         host: owner.host,
         pid: owner.pid,
         threads: settings.resources.n_threads as u32,
         memory_bytes: settings.resources.memory_bytes,
         data_roots: settings.roots.names().map(str::to_owned).collect(),
-    });
+    };
     let mut waits = false;
     while stop.requested().is_none() {
         match control.request(JOIN, ask(&join), JOIN_WAIT) {
