@@ -191,6 +191,11 @@ impl Driver {
         self.jobs.get(&job).map_or(0, JobRun::n_retries)
     }
 
+    /// Tasks of a job that failed and wait a moment before they are tried again.
+    pub fn n_backing_off(&self, job: JobId) -> u64 {
+        self.jobs.get(&job).map_or(0, JobRun::n_backing_off)
+    }
+
     /// Backup attempts of a job's current round.
     pub fn n_backups(&self, job: JobId) -> u64 {
         self.jobs.get(&job).map_or(0, JobRun::n_backups)

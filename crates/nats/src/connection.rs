@@ -2,14 +2,16 @@
 
 use crate::join::JoinFile;
 use crate::limits::{self, CONNECT_WAIT, REQUEST_WAIT, SHUTDOWN_WAIT};
+use crate::refusals::Refusals;
 use crate::role::{PING, Role};
 use crate::server::{ServerVersion, VERSION_ADVISED, VERSION_MIN};
 use async_nats::jetstream::{self, context::ContextBuilder};
 use async_nats::rustls::crypto::ring;
 use async_nats::rustls::pki_types::CertificateDer;
 use async_nats::rustls::pki_types::pem::PemObject;
-use async_nats::rustls::{ClientConfig, RootCertStore};
-use async_nats::{Client, ConnectOptions, Event, RequestErrorKind, Subscriber};
+use async_nats::rustls::{ClientConfig, Error as TlsError, RootCertStore};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, Subscriber};
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -131,6 +133,48 @@ pub enum ConnectError {
     },
 }
 
+/// How far a connection that failed came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Came {
+    /// Nobody answered.
+    Nowhere,
+    /// Somebody answered who could not show a certificate of this cluster.
+    ToTheServer,
+    /// The server did not accept the key.
+    ToTheLock,
+    /// It was let in, and the server can't be used.
+    Inside,
+}
+
+impl ConnectError {
+    /// How far it came.
+    pub fn came(&self) -> Came {
+        match self {
+            ConnectError::Refused { source, .. } => match source.kind() {
+                ConnectErrorKind::Tls => Came::ToTheServer,
+                _ if is_of_tls(source) => Came::ToTheServer,
+                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                    Came::ToTheLock
+                }
+                _ => Came::Nowhere,
+            },
+            ConnectError::TooOld { .. } | ConnectError::NoStreams { .. } => Came::Inside,
+            ConnectError::BadName { .. }
+            | ConnectError::Silent
+            | ConnectError::BadAuthority { .. }
+            | ConnectError::Threads { .. } => Came::Nowhere,
+        }
+    }
+}
+
+/// Whether TLS itself failed, which comes as an error of the connection that it was spoken on.
+fn is_of_tls(error: &async_nats::ConnectError) -> bool {
+    let causes = std::iter::successors(error.source(), |cause| Error::source(*cause));
+    causes
+        .filter_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref())
+        .any(|inner| inner.is::<TlsError>())
+}
+
 /// What tasks on the connection's threads work with. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
@@ -140,6 +184,7 @@ pub(crate) struct Link {
     pub(crate) jetstream: jetstream::Context,
     /// How often the connection was lost and came back.
     pub(crate) reconnects: watch::Receiver<u64>,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 impl Link {
@@ -184,7 +229,9 @@ impl Connection {
             .build()
             .map_err(|source| ConnectError::Threads { source })?;
         let (reconnected, reconnects) = watch::channel(0);
-        let connecting = client_options(options, reconnected)?.connect(options.servers.clone());
+        let refusals = Arc::new(Refusals::new());
+        let connecting = client_options(options, reconnected, Arc::clone(&refusals))?;
+        let connecting = connecting.connect(options.servers.clone());
         let client = runtime
             .block_on(connecting)
             .map_err(|source| ConnectError::Refused {
@@ -210,6 +257,7 @@ impl Connection {
             client,
             jetstream,
             reconnects,
+            refusals,
         };
         Ok(Connection {
             link,
@@ -259,6 +307,7 @@ impl Drop for Connection {
 fn client_options(
     options: &NatsOptions,
     reconnected: watch::Sender<u64>,
+    refusals: Arc<Refusals>,
 ) -> Result<ConnectOptions, ConnectError> {
     let was_lost = Arc::new(AtomicBool::new(false));
     let reconnected = Arc::new(reconnected);
@@ -270,7 +319,7 @@ fn client_options(
         .ping_interval(limits::PING_INTERVAL)
         .reconnect_delay_callback(reconnect_pause)
         .event_callback(move |event| {
-            on_event(&event, &was_lost, &reconnected);
+            on_event(&event, &was_lost, &reconnected, &refusals);
             async {}
         });
     if let Some(Secret(seed)) = &options.nkey_seed {
@@ -305,7 +354,7 @@ fn reconnect_pause(n_tries: usize) -> Duration {
     doubled.min(limits::RECONNECT_PAUSE_MAX)
 }
 
-fn on_event(event: &Event, was_lost: &AtomicBool, reconnected: &watch::Sender<u64>) {
+fn on_event(event: &Event, was_lost: &AtomicBool, reconnected: &watch::Sender<u64>, refusals: &Refusals) {
     match event {
         Event::Connected if was_lost.swap(false, Ordering::Relaxed) => {
             tracing::info!("NATS is reached again");
@@ -316,7 +365,7 @@ fn on_event(event: &Event, was_lost: &AtomicBool, reconnected: &watch::Sender<u6
             was_lost.store(true, Ordering::Relaxed);
             tracing::warn!("NATS is lost");
         }
-        Event::ServerError(error) => tracing::error!(%error, "NATS refused something"),
+        Event::ServerError(error) => refusals.on_error(error),
         Event::SlowConsumer(_) => tracing::error!("messages came faster than they were taken, some are lost"),
         // A key or certificate that is no longer good shows here only, with every new try.
         Event::ClientError(error) => tracing::warn!(%error, "NATS can't be reached"),

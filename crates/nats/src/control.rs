@@ -118,6 +118,19 @@ impl Control {
         self.role
     }
 
+    /// The version of the server that it is, or was last, connected to, in the server's own words.
+    pub fn server_version(&self) -> String {
+        self.stores.link.client.server_info().version
+    }
+
+    /// The stores that this role can see: the name of each, and whether it is there.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub fn stores_seen(&self) -> Result<Vec<(String, bool)>, ControlError> {
+        self.within(CONTROL_WAIT, async { Ok(self.stores.seen(self.role).await?) })
+    }
+
     /// Whether the server can be reached, as far as is known.
     pub fn is_connected(&self) -> bool {
         self.connection.link().is_connected()
@@ -288,6 +301,17 @@ impl Control {
             }
         }
         Ok(events)
+    }
+
+    /// For clients and viewers: the number of the job's last event, 0 if there is none.
+    ///
+    /// # Errors
+    /// As [`events_of`](Self::events_of).
+    pub fn last_event_of(&self, job: JobId) -> Result<u64, ControlError> {
+        let subject = event_subject(job);
+        self.within(CONTROL_WAIT, async {
+            Ok(self.stores.last_event(&subject).await?)
+        })
     }
 
     /// Hears what is said at `subject` as soon as there is a connection, while `hear` returns true.

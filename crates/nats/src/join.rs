@@ -136,6 +136,14 @@ impl JoinFile {
     /// # Errors
     /// See [`JoinError`].
     pub fn read(path: &Path, wanted: Role) -> Result<JoinFile, JoinError> {
+        JoinFile::read_one_of(path, &[wanted])
+    }
+
+    /// Reads a join file of one of these roles, the first of which is the one to ask for.
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    pub fn read_one_of(path: &Path, wanted: &[Role]) -> Result<JoinFile, JoinError> {
         let io_error = |source| JoinError::Io {
             path: path.to_path_buf(),
             source,
@@ -153,14 +161,13 @@ impl JoinFile {
             .read_to_end(&mut text)
             .map_err(io_error)?;
         let join = JoinFile::parse(path, &text)?;
-        if join.role == wanted {
-            Ok(join)
-        } else {
-            Err(JoinError::Role {
+        match wanted {
+            [first, ..] if !wanted.contains(&join.role) => Err(JoinError::Role {
                 path: path.to_path_buf(),
                 has: join.role,
-                wanted,
-            })
+                wanted: *first,
+            }),
+            _ => Ok(join),
         }
     }
 
@@ -193,6 +200,11 @@ impl JoinFile {
         }
         nkeys::KeyPair::from_seed(&join.seed).map_err(|error| malformed(format!("its key: {error}")))?;
         Ok(join)
+    }
+
+    /// Version of its format.
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// The file's text.

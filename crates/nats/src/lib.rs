@@ -10,6 +10,7 @@
 //! - [`streams`]: subjects, the task stream and its consumers
 //! - [`wire`]: how messages are written; [`ignored`]: what could not be read
 //! - [`control`]: records, requests and events of a cluster; `stores`: where the server keeps them; `events`, [`requests`]: their ways
+//! - [`rights`]: whether a key opens what its role may do; `refusals`: how a client learns what it may not
 //! - [`lease_keeper`]: which of several drivers drives
 //! - [`connection`]: a client, and the threads that it runs on
 //! - [`server`]: finds a nats-server; [`child_server`]: runs one
@@ -35,8 +36,10 @@ pub mod lease_keeper;
 pub mod limits;
 mod new_folder;
 mod outbox;
+mod refusals;
 mod releases;
 pub mod requests;
+pub mod rights;
 pub mod role;
 pub mod server;
 pub mod server_address;
@@ -48,13 +51,14 @@ pub mod worker_port;
 
 pub use child_server::{ChildServer, ServerConfig};
 pub use cluster_folder::ClusterFolder;
-pub use connection::{ConnectError, NatsOptions};
+pub use connection::{Came, ConnectError, NatsOptions};
 pub use control::{Bucket, Control, ControlError, Entry, Heard};
 pub use driver_port::NatsDriverPort;
 pub use ignored::IgnoredCounts;
 pub use join::JoinFile;
 pub use lease_keeper::LeaseKeeper;
 pub use requests::{Request, Requests};
+pub use rights::Right;
 pub use role::Role;
 pub use server_address::ServerAddress;
 pub use three_servers::ThreeServersFolder;

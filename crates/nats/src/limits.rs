@@ -111,6 +111,8 @@ pub const REQUEST_TRY_WAIT: Duration = Duration::from_secs(1);
 /// How often each side of a connection makes sure that the other is there; three missed answers end it. A machine that lost its power
 /// closes no connection, and a worker that is silent for 6 s counts as lost: until then it has to be at another server.
 pub const PING_INTERVAL: Duration = Duration::from_millis(1_500);
+/// How long a refusal may take to be heard after the server has said it.
+pub const REFUSAL_WAIT: Duration = Duration::from_millis(500);
 /// First pause between two tries to connect again; the very first try comes at once.
 pub const RECONNECT_PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// Longest pause between two tries to connect again.

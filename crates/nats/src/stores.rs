@@ -7,6 +7,8 @@ use crate::limits::{
     self, RECORD_BYTES_MAX, REQUEST_TRY_WAIT, REQUEST_WAIT, STORE_PAUSE_FIRST, STORE_PAUSE_MAX,
 };
 use crate::outbox::doubled;
+use crate::role::Role;
+use crate::streams::TASK_STREAM;
 use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID, NATS_SEQUENCE};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
@@ -249,6 +251,37 @@ impl Stores {
         Ok(found.await?.map(|(seq, message)| (seq, message.payload.to_vec())))
     }
 
+    /// The number of the last event of `subject`; 0 if there is none.
+    pub(crate) async fn last_event(&self, subject: &str) -> Result<u64, StoreError> {
+        let asked = json!({ "last_by_subj": subject }).to_string().into_bytes();
+        let found = self.direct(format!("$JS.API.DIRECT.GET.{EVENT_STREAM}"), asked);
+        Ok(found.await?.map_or(0, |(seq, _)| seq))
+    }
+
+    /// Each store that the role can see, and whether it is there.
+    pub(crate) async fn seen(&self, role: Role) -> Result<Vec<(String, bool)>, StoreError> {
+        let buckets: &[Bucket] = match role {
+            Role::Driver => &Bucket::ALL,
+            Role::Worker => &[Bucket::Jobs],
+            Role::Client | Role::Viewer => &[Bucket::Jobs, Bucket::Workers],
+        };
+        let mut seen = Vec::new();
+        for bucket in buckets {
+            let found = self.look_up(*bucket, "none").await;
+            seen.push((bucket.stream(), is_there(found)?));
+        }
+        if role != Role::Worker {
+            let found = self.last_event("tw.event.none").await;
+            seen.push((EVENT_STREAM.to_owned(), is_there(found)?));
+        }
+        if role == Role::Driver {
+            let verb = format!("STREAM.INFO.{TASK_STREAM}");
+            let found = self.api::<Value>(&verb, json!({})).await;
+            seen.push((TASK_STREAM.to_owned(), is_there(found)?));
+        }
+        Ok(seen)
+    }
+
     async fn direct(&self, subject: String, asked: Vec<u8>) -> Result<Option<(u64, Message)>, StoreError> {
         let message = self
             .ask(subject, HeaderMap::new(), asked, self.try_wait())
@@ -413,6 +446,14 @@ fn carrying(id: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(NATS_MESSAGE_ID, id);
     headers
+}
+
+fn is_there<T>(found: Result<T, StoreError>) -> Result<bool, StoreError> {
+    match found {
+        Ok(_) => Ok(true),
+        Err(StoreError::Missing) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn is_deleted(headers: &HeaderMap) -> bool {

@@ -89,6 +89,7 @@ fn dispatch(command: Option<&Command>, output: &Output) -> Result<(), CliError> 
         Some(Command::Cancel(args)) => commands::asking::cancel(args, output),
         Some(Command::Workers(args)) => commands::asking::workers(args, output),
         Some(Command::Logs(args)) => commands::asking::logs(args, output),
+        Some(Command::Doctor(args)) => commands::doctor::run(args, output),
         Some(Command::Worker(args)) => commands::processes::work(args, output),
         Some(Command::Driver(args)) => commands::processes::drive(args, output),
         Some(Command::Completions(args)) => commands::completions::run(args, output),

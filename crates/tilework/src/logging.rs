@@ -5,7 +5,7 @@ use crate::failure::CliError;
 use std::fs::OpenOptions;
 use std::io;
 use std::sync::Mutex;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::prelude::*;
 
@@ -22,7 +22,7 @@ pub fn start(global: &GlobalArgs) -> Result<(), CliError> {
         .with_writer(io::stderr)
         .with_target(false)
         .with_ansi(false)
-        .with_filter(on_stderr);
+        .with_filter(ours(on_stderr));
     let file_layer = match &global.log_file {
         None => None,
         Some(path) => {
@@ -33,7 +33,7 @@ pub fn start(global: &GlobalArgs) -> Result<(), CliError> {
                 layer()
                     .with_writer(Mutex::new(file))
                     .with_ansi(false)
-                    .with_filter(in_file),
+                    .with_filter(ours(in_file)),
             )
         }
     };
@@ -41,4 +41,15 @@ pub fn start(global: &GlobalArgs) -> Result<(), CliError> {
     // A second start in one process, as in tests, keeps the first log.
     let _ = tracing::subscriber::set_global_default(subscriber);
     Ok(())
+}
+
+/// What our own code says at this level. The NATS client would tell of every message at the same one: it does so for `-vvv` only.
+fn ours(level: LevelFilter) -> Targets {
+    let of_client = match level {
+        LevelFilter::TRACE => level,
+        level => level.min(LevelFilter::INFO),
+    };
+    Targets::new()
+        .with_default(level)
+        .with_target("async_nats", of_client)
 }

@@ -127,6 +127,51 @@ fn down_stops_what_up_started_and_leaves_no_process() {
     assert!(fs::read_dir(cluster.join("data")).unwrap().next().is_none());
 }
 
+#[test]
+fn a_cluster_that_runs_passes_the_doctor_and_explains_its_jobs() {
+    let stage = stage();
+    stage.succeed("generate normal 200x100 -o A.npy");
+    stage.succeed("generate normal 100x300 -o B.npy --seed 2");
+    let up = Running::start(with_server(&stage, "cluster up c --workers 2 --memory 64MiB"));
+    wait_until("the cluster is fit for work", || {
+        let doctor = stage.run("doctor --cluster c/client.join");
+        let found = String::from_utf8_lossy(&doctor.stdout);
+        doctor.status.success() && found.contains("workers         2 of tilework")
+    });
+    for (role, n_checks) in [("driver", 12), ("worker", 9), ("client", 12), ("viewer", 12)] {
+        let examined = stage.succeed(&format!("doctor --cluster c/{role}.join"));
+        assert_eq!(
+            (&examined["status"], &examined["role"]),
+            (&"done".into(), &role.into())
+        );
+        let checks = examined["checks"].as_array().unwrap();
+        assert_eq!(checks.len(), n_checks, "{checks:?}");
+        assert!(checks.iter().all(|check| check["ok"] == true), "{checks:?}");
+    }
+    let report = stage.succeed("multiply A.npy B.npy -o C.npy --cluster c/client.join");
+    let id = report["id"].as_str().unwrap();
+    let of_client = [id, &id[..8], "C.npy", "data:/C.npy"].map(|named| (named, "client"));
+    for (named, role) in of_client.into_iter().chain([(id, "viewer")]) {
+        let told = stage.succeed(&format!("explain {named} --cluster c/{role}.join"));
+        assert_eq!((&told["id"], &told["state"]), (&id.into(), &"done".into()));
+        assert!(
+            told["next"].as_str().unwrap().starts_with("tilework verify /"),
+            "{told}"
+        );
+    }
+    let of_workers = stage.succeed(&format!("explain {id} --cluster c/client.join"))["workers"].clone();
+    let n_tasks = of_workers.as_array().unwrap().iter();
+    let n_tasks: u64 = n_tasks.map(|worker| worker["tasks"].as_u64().unwrap()).sum();
+    assert_eq!(n_tasks, report["tasks"].as_u64().unwrap());
+    // What the cluster does not know is looked for beside its output.
+    let unknown = stage.succeed("explain D.npy --cluster c/client.join");
+    assert_eq!((&unknown["state"], &unknown["id"]), (&"none".into(), &().into()));
+    stage.succeed("cluster down c");
+    up.end();
+    let doctor = stage.run("doctor --cluster c/client.join");
+    assert_eq!(doctor.status.code(), Some(6), "{doctor:?}");
+}
+
 /// Not a test by itself: the process that the next test kills.
 #[test]
 fn helper_that_keeps_a_cluster_until_it_is_killed() {

@@ -183,6 +183,10 @@ impl JobRun {
         self.n_backups
     }
 
+    pub(super) fn n_backing_off(&self) -> u64 {
+        self.backing_off.len() as u64
+    }
+
     pub(super) fn stalled(&self) -> Option<Stall> {
         self.stalled
     }

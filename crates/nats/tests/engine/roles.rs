@@ -1,7 +1,7 @@
 //! What each role may do on a cluster's own server: its work, and nothing else; and nobody without a key.
 
 use crate::cluster::{Cluster, Intruder, made};
-use crate::harness::{JOB, SOON, attempt};
+use crate::harness::{JOB, SOON, TestServer, attempt};
 use async_nats::jetstream::{self, stream};
 use std::time::{Duration, Instant};
 use tilework_core::driver::{DriverEvent, Queue};
@@ -11,7 +11,7 @@ use tilework_core::worker::WorkerEvent;
 use tilework_nats::connection::Secret;
 use tilework_nats::streams::{TASK_STREAM, task_subject};
 use tilework_nats::wire::encode_task;
-use tilework_nats::{ConnectError, JoinFile, NatsOptions, NatsWorkerPort, Role};
+use tilework_nats::{Came, ConnectError, Control, JoinFile, NatsOptions, NatsWorkerPort, Role};
 use tilework_runtime::engine::{DriverPort, WorkerPort};
 
 #[test]
@@ -218,4 +218,60 @@ fn nobody_joins_without_key_authority_and_tls() {
         );
     }
     NatsWorkerPort::connect(&good, WorkerIdx(0)).expect("with all of them it does");
+}
+
+#[test]
+fn each_role_finds_its_rights_and_no_others() {
+    let cluster = Cluster::start();
+    let _driver = cluster.driver();
+    for role in [Role::Worker, Role::Client, Role::Viewer] {
+        let control = cluster.control(role);
+        let rights = control.try_rights().unwrap();
+        assert!(rights.iter().any(|right| right.is_due) && rights.iter().any(|right| !right.is_due));
+        for right in rights {
+            assert_eq!(right.is_due, right.is_had, "{role}: {right}");
+        }
+    }
+    assert_eq!(cluster.control(Role::Driver).try_rights(), Ok(Vec::new()));
+}
+
+#[test]
+fn a_server_without_roles_shows_rights_that_nobody_should_have() {
+    let server = TestServer::start();
+    let rights = server.control(Role::Viewer, "viewer").try_rights().unwrap();
+    assert!(rights.iter().all(|right| right.is_had), "{rights:?}");
+    assert!(rights.iter().any(|right| !right.is_due));
+}
+
+#[test]
+fn stores_are_seen_once_a_driver_has_made_them() {
+    let cluster = Cluster::start();
+    let roles = [Role::Driver, Role::Worker, Role::Client, Role::Viewer];
+    let n_there = |role| {
+        let seen = cluster.control(role).stores_seen().unwrap();
+        (seen.iter().filter(|(_, is_there)| *is_there).count(), seen.len())
+    };
+    assert_eq!(roles.map(n_there), [(0, 5), (0, 1), (0, 3), (0, 3)]);
+    let _driver = cluster.driver();
+    cluster.control(Role::Driver).create_stores().unwrap();
+    assert_eq!(roles.map(n_there), [(5, 5), (1, 1), (3, 3), (3, 3)]);
+}
+
+#[test]
+fn a_join_that_fails_says_how_far_it_came() {
+    let (cluster, other) = (Cluster::start(), Cluster::start());
+    let came = |join: &JoinFile| {
+        Control::connect(&NatsOptions::joining(join, "c"))
+            .unwrap_err()
+            .came()
+    };
+    let join = cluster.join(Role::Client);
+    let of_other = other.join(Role::Client);
+    let (mut untrusted, mut unknown) = (join.clone(), join.clone());
+    untrusted.authority = of_other.authority;
+    assert_eq!(came(&untrusted), Came::ToTheServer);
+    unknown.seed = of_other.seed;
+    assert_eq!(came(&unknown), Came::ToTheLock);
+    drop(cluster);
+    assert_eq!(came(&join), Came::Nowhere);
 }

@@ -21,6 +21,14 @@ pub struct ClusterArgs {
     pub wait: Option<Duration>,
 }
 
+/// The cluster that is asked, by whoever has a join file of any role.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorAskArgs {
+    /// A join file of any role; the client's shows most
+    #[arg(long, env = "TILEWORK_CLUSTER", value_name = "FILE", required = true)]
+    pub cluster: PathBuf,
+}
+
 /// The cluster that is asked.
 #[derive(Debug, Clone, Args)]
 pub struct AskArgs {
@@ -83,5 +91,5 @@ pub struct WatchArgs {
 pub struct DoctorArgs {
     /// Whom to ask.
     #[command(flatten)]
-    pub ask: AskArgs,
+    pub ask: DoctorAskArgs,
 }

@@ -1,6 +1,6 @@
 //! The global options and the list of commands.
 
-use super::clients::{ListArgs, NamedJobArgs, WatchArgs};
+use super::clients::{DoctorArgs, ListArgs, NamedJobArgs, WatchArgs};
 use super::cluster::ClusterVerbs;
 use super::gram::GramArgs;
 use super::inspect::{
@@ -98,6 +98,8 @@ pub enum Command {
     Workers(ListArgs),
     /// Show what happened to a job of a cluster: every task taken, committed, lost
     Logs(NamedJobArgs),
+    /// Check a cluster: server, certificate, key, rights, driver, workers, data roots
+    Doctor(DoctorArgs),
     /// Take tasks of a cluster's jobs, until told to stop
     Worker(WorkerArgs),
     /// Drive a cluster's jobs, or stand by to do so

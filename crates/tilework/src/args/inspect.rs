@@ -7,15 +7,23 @@ use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use tilework_store::element_type::Dtype;
 
+const JOB_HELP: &str = "\
+Examples:
+  tilework status C.npy
+  tilework explain C.npy
+  tilework status C.npy --json
+  tilework explain 3f9a --cluster client.join    # a job of a cluster";
+
 /// Arguments of `status` and `explain`.
 #[derive(Debug, Clone, Args)]
-#[command(
-    after_help = "Examples:\n  tilework status C.npy\n  tilework explain C.npy\n  tilework status C.npy --json"
-)]
+#[command(after_help = JOB_HELP)]
 pub struct JobArgs {
-    /// The output, under the name that it has or will have
+    /// The output, under the name that it has or will have; of a cluster's job also its id, or the beginning of it
     #[arg(value_name = "C")]
     pub output: PathBuf,
+    /// Ask the cluster that this join file belongs to, a client's or a viewer's; what it does not know is looked for here
+    #[arg(long, env = "TILEWORK_CLUSTER", value_name = "FILE")]
+    pub cluster: Option<PathBuf>,
 }
 
 const VERIFY_HELP: &str = "\

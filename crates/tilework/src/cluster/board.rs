@@ -46,6 +46,9 @@ pub struct DriverOnBoard {
 pub struct WorkerOnBoard {
     /// Its number.
     pub id: u32,
+    /// Its release.
+    #[serde(default)]
+    pub tilework: String,
     /// Its host.
     pub host: String,
     /// Its process there.
@@ -76,6 +79,12 @@ pub struct JobOnBoard {
     pub state: String,
     /// What it waits for, if it stands still.
     pub waits_for: Option<String>,
+    /// Memory that a worker must have for its tasks; 0 where that is not known any more.
+    #[serde(default)]
+    pub needs_bytes: u64,
+    /// Tasks that failed and wait a moment before they are tried again.
+    #[serde(default)]
+    pub n_backing_off: u64,
     /// The last run.
     pub run: u32,
     /// Tasks in all.

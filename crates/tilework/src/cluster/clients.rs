@@ -1,8 +1,9 @@
 //! What clients do: ask the driver for something, and watch a job until it is over.
 
 use super::board::{Board, HEARD_AT, JobOnBoard, KEY};
-use super::joining::{connect, name_here, read_join, unanswered};
-use super::protocol::{Submit, Submitted, ask, read_answer};
+use super::events::{self, JobEvent};
+use super::joining::{connect, name_here, read_join, read_join_of, unanswered};
+use super::protocol::{PING, Ping, Submit, Submitted, ask, read_answer};
 use super::record::JobRecord;
 use crate::failure::{CliError, Exit};
 use serde::Serialize;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
+use tilework_core::ids::JobId;
 use tilework_nats::{Bucket, Control, ControlError, JoinFile, Role};
 use tilework_runtime::StopSwitch;
 
@@ -25,6 +27,11 @@ const LOOK_PERIOD: Duration = Duration::from_secs(2);
 const STOP_POLL: Duration = Duration::from_millis(100);
 /// A board that has not changed for so long has no driver.
 const DRIVER_SILENT: Duration = Duration::from_secs(8);
+
+/// How long a driver may take to say that it is there.
+const PING_WAIT: Duration = Duration::from_secs(3);
+/// Messages of events that are looked at for what happened lately.
+const EVENTS_LOOKED_BACK: u64 = 2_000;
 
 /// A client's connection.
 #[derive(Clone)]
@@ -45,6 +52,11 @@ impl Client {
     /// Joins as a client.
     pub fn join(path: &Path) -> Result<Client, CliError> {
         Client::joined(&read_join(path, Role::Client)?)
+    }
+
+    /// Joins as a client or a viewer, to look and not to ask for anything.
+    pub fn look(path: &Path) -> Result<Client, CliError> {
+        Client::joined(&read_join_of(path, &[Role::Client, Role::Viewer])?)
     }
 
     /// Joins with what a join file says.
@@ -147,22 +159,34 @@ impl Client {
     /// The job that a user names.
     pub fn find(&self, named: &str) -> Result<JobOnBoard, CliError> {
         let board = self.board_of_driver()?;
-        let absolute = std::path::absolute(named).unwrap_or_default();
-        let found = board
-            .find(named)
-            .map_err(|ids| super::desk::ambiguous(named, &ids))?;
-        // An output may be named as this machine sees it.
-        let by_place = || {
-            let roots = board.driver.as_ref().map(|driver| &driver.data_roots)?;
-            roots.iter().find_map(|(root, dir)| {
-                let inner = absolute.strip_prefix(dir).ok()?;
-                board.find(&format!("{root}:/{}", inner.display())).ok()?
-            })
-        };
-        found
-            .or_else(by_place)
-            .cloned()
-            .ok_or_else(|| super::desk::no_such_job(named))
+        let found = find_on(&board, named)?;
+        found.cloned().ok_or_else(|| super::desk::no_such_job(named))
+    }
+
+    /// Why nobody drives, if nobody does: clients ask, viewers wait for the next board.
+    pub fn driver_trouble(&self) -> Option<&'static str> {
+        const NONE: &str = "the cluster has no driver";
+        const HANGS: &str = "the cluster's driver does not answer";
+        if self.control.role() == Role::Client {
+            return match self.control.request(PING, ask(Ping::ASKED), PING_WAIT) {
+                Ok(_) => None,
+                Err(ControlError::NobodyAnswers) => Some(NONE),
+                Err(_) => Some(HANGS),
+            };
+        }
+        let heard = self.control.listen(HEARD_AT);
+        let is_heard = heard.is_ok_and(|heard| heard.recv_timeout(DRIVER_SILENT).is_ok());
+        (!is_heard).then_some(NONE)
+    }
+
+    /// What happened to a job lately, the oldest first: of the last few thousand messages about all jobs, those about this one.
+    pub fn latest_events(&self, job: JobId) -> Result<Vec<JobEvent>, CliError> {
+        let looked = self.control.last_event_of(job).and_then(|last| {
+            let after = last.saturating_sub(EVENTS_LOOKED_BACK);
+            self.control.events_of(job, after, EVENTS_LOOKED_BACK as usize)
+        });
+        let found = looked.map_err(|error| unanswered(&error))?;
+        Ok(found.iter().flat_map(|(_, bytes)| events::read(bytes)).collect())
     }
 
     /// Watches a job until it is over, or `stop` or `see` says so, which is called a few times a second. The job's record, or `None` if
@@ -237,6 +261,22 @@ impl Client {
             None
         }
     }
+}
+
+/// The job that a user names: by its id, the beginning of it, or its output, also as this machine calls it.
+pub fn find_on<'b>(board: &'b Board, named: &str) -> Result<Option<&'b JobOnBoard>, CliError> {
+    let found = board
+        .find(named)
+        .map_err(|ids| super::desk::ambiguous(named, &ids))?;
+    let absolute = std::path::absolute(named).unwrap_or_default();
+    let by_place = || {
+        let roots = board.driver.as_ref().map(|driver| &driver.data_roots)?;
+        roots.iter().find_map(|(root, dir)| {
+            let inner = absolute.strip_prefix(dir).ok()?;
+            board.find(&format!("{root}:/{}", inner.display())).ok()?
+        })
+    };
+    Ok(found.or_else(by_place))
 }
 
 /// How a command ends that waited for a job.

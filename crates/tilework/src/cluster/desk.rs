@@ -1,7 +1,7 @@
 //! The driver's front desk: a thread that hears requests, and answers at once what needs nobody else.
 
 use super::fleet;
-use super::protocol::{self, Cancel, Empty, Join, Submit, Welcome, answer, read_ask};
+use super::protocol::{self, Cancel, Empty, Join, Ping, Pong, Submit, Welcome, answer, read_ask};
 use crate::failure::{CliError, Exit};
 use tilework_core::ids::WorkerIdx;
 use tilework_nats::{Control, Request};
@@ -34,6 +34,10 @@ pub(super) fn receive(control: &Control, request: Request) -> Option<Asked> {
         };
     }
     match request.subject.as_str() {
+        protocol::JOIN if read_ask::<Ping>(&request.payload).is_ok() => {
+            request.answer(answer(Ok(Pong::now())));
+            None
+        }
         protocol::JOIN => {
             let join = read!(Join);
             match fleet::admit(control, &join) {
@@ -48,8 +52,8 @@ pub(super) fn receive(control: &Control, request: Request) -> Option<Asked> {
         protocol::PLAN => Some(Asked::Plan(Box::new(read!(Submit)), request)),
         protocol::CANCEL => Some(Asked::Cancel(read!(Cancel), request)),
         protocol::PING => {
-            read!(Empty);
-            request.answer(answer(Ok(Empty {})));
+            read!(Ping);
+            request.answer(answer(Ok(Pong::now())));
             None
         }
         other => {

@@ -37,6 +37,9 @@ pub struct JobEvent {
     /// In words, where there is more to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The alarm, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<LoggedAlarm>,
 }
 
 impl JobEvent {
@@ -54,7 +57,10 @@ impl JobEvent {
     /// An alarm.
     pub fn alarm(alarm: &LoggedAlarm) -> JobEvent {
         let text = format!("{}: {}", alarm.severity, alarm.text);
-        JobEvent::about_job("alarm", alarm.run, Some(text))
+        JobEvent {
+            alarm: Some(alarm.clone()),
+            ..JobEvent::about_job("alarm", alarm.run, Some(text))
+        }
     }
 
     /// What a worker reports of an attempt.

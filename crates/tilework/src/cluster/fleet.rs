@@ -198,6 +198,7 @@ impl FleetView {
             };
             WorkerOnBoard {
                 id: worker.0,
+                tilework: join.map_or(String::new(), |join| join.tilework.clone()),
                 host: self.host(*worker),
                 pid: join.map_or(0, |join| join.pid),
                 threads: join.map_or(0, |join| join.threads),
@@ -228,6 +229,7 @@ mod tests {
 
     fn join(memory_bytes: u64, threads: u32) -> Join {
         Join {
+            tilework: "1".to_owned(),
             host: "h".to_owned(),
             pid: 7,
             threads,

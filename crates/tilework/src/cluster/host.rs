@@ -185,6 +185,7 @@ impl<'a> ClusterHost<'a> {
         let shown = JobOnBoard {
             kind,
             tasks: start.n_tasks,
+            needs_bytes: start.needs.memory_bytes,
             tasks_committed: n_resumed,
             tasks_resumed: n_resumed,
             ..on_board(&record, None)
@@ -308,6 +309,7 @@ impl<'a> ClusterHost<'a> {
             .map(|(id, job)| {
                 let mut shown = job.shown.clone();
                 if let Some(machine) = machine {
+                    shown.n_backing_off = machine.n_backing_off(*id);
                     shown.waits_for = machine.stalled(*id).map(|stall| stall.to_string());
                     if let Some(tasks) = machine.tasks(*id) {
                         shown.tasks_committed = tasks.n_committed();
@@ -461,6 +463,7 @@ fn on_board(record: &JobRecord, known: Option<JobOnBoard>) -> JobOnBoard {
     shown.output = record.output.clone();
     shown.state = record.stands.name().to_owned();
     shown.waits_for = None;
+    shown.n_backing_off = 0;
     shown.run = record.run;
     shown.submitted_unix_ms = record.submitted_unix_ms;
     shown.ended_unix_ms = record.ended_unix_ms;

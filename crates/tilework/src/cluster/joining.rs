@@ -9,7 +9,12 @@ use tilework_store::lock::Owner;
 
 /// Reads the join file of a role.
 pub fn read_join(path: &Path, role: Role) -> Result<JoinFile, CliError> {
-    JoinFile::read(path, role).map_err(|error| {
+    read_join_of(path, &[role])
+}
+
+/// Reads the join file of one of these roles.
+pub fn read_join_of(path: &Path, roles: &[Role]) -> Result<JoinFile, CliError> {
+    JoinFile::read_one_of(path, roles).map_err(|error| {
         let failure = CliError::usage(error.to_string());
         match error.next() {
             Some(next) => failure.with_next(next),
@@ -46,8 +51,11 @@ pub fn unreachable(error: ConnectError) -> CliError {
         std::error::Error::source(*error)
     });
     let mut text = error.to_string();
-    for cause in cause {
-        text += &format!(": {cause}");
+    for cause in cause.map(ToString::to_string) {
+        // Some say what their own cause is.
+        if !text.ends_with(&cause) {
+            text += &format!(": {cause}");
+        }
     }
     let failure = CliError::new(Exit::Unreachable, text);
     match error {

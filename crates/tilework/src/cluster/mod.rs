@@ -4,9 +4,10 @@
 //! - [`driving`]: the driver process and its lease; `desk`: requests; `host`: jobs, events and the board, around the driver machine
 //! - [`conductor`]: one job at its driver; [`ground`]: what all of them stand on; [`fleet`]: who the workers are
 //! - [`working`]: the worker process; [`opened`]: the jobs that a worker has open
-//! - [`clients`]: submitting, watching
+//! - [`clients`]: submitting, watching; [`account`]: a job in words; [`examination`]: whether all of it is fit for work
 //! - [`joining`]: from a join file to a connection
 
+pub mod account;
 pub mod board;
 mod board_writer;
 pub mod clients;
@@ -14,6 +15,7 @@ pub mod conductor;
 pub mod desk;
 pub mod driving;
 pub mod events;
+pub mod examination;
 pub mod fleet;
 pub mod ground;
 mod host;

@@ -1,6 +1,7 @@
 //! Requests to the driver and its answers: JSON, with the release of whoever asks, for a cluster is of one release.
 
 use super::TILEWORK;
+use super::record::unix_ms;
 use crate::failure::{CliError, Exit};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use serde_json::{Map, Value};
 use tilework_core::driver::Assign;
 use tilework_linalg::{Algorithm, AlgorithmChoice};
 use tilework_store::element_type::Dtype;
+use tilework_store::lock::Owner;
 
 /// Where workers ask for their number.
 pub const JOIN: &str = "tw.join";
@@ -17,7 +19,7 @@ pub const SUBMIT: &str = "tw.request.submit";
 pub const PLAN: &str = "tw.request.plan";
 /// Where clients ask for a job's end.
 pub const CANCEL: &str = "tw.request.cancel";
-/// Where clients ask whether a driver is there.
+/// Where clients ask who drives.
 pub const PING: &str = "tw.request.ping";
 
 /// Bytes of a request, at most.
@@ -75,9 +77,50 @@ impl From<Refusal> for CliError {
     }
 }
 
+/// It is only asked who drives: by clients, and by workers where they join.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ping {
+    /// Always true: what tells it from somebody who wants to join.
+    pub is_ping: bool,
+}
+
+impl Ping {
+    /// The question.
+    pub const ASKED: Ping = Ping { is_ping: true };
+}
+
+/// Who drives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pong {
+    /// Its release.
+    pub tilework: String,
+    /// Its host.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+    /// Its clock, in milliseconds since 1970.
+    pub unix_ms: u64,
+}
+
+impl Pong {
+    /// This process drives.
+    pub fn now() -> Pong {
+        let owner = Owner::current();
+        Pong {
+            tilework: TILEWORK.to_owned(),
+            host: owner.host,
+            pid: owner.pid,
+            unix_ms: unix_ms(),
+        }
+    }
+}
+
 /// A worker introduces itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Join {
+    /// Its release.
+    #[serde(default)]
+    pub tilework: String,
     /// Its host's name.
     pub host: String,
     /// Its process there.

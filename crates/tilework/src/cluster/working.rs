@@ -1,5 +1,6 @@
 //! The worker process: it asks a driver for its number, and then takes tasks until it is told to stop.
 
+use super::TILEWORK;
 use super::joining::{connect, name_here, unreachable};
 use super::opened::{OpenedJobs, WorkerResources};
 use super::protocol::{JOIN, Join, Welcome, ask, read_answer};
@@ -94,6 +95,7 @@ fn number(
 ) -> Result<Option<WorkerIdx>, CliError> {
     let owner = Owner::current();
     let join = Join {
+        tilework: TILEWORK.to_owned(),
         host: owner.host,
         pid: owner.pid,
         threads: settings.resources.n_threads as u32,

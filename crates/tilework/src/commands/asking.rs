@@ -22,7 +22,7 @@ const EVENTS_AT_A_TIME: usize = 256;
 
 /// Runs `jobs`.
 pub fn jobs(args: &ListArgs, output: &Output) -> Result<(), CliError> {
-    let board = Client::join(&args.ask.cluster)?.board_of_driver()?;
+    let board = Client::look(&args.ask.cluster)?.board_of_driver()?;
     output.result(json!({ "status": "done", "jobs": board.jobs }), |out| {
         if board.jobs.is_empty() {
             return writeln!(out, "no jobs");
@@ -36,7 +36,7 @@ pub fn jobs(args: &ListArgs, output: &Output) -> Result<(), CliError> {
 
 /// Runs `workers`.
 pub fn workers(args: &ListArgs, output: &Output) -> Result<(), CliError> {
-    let board = Client::join(&args.ask.cluster)?.board_of_driver()?;
+    let board = Client::look(&args.ask.cluster)?.board_of_driver()?;
     output.result(json!({ "status": "done", "workers": board.workers }), |out| {
         if board.workers.is_empty() {
             return writeln!(out, "no workers");
@@ -60,7 +60,7 @@ pub fn workers(args: &ListArgs, output: &Output) -> Result<(), CliError> {
 
 /// Runs `watch`.
 pub fn watch(args: &WatchArgs, output: &Output) -> Result<(), CliError> {
-    let client = Client::join(&args.ask.cluster)?;
+    let client = Client::look(&args.ask.cluster)?;
     let job = client.find(&args.job)?;
     let stop = StopSwitch::default();
     let _signals = signals::leave_on_signals(&stop, output)?;
@@ -97,7 +97,7 @@ pub fn cancel(args: &NamedJobArgs, output: &Output) -> Result<(), CliError> {
 
 /// Runs `logs`.
 pub fn logs(args: &NamedJobArgs, output: &Output) -> Result<(), CliError> {
-    let client = Client::join(&args.ask.cluster)?;
+    let client = Client::look(&args.ask.cluster)?;
     let job = client.find(&args.job)?;
     let id = job_of_token(&job.id)
         .ok_or_else(|| CliError::new(Exit::Unreachable, format!("`{}` is no job's id", job.id)))?;

@@ -337,17 +337,22 @@ fn write_report(out: &mut dyn Write, report: &Value) -> io::Result<()> {
     Ok(())
 }
 
-/// A line about a job.
+/// A line about a job, and what keeps it from going on.
 pub(crate) fn job_line(job: &JobOnBoard) -> String {
     let waits = job.waits_for.as_deref().or(job.error.as_deref());
+    let waits = waits.map_or(String::new(), |waits| format!("\n  {waits}"));
+    job_head(job) + &waits
+}
+
+/// A line about a job.
+pub(crate) fn job_head(job: &JobOnBoard) -> String {
     format!(
-        "{}  {:<9} {:>4} %  {:>7} of {:<9} {}{}",
+        "{}  {:<9} {:>4} %  {:>7} of {:<9} {}",
         &job.id[..job.id.len().min(12)],
         job.state,
         human::percent(job.tasks_committed, job.tasks.max(1)),
         job.tasks_committed,
         human::counted(job.tasks, "task"),
         job.output,
-        waits.map_or(String::new(), |waits| format!("\n  {waits}"))
     )
 }

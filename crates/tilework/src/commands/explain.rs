@@ -1,5 +1,6 @@
 //! `explain`: the state of an output, why it is so, what happens next, and the command for it.
 
+use super::job_on_cluster::JobOnCluster;
 use super::status;
 use crate::args::inspect::JobArgs;
 use crate::failure::CliError;
@@ -22,6 +23,9 @@ const ALARMS_SHOWN_MAX: usize = 10;
 
 /// Runs the command.
 pub fn run(args: &JobArgs, output: &Output) -> Result<(), CliError> {
+    if let Some(job) = JobOnCluster::find(args, output)? {
+        return job.tell(output);
+    }
     let (disk, path) = (RealDisk, args.output.as_path());
     let state = JobState::read(&disk, path)?;
     let troubles = match &state.job {
@@ -138,7 +142,7 @@ fn last_runs(job: &KnownJob) -> Vec<String> {
 }
 
 /// The latest alarms; where there are many, warnings and errors before notes.
-fn most_telling(alarms: Vec<LoggedAlarm>) -> Vec<LoggedAlarm> {
+pub(super) fn most_telling(alarms: Vec<LoggedAlarm>) -> Vec<LoggedAlarm> {
     let (notes, grave): (Vec<_>, Vec<_>) = alarms
         .into_iter()
         .rev()
@@ -150,7 +154,7 @@ fn most_telling(alarms: Vec<LoggedAlarm>) -> Vec<LoggedAlarm> {
     shown
 }
 
-fn alarm_line(alarm: &LoggedAlarm) -> String {
+pub(super) fn alarm_line(alarm: &LoggedAlarm) -> String {
     let when = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(alarm.unix_ms));
     let next = alarm
         .next

@@ -1,5 +1,6 @@
 //! `status`: how far an output is.
 
+use super::job_on_cluster::JobOnCluster;
 use crate::args::inspect::JobArgs;
 use crate::failure::CliError;
 use crate::human;
@@ -11,6 +12,9 @@ use tilework_store::disk::RealDisk;
 
 /// Runs the command.
 pub fn run(args: &JobArgs, output: &Output) -> Result<(), CliError> {
+    if let Some(job) = JobOnCluster::find(args, output)? {
+        return job.tell_status(output);
+    }
     let state = JobState::read(&RealDisk, &args.output)?;
     output.result(to_json(&state, &args.output), |out| {
         writeln!(out, "{}", describe(&state, &args.output))

@@ -5,6 +5,7 @@ mod bad_input;
 mod clean;
 mod cluster;
 mod compare;
+mod doctor;
 mod generate;
 mod help;
 mod inspect;
