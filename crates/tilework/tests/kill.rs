@@ -330,11 +330,13 @@ fn an_overwrite_keeps_the_old_file_until_the_new_one_is_complete() {
 
     // The same over a finished output of ours, whose journal goes first.
     let mut running = stage.start("multiply A.npy B.npy -o C.npy --memory 20MiB --overwrite");
-    // A finished job has none; that of the next one is not the first again, for epochs go on.
+    // A finished job has none; that of the next one is not the first again, for epochs go on. An empty one only keeps count.
     let segments = || {
         let names = fs::read_dir(stage.path("C.npy.tilework")).unwrap();
         names
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .map(|entry| entry.unwrap())
+            .filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.len() > 0))
+            .map(|entry| entry.file_name().into_string().unwrap())
             .filter(|name| name.ends_with(".segment"))
             .collect::<Vec<_>>()
     };
