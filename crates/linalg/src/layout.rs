@@ -142,14 +142,19 @@ impl Layout {
     pub fn smallest<T: Element>(request: &LayoutRequest<'_>, kernel: &Kernel<T>) -> Option<Layout> {
         let smallest_first = CHUNK_BYTES.iter().rev();
         let mut layouts = smallest_first.filter_map(|&chunk_bytes| {
-            let choice = Choice {
-                packed_b: PackedB::Slab,
-                n_tile_buffers: 1,
-                chunk_bytes,
-                slab_depth: depth_step(request.algorithm, T::KC),
-                n_chunks: N_CHUNKS[N_CHUNKS.len() - 1],
-            };
-            Layout::new(request, kernel, &choice)
+            // All depth of a shallow product is less than one slab.
+            let kinds = [PackedB::Slab, PackedB::Columns].into_iter();
+            let layouts = kinds.filter_map(|packed_b| {
+                let choice = Choice {
+                    packed_b,
+                    n_tile_buffers: 1,
+                    chunk_bytes,
+                    slab_depth: depth_step(request.algorithm, T::KC),
+                    n_chunks: N_CHUNKS[N_CHUNKS.len() - 1],
+                };
+                Layout::new(request, kernel, &choice)
+            });
+            layouts.min_by_key(|layout| layout.process_bytes(request))
         });
         layouts.next()
     }
