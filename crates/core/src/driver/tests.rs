@@ -291,6 +291,16 @@ fn a_retry_waits_longer_each_time_and_ends_the_job_at_its_limit() {
     assert_eq!(effects, [DriverEffect::End(JOB, JobEnd::Failed(failure))]);
 }
 
+/// One worker had no access to the inputs, was always first to ask, and failed the same task until that failed the job.
+#[test]
+fn r3_a_retry_goes_to_another_worker() {
+    let (mut script, _) = Script::with(&[W0, W1], job_of(1));
+    script.says(W0, WorkerReport::Started(attempt(0, 0)));
+    script.fails(W0, attempt(0, 0), &Failure::retry(Cause::Storage, "no such file"));
+    script.now = Millis(script.now.0 + limits::BACKOFF_FIRST_MS);
+    assert_eq!(script.step(DriverEvent::Tick), [own(W1, 0, 1)]);
+}
+
 #[test]
 fn the_driver_wakes_for_a_back_off_and_to_watch() {
     let taken_over = JobStart {

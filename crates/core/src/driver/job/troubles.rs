@@ -78,9 +78,8 @@ impl JobRun {
         around: &mut Surroundings<'_>,
     ) {
         let delay_ms = limits::BACKOFF_FIRST_MS << (n_failed - 1);
-        if failure.remedy == Remedy::Corrupt {
-            self.avoid.insert(task, worker);
-        }
+        // What fails here, for want of a file or by its own fault, may go well there.
+        self.avoid.insert(task, worker);
         self.backing_off.insert((Millis(around.now.0 + delay_ms), task));
         // Held as released while it waits, so that the window's order does not take it early.
         self.tasks.hold(task);
