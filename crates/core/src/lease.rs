@@ -130,7 +130,11 @@ impl Lease {
                     Some((revision, since, n_looks)) if *revision == state.revision => {
                         (*since, *n_looks + is_new_look)
                     }
-                    _ => (now, 0),
+                    _ => {
+                        // Looks from here on end when the lease does, not up to one look later.
+                        self.next_look = Millis(now.0 + LEASE_RENEW_MS);
+                        (now, 0)
+                    }
                 };
                 *seen = Some((state.revision, since, n_looks));
                 let is_ours = state.holder.is_none_or(|holder| holder == self.me);
@@ -345,15 +349,20 @@ mod tests {
     }
 
     #[test]
-    fn a_standby_waits_from_the_first_answer_and_not_from_its_question() {
+    fn a_standby_waits_from_the_first_answer_for_as_long_as_the_lease_and_no_longer() {
         let mut standby = Lease::new(DriverIdx(2));
         let start = 10_000;
         step(&mut standby, start, LeaseEvent::Tick);
-        step(&mut standby, start + LEASE_RENEW_MS - 1, held(1, 1));
-        for look in 1..=LEASE_MS / LEASE_RENEW_MS {
-            let now = start + look * LEASE_RENEW_MS;
+        let answered = start + LEASE_RENEW_MS - 1;
+        step(&mut standby, answered, held(1, 1));
+        let n_looks = LEASE_MS / LEASE_RENEW_MS;
+        for look in 1..=n_looks {
+            let now = answered + look * LEASE_RENEW_MS;
+            assert!(step(&mut standby, now - 1, LeaseEvent::Tick).is_empty());
             assert_eq!(step(&mut standby, now, LeaseEvent::Tick), [LeaseEffect::Read]);
-            assert!(step(&mut standby, now, held(1, 1)).is_empty());
+            let effects = step(&mut standby, now, held(1, 1));
+            let is_old = look == n_looks;
+            assert_eq!(effects.contains(&compare_and_set(1, now)), is_old, "{effects:?}");
         }
     }
 

@@ -45,8 +45,8 @@ pub struct LeaseKeeper {
 
 #[derive(Debug)]
 enum Wake {
-    /// Somebody gave the lease up.
-    Freed,
+    /// Somebody renewed the lease, or gave it up.
+    Changed,
     Stop,
 }
 
@@ -73,11 +73,10 @@ impl LeaseKeeper {
     pub fn start(control: Arc<Control>, me: DriverIdx, name: String) -> LeaseKeeper {
         let shared = Arc::new(Shared::new());
         let (wakes, woken) = channel();
-        let freed = wakes.clone();
-        // Only a hint: without it a standby would see it at its next look.
-        let listener = control.overhear(Bucket::Lock.subject(KEY), move |message| {
-            let is_free = read_holder(&message.payload).is_none();
-            !is_free || freed.send(Wake::Freed).is_ok()
+        let changed = wakes.clone();
+        // Only a hint: without it a standby would see it at its next look, and count the lease's age from there.
+        let listener = control.overhear(Bucket::Lock.subject(KEY), move |_| {
+            changed.send(Wake::Changed).is_ok()
         });
         let keeper = Keeper {
             control,
@@ -200,8 +199,8 @@ impl Keeper {
         loop {
             let rest = self.wake_at.0.saturating_sub(self.shared.now().0);
             match woken.recv_timeout(Duration::from_millis(rest)) {
-                Ok(Wake::Freed) if self.lease.is_leader() => {}
-                Ok(Wake::Freed) => {
+                Ok(Wake::Changed) if self.lease.is_leader() => {}
+                Ok(Wake::Changed) => {
                     if let Some(read) = self.read() {
                         self.on_event(read);
                     }
