@@ -20,7 +20,7 @@ use tilework_runtime::Job;
 use tilework_runtime::description::{FORMAT_VERSION, InputsDifference};
 use tilework_runtime::served::{Jobs, Served};
 use tilework_store::data_roots::DataRoots;
-use tilework_store::disk::Disk;
+use tilework_store::disk::{Disk, is_disk_full};
 use tilework_store::element_type::Dtype;
 use tilework_store::journal::{JobFiles, SegmentWriter, run_of_segment};
 
@@ -222,10 +222,12 @@ impl Opening<'_> {
         let text = self.description.to_text();
         let segment = SegmentWriter::create_for_worker(&*self.disk, &files, &text, &run, self.jobs.worker);
         let segment = segment.map_err(|error| {
-            Failure::retry(
-                Cause::Storage,
-                format!("cannot open a journal beside the output: {error}"),
-            )
+            let cause = if is_disk_full(&error) {
+                Cause::DiskFull
+            } else {
+                Cause::Storage
+            };
+            Failure::retry(cause, format!("cannot open a journal beside the output: {error}"))
         })?;
         Ok(Served::with_segment(Arc::new(job), segment))
     }
