@@ -12,6 +12,7 @@ use async_nats::Subscriber;
 use async_nats::jetstream::AckKind;
 use futures_util::StreamExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, channel};
 use std::time::Duration;
 use tilework_core::ids::WorkerIdx;
@@ -30,6 +31,8 @@ pub struct NatsWorkerPort {
     events: Receiver<WorkerEvent>,
     ignored: Arc<Ignored>,
     closing: watch::Sender<bool>,
+    /// Whether the number is another worker's by now, in whose name nothing may be said.
+    is_silent: Arc<AtomicBool>,
     /// Disconnected when the fetcher has ended.
     fetching: Receiver<()>,
     /// Last: its threads carry all of the above.
@@ -80,9 +83,15 @@ impl NatsWorkerPort {
             events,
             ignored,
             closing,
+            is_silent: Arc::default(),
             fetching,
             _connection: connection,
         })
+    }
+
+    /// What makes the port say nothing more once it is set, not even that the worker is gone: for when the number is another's.
+    pub fn silence(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_silent)
     }
 
     /// Messages that were ignored.
@@ -128,6 +137,9 @@ impl WorkerPort for NatsWorkerPort {
     }
 
     fn send(&mut self, message: ToDriver) {
+        if self.is_silent.load(Ordering::Acquire) {
+            return;
+        }
         // An old heartbeat would say of the past what the driver takes for the present.
         let is_of_now = matches!(message.body, WorkerReport::Heartbeat { .. });
         match encode_from_worker(FromWorker::Report(message)) {
@@ -154,7 +166,9 @@ impl Drop for NatsWorkerPort {
             .fetching
             .recv_timeout(PULL_EXPIRES + PULL_GRACE + CLOSE_WAIT + SEND_WAIT);
         self.let_go();
-        if let Ok(bytes) = encode_from_worker(FromWorker::Gone(self.worker)) {
+        if !self.is_silent.load(Ordering::Acquire)
+            && let Ok(bytes) = encode_from_worker(FromWorker::Gone(self.worker))
+        {
             self.outbox.farewell(report_subject(self.worker), bytes);
         }
         self.outbox.close();

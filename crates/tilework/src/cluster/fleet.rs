@@ -21,33 +21,46 @@ fn key_of(worker: WorkerIdx) -> String {
     format!("worker.{worker}")
 }
 
-/// Gives a worker a number that nobody ever had, and keeps who it is for other drivers.
+/// Gives a worker the number that it has already, or one that nobody else has, and keeps who it is for other drivers.
 pub fn admit(control: &Control, join: &Join) -> Result<WorkerIdx, ControlError> {
-    let mut worker = None;
+    if let Some(worker) = join.worker.map(WorkerIdx)
+        && claim(control, worker, join)?
+    {
+        return Ok(worker);
+    }
     for _ in 0..NUMBER_TRIES {
         let entry = control.get(Bucket::Lock, NEXT_KEY)?;
         let (revision, next) = entry.map_or((0, 0), |entry| {
             let text = String::from_utf8_lossy(&entry.value).into_owned();
             (entry.revision, text.parse::<u32>().unwrap_or(0))
         });
-        match control.set(
-            Bucket::Lock,
-            NEXT_KEY,
-            (next + 1).to_string().as_bytes(),
-            revision,
-        ) {
-            Ok(_) => {
-                worker = Some(WorkerIdx(next));
-                break;
-            }
-            Err(ControlError::Changed) => {}
+        let text = (next + 1).to_string();
+        match control.set(Bucket::Lock, NEXT_KEY, text.as_bytes(), revision) {
+            // Where records were lost, numbers begin again, and some workers have theirs still.
+            Ok(_) if claim(control, WorkerIdx(next), join)? => return Ok(WorkerIdx(next)),
+            Ok(_) | Err(ControlError::Changed) => {}
             Err(error) => return Err(error),
         }
     }
-    let worker = worker.ok_or(ControlError::Changed)?;
-    let text = serde_json::to_vec(join).unwrap_or_default();
-    control.put(Bucket::Lock, &key_of(worker), &text)?;
-    Ok(worker)
+    Err(ControlError::Changed)
+}
+
+/// Keeps who has a number; whether nobody else does.
+fn claim(control: &Control, worker: WorkerIdx, join: &Join) -> Result<bool, ControlError> {
+    let said = Join {
+        worker: Some(worker.0),
+        ..join.clone()
+    };
+    let text = serde_json::to_vec(&said).unwrap_or_default();
+    match control.set(Bucket::Lock, &key_of(worker), &text, 0) {
+        Ok(_) => Ok(true),
+        Err(ControlError::Changed) => {
+            let known = control.get(Bucket::Lock, &key_of(worker))?;
+            let known = known.and_then(|entry| serde_json::from_slice::<Join>(&entry.value).ok());
+            Ok(known == Some(said))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Who joined under other drivers.
@@ -235,6 +248,8 @@ mod tests {
             threads,
             memory_bytes,
             data_roots: Vec::new(),
+            started_unix_ms: 1,
+            worker: None,
         }
     }
 

@@ -131,6 +131,10 @@ pub struct Join {
     pub memory_bytes: u64,
     /// Names of its data roots.
     pub data_roots: Vec<String>,
+    /// When it began, in milliseconds since 1970: no other process of that host is taken for it.
+    pub started_unix_ms: u64,
+    /// The number that it has already: a cluster may have lost its records.
+    pub worker: Option<u32>,
 }
 
 /// The driver welcomes it.

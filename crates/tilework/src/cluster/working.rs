@@ -4,8 +4,9 @@ use super::TILEWORK;
 use super::joining::{connect, name_here, unreachable};
 use super::opened::{OpenedJobs, WorkerResources};
 use super::protocol::{JOIN, Join, Welcome, ask, read_answer};
+use super::record::unix_ms;
 use crate::failure::{CliError, Exit};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -37,7 +38,7 @@ pub struct WorkerSettings {
     pub resources: WorkerResources,
 }
 
-/// Works until the process is told to stop; then finishes or gives back what it has. `on_joined` hears its number.
+/// Works until the process is told to stop; then finishes or gives back what it has. `on_joined` hears its number, and any later one.
 pub fn run(
     settings: &WorkerSettings,
     stop: &StopSwitch,
@@ -45,16 +46,57 @@ pub fn run(
     on_joined: &dyn Fn(WorkerIdx),
 ) -> Result<(), CliError> {
     let control = connect(&settings.join, &name_here(Role::Worker))?;
-    let Some(worker) = number(&control, settings, stop)? else {
-        return Ok(());
+    let owner = Owner::current();
+    let mut join = Join {
+        tilework: TILEWORK.to_owned(),
+        host: owner.host,
+        pid: owner.pid,
+        threads: settings.resources.n_threads as u32,
+        memory_bytes: settings.resources.memory_bytes,
+        data_roots: settings.roots.names().map(str::to_owned).collect(),
+        started_unix_ms: unix_ms(),
+        worker: None,
     };
-    on_joined(worker);
+    while let Some(worker) = number(&control, &join, stop)? {
+        join.worker = Some(worker.0);
+        let Some(port) = port_of(worker, settings, stop) else {
+            break;
+        };
+        on_joined(worker);
+        let Some(next) = work_as(&join, port, &control, settings, stop, observer) else {
+            break;
+        };
+        join.worker = Some(next);
+    }
+    Ok(())
+}
+
+/// Connects under a number; the server may be away for a moment just now. `None` if the process is told to stop before.
+fn port_of(worker: WorkerIdx, settings: &WorkerSettings, stop: &StopSwitch) -> Option<NatsWorkerPort> {
     let options = NatsOptions::joining(&settings.join, format!("w{worker}"));
-    let port = NatsWorkerPort::connect(&options, worker).map_err(unreachable)?;
+    while stop.requested().is_none() {
+        match NatsWorkerPort::connect(&options, worker) {
+            Ok(port) => return Some(port),
+            Err(error) => tracing::warn!("{}: trying again", unreachable(error).message),
+        }
+        thread::sleep(JOIN_PAUSE);
+    }
+    None
+}
+
+/// Works under a number until the process is told to stop, or the number is another's; then its next one.
+fn work_as(
+    join: &Join,
+    port: NatsWorkerPort,
+    control: &Arc<Control>,
+    settings: &WorkerSettings,
+    stop: &StopSwitch,
+    observer: &dyn Observer,
+) -> Option<u32> {
     let jobs = OpenedJobs {
-        control,
+        control: Arc::clone(control),
         roots: Arc::clone(&settings.roots),
-        worker,
+        worker: port.worker(),
         resources: settings.resources,
         open: Mutex::new(Vec::new()),
     };
@@ -67,18 +109,58 @@ pub fn run(
         work_done: &AtomicU64::new(0),
         computed: &Mutex::default(),
     };
-    let inbox = port.inbox();
-    let over = std::sync::atomic::AtomicBool::new(false);
+    let (inbox, silence) = (port.inbox(), port.silence());
+    let over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| drain_when_stopped(stop, &inbox, &over));
+        let keeping = scope.spawn(|| {
+            let next = keep_number(control, join, &over)?;
+            silence.store(true, Ordering::Release);
+            let _ = inbox.send(WorkerEvent::Received(ToWorker::Drain));
+            Some(next)
+        });
         work(shared, tally, Box::new(port));
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
-    });
-    Ok(())
+        over.store(true, Ordering::Relaxed);
+        keeping.join().unwrap_or_default()
+    })
 }
 
-fn drain_when_stopped(stop: &StopSwitch, inbox: &Sender<WorkerEvent>, over: &std::sync::atomic::AtomicBool) {
-    while !over.load(std::sync::atomic::Ordering::Relaxed) {
+/// After each reconnect says again who has which number, for the cluster may have lost its records. Returns the next number if this
+/// one is another's by now.
+fn keep_number(control: &Control, join: &Join, over: &AtomicBool) -> Option<u32> {
+    let mut n_told = control.n_reconnects();
+    while !over.load(Ordering::Relaxed) {
+        let n_reconnects = control.n_reconnects();
+        if n_reconnects == n_told {
+            thread::sleep(STOP_POLL);
+            continue;
+        }
+        match control.request(JOIN, ask(join), JOIN_WAIT) {
+            Ok(answer) => match read_answer::<Welcome>(&answer) {
+                Ok(Welcome { worker }) if join.worker == Some(worker) => n_told = n_reconnects,
+                Ok(Welcome { worker }) => {
+                    tracing::warn!(
+                        worker,
+                        "the number is another worker's now: going on with a new one"
+                    );
+                    return Some(worker);
+                }
+                Err(error) => {
+                    tracing::info!("{}", error.message);
+                    thread::sleep(JOIN_PAUSE);
+                }
+            },
+            Err(error) => {
+                tracing::debug!(%error, "the number is not confirmed yet");
+                thread::sleep(JOIN_PAUSE);
+            }
+        }
+    }
+    None
+}
+
+fn drain_when_stopped(stop: &StopSwitch, inbox: &Sender<WorkerEvent>, over: &AtomicBool) {
+    while !over.load(Ordering::Relaxed) {
         if stop.requested().is_some() {
             let _ = inbox.send(WorkerEvent::Received(ToWorker::Drain));
             return;
@@ -88,23 +170,10 @@ fn drain_when_stopped(stop: &StopSwitch, inbox: &Sender<WorkerEvent>, over: &std
 }
 
 /// Asks until a driver answers; `None` if the process is told to stop before.
-fn number(
-    control: &Control,
-    settings: &WorkerSettings,
-    stop: &StopSwitch,
-) -> Result<Option<WorkerIdx>, CliError> {
-    let owner = Owner::current();
-    let join = Join {
-        tilework: TILEWORK.to_owned(),
-        host: owner.host,
-        pid: owner.pid,
-        threads: settings.resources.n_threads as u32,
-        memory_bytes: settings.resources.memory_bytes,
-        data_roots: settings.roots.names().map(str::to_owned).collect(),
-    };
+fn number(control: &Control, join: &Join, stop: &StopSwitch) -> Result<Option<WorkerIdx>, CliError> {
     let mut waits = false;
     while stop.requested().is_none() {
-        match control.request(JOIN, ask(&join), JOIN_WAIT) {
+        match control.request(JOIN, ask(join), JOIN_WAIT) {
             Ok(answer) => match read_answer::<Welcome>(&answer) {
                 Ok(welcome) => return Ok(Some(WorkerIdx(welcome.worker))),
                 // The driver could not give a number just now.
