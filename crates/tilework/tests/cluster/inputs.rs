@@ -1,0 +1,246 @@
+//! What jobs read and write: inputs that change, roots that differ, disks that fill, paths that lead out.
+
+use crate::harness::{Cluster, DATA, MULTIPLY, SLOW, of_kind, wait_for};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::{Child, Command, Stdio};
+
+#[test]
+fn an_input_that_changes_ends_the_job_with_2() {
+    for is_cut in [true, false] {
+        let cluster = Cluster::start();
+        let _driver = cluster.driver("driver");
+        let _workers = [cluster.worker("w1", SLOW), cluster.worker("w2", SLOW)];
+        let mut client = cluster.staying_client("client", &format!("{MULTIPLY} data:/C.npy --json"));
+        let mut job = cluster.running_job("C.npy");
+        job.wait_for_commits(1);
+        let hit = job.wait_for_begun(None);
+        if is_cut {
+            let file = fs::OpenOptions::new().write(true).open(cluster.data("A.npy"));
+            file.unwrap().set_len(100_000).unwrap();
+        } else {
+            cluster
+                .stage
+                .succeed("generate normal 1200x300 -o data/other.npy --seed 9");
+            fs::rename(cluster.data("other.npy"), cluster.data("A.npy")).unwrap();
+        }
+        cluster.assert_uncommitted(&job, hit);
+        assert_eq!(
+            client.end().code(),
+            Some(2),
+            "{} {}",
+            client.said(),
+            client.printed()
+        );
+        let told: serde_json::Value = serde_json::from_str(&client.printed()).unwrap();
+        println!("input changed: {}", told["error"]);
+        assert!(told["error"].as_str().unwrap().contains("A.npy"), "{told}");
+        assert!(told["next"].as_str().unwrap().contains("resume"), "{told}");
+        assert!(!cluster.data("C.npy").exists());
+    }
+}
+
+#[test]
+fn a_worker_that_lacks_the_files_costs_retries_only() {
+    let cluster = Cluster::start();
+    fs::create_dir(cluster.stage.path("empty")).unwrap();
+    let _driver = cluster.driver("driver");
+    let lacking = cluster.worker_with("lacking", "", "--cluster c/worker.join --data-root data=empty");
+    let _other = cluster.worker("other", "*:200ms");
+    let mut job = cluster.submit(&format!("{MULTIPLY} data:/C.npy"));
+    let failed = job.wait_for("a failure of the lacking worker", |events| {
+        let mut failed = of_kind(events, "failed");
+        failed
+            .find(|event| event.worker == Some(lacking.number()))
+            .cloned()
+    });
+    println!("lacking worker: {}", failed.text.unwrap());
+    let report = cluster.is_right(&job);
+    assert!(report["retries"].as_u64().unwrap() >= 1, "{report}");
+    assert!(
+        fs::read_dir(cluster.stage.path("empty"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
+}
+
+#[test]
+fn roots_may_be_elsewhere_on_each_machine() {
+    let cluster = Cluster::start();
+    let _driver = cluster.driver("driver");
+    let _first = cluster.worker("w1", "*:100ms");
+    fs::create_dir(cluster.stage.path("elsewhere")).unwrap();
+    // In a file system of its own, where the other's place is empty.
+    let script = "mount --bind data elsewhere && mount -t tmpfs none data && exec \"$0\" \"$@\"";
+    let line = "worker --memory 16MiB --threads 1 --cluster c/worker.join --data-root data=";
+    let mut second = if may_mount() {
+        let wrapper = ["unshare", "-rm", "sh", "-c", script];
+        cluster.wrapped("w2", &wrapper, &format!("{line}elsewhere"), "*:100ms")
+    } else {
+        println!("no mounts here: the second place is a link");
+        symlink(cluster.stage.path(DATA), cluster.stage.path("link")).unwrap();
+        cluster.worker_with("w2", "*:100ms", "--cluster c/worker.join --data-root data=link")
+    };
+    second.wait_for_number();
+    let mut job = cluster.submit(&format!("{MULTIPLY} data:/C.npy"));
+    let report = cluster.is_right(&job);
+    let n_by_second =
+        of_kind(job.events(), "committed").filter(|event| event.worker == Some(second.number()));
+    assert!(n_by_second.count() > 0, "{report}");
+    assert_eq!(report["retries"], 0, "{report}");
+}
+
+#[test]
+fn paths_that_lead_out_are_refused() {
+    let cluster = Cluster::start();
+    let _driver = cluster.driver("driver");
+    let _worker = cluster.worker("w1", "");
+    let secret = cluster.stage.path("secret.npy");
+    fs::copy(cluster.data("A.npy"), &secret).unwrap();
+    symlink("../secret.npy", cluster.data("link.npy")).unwrap();
+    symlink(cluster.stage.folder(), cluster.data("out")).unwrap();
+    let outside = secret.to_str().unwrap();
+    for path in [
+        "/etc/passwd",
+        "data:/../secret.npy",
+        "data:/link.npy",
+        "data:/out/secret.npy",
+        "other:/A.npy",
+        outside,
+    ] {
+        let told = cluster.fail(&format!("multiply {path} data:/B.npy -o data:/C.npy"), 2);
+        println!("{path}: {}", told["error"]);
+    }
+    for output in ["/etc/C.npy", "data:/../C.npy", "data:/out/C.npy"] {
+        cluster.fail(&format!("{MULTIPLY} {output}"), 2);
+    }
+    assert!(!cluster.stage.path("C.npy").exists() && !cluster.stage.path("C.npy.tilework").exists());
+    assert!(!cluster.data("C.npy.tilework").exists());
+    assert_eq!(cluster.succeed("jobs")["jobs"], serde_json::json!([]));
+}
+
+/// A file system of few bytes, in a namespace that this process keeps.
+struct SmallDisk {
+    keeper: Child,
+}
+
+impl SmallDisk {
+    /// Over the cluster's data root, with what is in it.
+    fn over_data(cluster: &Cluster, mib: u32) -> SmallDisk {
+        let script = format!(
+            "cp -r data held && mount -t tmpfs -o size={mib}m none data && cp held/* data/ && touch data/ready && cat >/dev/null"
+        );
+        let keeper = Command::new("unshare")
+            .args(["-rm", "sh", "-c", &script])
+            .current_dir(cluster.stage.folder())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let disk = SmallDisk { keeper };
+        wait_for("the small disk", || {
+            disk.path(cluster, "ready").exists().then_some(())
+        });
+        disk
+    }
+
+    /// A file in it, as this process sees it.
+    fn path(&self, cluster: &Cluster, name: &str) -> std::path::PathBuf {
+        let inner = cluster.data(name);
+        std::path::PathBuf::from(format!("/proc/{}/root{}", self.keeper.id(), inner.display()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_stops_the_job_which_can_be_resumed() {
+    if !may_mount() {
+        println!("skipped: no mounts here");
+        return;
+    }
+    let cluster = Cluster::start();
+    let disk = SmallDisk::over_data(&cluster, 40);
+    let keeper = disk.keeper.id().to_string();
+    let wrapper = [
+        "nsenter",
+        "--preserve-credentials",
+        "-U",
+        "-m",
+        "-w",
+        "-t",
+        &keeper,
+    ];
+    let started = |name: &str, line: &str| {
+        let slow = if line.starts_with("worker") { SLOW } else { "" };
+        cluster.wrapped(name, &wrapper, &format!("{line} --data-root data=data"), slow)
+    };
+    let _driver = started("driver", "driver --cluster c/driver.join");
+    let worker = |name: &str| {
+        let mut worker = started(name, "worker --memory 16MiB --threads 1 --cluster c/worker.join");
+        worker.wait_for_number();
+        worker
+    };
+    let mut first = worker("w1");
+    let mut client = cluster.staying_client("client", &format!("{MULTIPLY} data:/C.npy --json"));
+    let mut job = cluster.running_job("C.npy");
+    job.wait_for_commits(1);
+    let hit = job.wait_for_begun(None);
+    let filler = disk.path(&cluster, "filler");
+    let error = fill(&filler);
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
+    // What is begun has its place on the disk; a worker that comes later finds none for its journal.
+    first.kill();
+    let _second = worker("w2");
+    job.wait_for("the task fails", |events| {
+        of_kind(events, "failed")
+            .any(|event| event.task == Some(hit.task))
+            .then_some(())
+    });
+    assert_eq!(
+        client.end().code(),
+        Some(3),
+        "{} {}",
+        client.said(),
+        client.printed()
+    );
+    let told: serde_json::Value = serde_json::from_str(&client.printed()).unwrap();
+    println!("disk full: {told}");
+    assert!(
+        told["next"].as_str().unwrap().contains("tilework resume"),
+        "{told}"
+    );
+    fs::remove_file(&filler).unwrap();
+    let report = cluster.succeed("resume data:/C.npy");
+    assert!(report["tasks_resumed"].as_u64().unwrap() >= 1, "{report}");
+    fs::copy(disk.path(&cluster, "C.npy"), cluster.data("C.npy")).unwrap();
+    cluster.has_product_of("A.npy", "B.npy", "C.npy");
+}
+
+/// Writes until nothing more fits.
+fn fill(path: &std::path::Path) -> std::io::Error {
+    use std::io::Write;
+    let mut file = fs::File::create(path).unwrap();
+    let mut block = vec![0; 1 << 20];
+    loop {
+        match file.write_all(&block) {
+            Ok(()) => {}
+            Err(error) if block.len() == 1 => return error,
+            Err(_) => block.truncate(block.len() / 2),
+        }
+    }
+}
+
+/// Whether this process may have mounts of its own.
+fn may_mount() -> bool {
+    let tried = Command::new("unshare")
+        .args(["-rm", "sh", "-c", "mount -t tmpfs none /mnt"])
+        .stderr(Stdio::null())
+        .status();
+    tried.is_ok_and(|status| status.success())
+}

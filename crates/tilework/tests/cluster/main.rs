@@ -1,0 +1,21 @@
+//! Faults of a cluster with real processes: each part is killed, stopped or cut off while it is at work, and the answer is the undisturbed
+//! one.
+//!
+//! How far a job is, is read from its events and from the journal beside its output. Each test shows that its fault hit a task that was
+//! begun and not committed, and prints how long it took to go on.
+
+#![expect(clippy::print_stdout, reason = "recovery times are kept with the results")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod harness;
+mod proxy;
+
+mod clients;
+mod drivers;
+mod inputs;
+mod network;
+mod servers;
+mod stale;
+mod workers;

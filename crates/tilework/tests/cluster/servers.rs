@@ -1,0 +1,79 @@
+//! The nats-server is killed, and comes back with all that it kept, or with nothing.
+
+use crate::harness::{Cluster, MULTIPLY, SLOW, recovered, wait_for};
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+use tilework::cluster::record::unix_ms;
+
+#[test]
+fn a_killed_server_comes_back_with_what_it_kept() {
+    let mut cluster = Cluster::start();
+    let _driver = cluster.driver("driver");
+    let _workers = [cluster.worker("w1", SLOW), cluster.worker("w2", SLOW)];
+    let mut client = cluster.staying_client("client", &format!("{MULTIPLY} data:/C.npy"));
+    let mut job = cluster.running_job("C.npy");
+    job.wait_for_commits(2);
+    let hit = job.wait_for_begun(None);
+    cluster.kill_server();
+    cluster.assert_uncommitted(&job, hit);
+    // What is in hand is finished without the server.
+    wait_for("the task's commit in the journal", || {
+        cluster.committed(&job.output).contains(&hit.task).then_some(())
+    });
+    cluster.start_server();
+    let back = unix_ms();
+    let started = job.wait_after("started", back);
+    recovered("server killed", back, started.unix_ms, Duration::from_secs(5));
+    cluster.is_right(&job);
+    assert_eq!(client.end().code(), Some(0), "{}", client.said());
+}
+
+#[test]
+fn all_of_nats_is_lost_and_the_journal_has_everything() {
+    let mut cluster = Cluster::start();
+    let mut driver = cluster.driver("d1");
+    let mut workers = [cluster.worker("w1", SLOW), cluster.worker("w2", SLOW)];
+    let mut job = cluster.submit(&format!("{MULTIPLY} data:/C.npy"));
+    job.wait_for_commits(2);
+    let hit = job.wait_for_begun(None);
+    cluster.kill_server();
+    driver.kill();
+    cluster.assert_uncommitted(&job, hit);
+    fs::remove_dir_all(cluster.folder().join("data")).unwrap();
+    cluster.start_server();
+    let _driver = cluster.driver("d2");
+    let back = unix_ms();
+    // Numbers begin again: nobody may get one that a worker has who was there before.
+    let newcomer = cluster.worker("w3", SLOW);
+    let committed = cluster.committed(&job.output);
+    let line = "resume data:/C.npy";
+    let mut resumed = wait_for("somebody knows of workers", || {
+        let output = cluster.client(&format!("{line} --detach --json")).end();
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let id = told["id"].as_str()?;
+        Some(cluster.job(id, told["output"].as_str()?))
+    });
+    assert_eq!(resumed.id, job.id);
+    let began = resumed.wait_after("began", back);
+    assert!(began.run > 1, "{began:?}");
+    let started = resumed.wait_after("started", began.unix_ms);
+    recovered("all of NATS lost", back, started.unix_ms, Duration::from_secs(10));
+    let report = cluster.is_right(&resumed);
+    let n_kept = report["tasks_resumed"].as_u64().unwrap();
+    assert!(n_kept >= committed.len() as u64, "{report}");
+    // Workers say again what they reported before: only what the new run began counts.
+    for task in resumed.started_in(began.run) {
+        assert!(
+            !committed.contains(&task),
+            "task {task} was committed, and ran again"
+        );
+    }
+    wait_for("all three workers, each with a number of its own", || {
+        let shown = cluster.workers_on_board()?;
+        let pids: BTreeSet<u32> = shown.iter().map(|worker| worker.pid).collect();
+        let own = workers.iter().chain([&newcomer]).map(|worker| worker.pid());
+        own.into_iter().all(|pid| pids.contains(&pid)).then_some(())
+    });
+    assert!(workers.iter_mut().all(|worker| worker.is_alive()));
+}
