@@ -101,7 +101,7 @@ def one_slow_worker(args):
 
 
 def empty_tasks(args):
-    program = ROOT / "target/release/examples/empty_tasks"
+    program = args.empty_program
     found = []
     print(f"\n## {args.empty} empty tasks through nats-server, every write synced\n")
     for n_workers in (1, 2):
@@ -120,6 +120,7 @@ def main():
     parser.add_argument("--slowed", type=Path, default=ROOT / "target/test-slow/release/tilework")
     parser.add_argument("--slow-size", type=int, default=4096)
     parser.add_argument("--empty", type=int, default=100_000)
+    parser.add_argument("--empty-program", type=Path, default=ROOT / "target/release/examples/empty_tasks")
     parser.add_argument("--only", choices=["one", "slow", "empty"], help="one part alone; its results are not written")
     args = parser.parse_args()
     parts = {"one": against_one_process, "slow": one_slow_worker, "empty": empty_tasks}

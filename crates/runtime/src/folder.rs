@@ -231,9 +231,14 @@ impl JobFolder {
             .map_err(|source| FolderError::Io { path: folder, source })
     }
 
-    /// Opens a segment for this run.
-    pub fn start_run(&self, job_text: &[u8], started_unix_ms: u64) -> io::Result<(RunEpoch, SegmentWriter)> {
-        let epoch = self.next_epoch();
+    /// Opens a segment for this run, whose number is at least `at_least`.
+    pub fn start_run(
+        &self,
+        at_least: RunEpoch,
+        job_text: &[u8],
+        started_unix_ms: u64,
+    ) -> io::Result<(RunEpoch, SegmentWriter)> {
+        let epoch = self.next_epoch().max(at_least);
         let job = tilework_store::journal::recover::job_id(job_text);
         let run = RunStart {
             job,

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tilework_core::alarm::Alarm;
 use tilework_core::driver::{Assign, JobStart, WhenFull};
 use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
-use tilework_core::ids::{Attempt, RoundIdx, TaskIdx, WorkerIdx};
+use tilework_core::ids::{Attempt, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
 use tilework_store::journal::Recovered;
 use tilework_store::journal::recover::job_id;
 
@@ -194,7 +194,7 @@ fn try_run<J: Job>(
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64);
     let (epoch, segment) = folder
-        .start_run(job_text, now_unix_ms)
+        .start_run(RunEpoch(0), job_text, now_unix_ms)
         .map_err(|error| storage_failure("start the journal", &error))?;
     let writer = JournalWriter::start(segment);
     let n_workers = options.n_workers as usize;

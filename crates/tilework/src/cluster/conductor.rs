@@ -255,7 +255,9 @@ impl Conducting<'_> {
                 .disk()
                 .stat(files.output())
                 .is_ok_and(|stat| stat.is_some());
-        let started = begin_run(&job, &mut folder, &description, n_committed > 0);
+        let started = self
+            .after_last_run(id)
+            .and_then(|at_least| begin_run(&job, &mut folder, &description, n_committed > 0, at_least));
         let (epoch, writer) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -336,7 +338,8 @@ impl Conducting<'_> {
         let id = description.id();
         let job = multiply::<T>(&disk, &self.inputs, &plan, self.ground.simd, id, &files);
         let committed = committed_tasks(&folder, plan.grid.n_tiles());
-        let (epoch, writer) = begin_run(&job, &mut folder, description, true)?;
+        let after_last = RunEpoch(record.run + 1);
+        let (epoch, writer) = begin_run(&job, &mut folder, description, true, after_last)?;
         let mut record = record.clone();
         record.run = epoch.0;
         self.store(&record)?;
@@ -351,6 +354,15 @@ impl Conducting<'_> {
             finish(folder);
         }
         Ok(())
+    }
+
+    /// Workers know a run by its job and number, also one whose files somebody has removed since.
+    fn after_last_run(&self, job: JobId) -> Result<RunEpoch, CliError> {
+        let key = key_of(job);
+        let entry = self.ground.control.get(Bucket::Jobs, &key);
+        let entry = entry.map_err(|error| super::joining::unanswered(&error))?;
+        let record = entry.and_then(|entry| JobRecord::from_bytes(&key, &entry.value).ok());
+        Ok(RunEpoch(record.map_or(0, |record| record.run + 1)))
     }
 
     fn store(&self, record: &JobRecord) -> Result<(), CliError> {
@@ -601,13 +613,14 @@ fn begin_run<J: Job>(
     folder: &mut JobFolder,
     description: &Description,
     resumed: bool,
+    at_least: RunEpoch,
 ) -> Result<(RunEpoch, JournalWriter), CliError> {
     if !resumed {
         folder.discard()?;
     }
     job.open_outputs(resumed)?;
     let (epoch, segment) = folder
-        .start_run(&description.to_text(), unix_ms())
+        .start_run(at_least, &description.to_text(), unix_ms())
         .map_err(|error| CliError::io("start the journal in", &folder.files().folder(), &error))?;
     Ok((epoch, JournalWriter::start(segment)))
 }

@@ -110,3 +110,17 @@ fn a_worker_that_slept_before_it_opened_the_output_does_not_open_the_next_jobs()
     println!("the woken worker: {tried:?}");
     assert!(of_kind(job.events(), "committed").all(|event| event.worker != Some(stopped.number())));
 }
+
+#[test]
+fn a_job_whose_files_were_removed_is_computed_anew() {
+    let cluster = Cluster::start();
+    let _driver = cluster.driver("driver");
+    let _worker = cluster.worker("w1", "");
+    for _ in 0..2 {
+        // The same job both times, and the worker has it open still.
+        let job = cluster.submit(&format!("{MULTIPLY} data:/C.npy"));
+        cluster.is_right(&job);
+        std::fs::remove_file(cluster.data("C.npy")).unwrap();
+        std::fs::remove_dir_all(cluster.data("C.npy.tilework")).unwrap();
+    }
+}
