@@ -107,6 +107,11 @@ impl LeaseKeeper {
         self.shared.is_leader()
     }
 
+    /// The turn in which this driver leads, if it does. In a later turn, another may have driven in between.
+    pub fn turn(&self) -> Option<u64> {
+        self.shared.turn()
+    }
+
     /// Waits until that has changed since this last returned, but no longer than `timeout`; returns whether this driver leads.
     /// If it lost the lead and won it again meanwhile, this returns false once: another may have driven in between.
     pub fn changed(&self, timeout: Duration) -> bool {
@@ -140,6 +145,11 @@ impl Shared {
 
     fn is_leader(&self) -> bool {
         self.now().0 < self.leads_until.load(Ordering::SeqCst)
+    }
+
+    fn turn(&self) -> Option<u64> {
+        let turns = self.turns();
+        self.is_leader().then_some(turns.n_turns)
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {
@@ -332,6 +342,7 @@ mod tests {
         shared.lead_until(0, false);
         shared.lead_until(LONG, true);
         assert!(shared.is_leader());
+        assert_eq!(shared.turn(), Some(2));
         assert!(!told(), "another may have led");
         assert!(told());
         shared.lead_until(0, false);

@@ -33,6 +33,9 @@ const PING_WAIT: Duration = Duration::from_secs(3);
 /// Messages of events that are looked at for what happened lately.
 const EVENTS_LOOKED_BACK: u64 = 2_000;
 
+/// A job without a record for so long is not one that somebody resumes.
+const FORGOTTEN: Duration = Duration::from_secs(8);
+
 /// A client's connection.
 #[derive(Clone)]
 pub struct Client {
@@ -204,6 +207,7 @@ impl Client {
         let mut seen: Option<Sight> = None;
         let mut next_look = Instant::now();
         let (mut last_board, mut last_change) = (None, Instant::now());
+        let mut last_known = Instant::now();
         loop {
             if stop.requested().is_some() {
                 return Ok(None);
@@ -212,10 +216,14 @@ impl Client {
                 Ok(heard) => serde_json::from_slice(&heard.payload).ok(),
                 Err(RecvTimeoutError::Timeout) if Instant::now() >= next_look => {
                     next_look = Instant::now() + LOOK_PERIOD;
-                    if let Ok(Some(record)) = self.record(job)
-                        && record.ended_unix_ms.is_some()
-                    {
-                        return Ok(Some(record));
+                    match self.record(job) {
+                        Ok(Some(record)) if record.ended_unix_ms.is_some() => return Ok(Some(record)),
+                        Ok(None) if last_known.elapsed() >= FORGOTTEN => {
+                            return Err(forgotten(job, seen.as_ref()));
+                        }
+                        Ok(None) => {}
+                        // Where nobody answers, nothing is known.
+                        Ok(Some(_)) | Err(_) => last_known = Instant::now(),
                     }
                     self.board().ok().flatten()
                 }
@@ -277,6 +285,18 @@ pub fn find_on<'b>(board: &'b Board, named: &str) -> Result<Option<&'b JobOnBoar
         })
     };
     Ok(found.or_else(by_place))
+}
+
+/// All of NATS was lost, and the job's record with it.
+fn forgotten(job: &str, seen: Option<&Sight>) -> CliError {
+    let output = seen.map_or("OUTPUT", |seen| seen.job.output.as_str());
+    CliError::new(
+        Exit::Unreachable,
+        format!("the cluster has lost its records, and that of job {job} with them"),
+    )
+    .with_next(format!(
+        "what was committed is kept; go on with: tilework resume {output}"
+    ))
 }
 
 /// How a command ends that waited for a job.

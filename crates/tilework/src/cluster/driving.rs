@@ -81,9 +81,13 @@ fn lead(
     let kept = |error| super::joining::unanswered(&error);
     let options = NatsOptions::joining(&settings.join, format!("{name}-drives"));
     let mut port = NatsDriverPort::connect(&options).map_err(unreachable)?;
+    let Some(turn) = keeper.turn() else {
+        return Ok(());
+    };
+    // Where the lease was lost and won again at once, another may have driven in between, or all records are gone.
     let leads = {
         let keeper = Arc::clone(keeper);
-        Arc::new(move || keeper.is_leader())
+        Arc::new(move || keeper.turn() == Some(turn))
     };
     let ground = Ground {
         control: Arc::clone(control),
@@ -109,7 +113,7 @@ fn lead(
         })
     };
     let admitted = fleet::admitted(control).map_err(kept)?;
-    let mut host = ClusterHost::new(ground, keeper, stop, asked, admitted, name);
+    let mut host = ClusterHost::new(ground, stop, asked, admitted, name);
     host.take_over_all(&port.inbox()).map_err(kept)?;
     drive(&mut port, &mut host);
     closing.store(true, Ordering::Relaxed);

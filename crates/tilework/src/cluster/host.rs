@@ -25,7 +25,7 @@ use tilework_core::failure::{JobEnd, StopCause};
 use tilework_core::ids::{JobId, RunEpoch, WorkerIdx};
 use tilework_core::message::WorkerReport;
 use tilework_core::task_table::TaskStatus;
-use tilework_nats::{Bucket, ControlError, LeaseKeeper, Request};
+use tilework_nats::{Bucket, ControlError, Request};
 use tilework_runtime::alarm_log::AlarmLog;
 use tilework_runtime::engine::DriverPort;
 use tilework_runtime::steps::Step;
@@ -57,7 +57,6 @@ struct Driven {
 /// The driver's surroundings in a cluster.
 pub(super) struct ClusterHost<'a> {
     ground: Ground,
-    keeper: &'a LeaseKeeper,
     stop: &'a StopSwitch,
     asked: Receiver<Asked>,
     to_here: Sender<Told>,
@@ -78,7 +77,6 @@ pub(super) struct ClusterHost<'a> {
 impl<'a> ClusterHost<'a> {
     pub(super) fn new(
         ground: Ground,
-        keeper: &'a LeaseKeeper,
         stop: &'a StopSwitch,
         asked: Receiver<Asked>,
         admitted: BTreeMap<WorkerIdx, Join>,
@@ -95,7 +93,6 @@ impl<'a> ClusterHost<'a> {
         let board = BoardWriter::start(Arc::clone(&ground.control));
         ClusterHost {
             ground,
-            keeper,
             stop,
             asked,
             to_here,
@@ -441,7 +438,7 @@ impl DriverHost for ClusterHost<'_> {
     }
 
     fn is_over(&self) -> bool {
-        !self.keeper.is_leader() || self.stop.requested().is_some()
+        !(self.ground.leads)() || self.stop.requested().is_some()
     }
 }
 fn is_expired(record: &JobRecord) -> bool {

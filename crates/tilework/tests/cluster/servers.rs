@@ -31,18 +31,39 @@ fn a_killed_server_comes_back_with_what_it_kept() {
 
 #[test]
 fn all_of_nats_is_lost_and_the_journal_has_everything() {
+    all_of_nats_is_lost(true);
+}
+
+#[test]
+fn a_driver_outlives_the_loss_of_all_of_nats() {
+    all_of_nats_is_lost(false);
+}
+
+fn all_of_nats_is_lost(with_its_driver: bool) {
     let mut cluster = Cluster::start();
     let mut driver = cluster.driver("d1");
     let mut workers = [cluster.worker("w1", SLOW), cluster.worker("w2", SLOW)];
     let mut job = cluster.submit(&format!("{MULTIPLY} data:/C.npy"));
+    let watcher = (!with_its_driver).then(|| cluster.staying_client("watcher", &format!("watch {}", job.id)));
     job.wait_for_commits(2);
     let hit = job.wait_for_begun(None);
     cluster.kill_server();
-    driver.kill();
+    if with_its_driver {
+        driver.kill();
+    }
     cluster.assert_uncommitted(&job, hit);
     fs::remove_dir_all(cluster.folder().join("data")).unwrap();
     cluster.start_server();
-    let _driver = cluster.driver("d2");
+    let _driver = with_its_driver.then(|| cluster.driver("d2"));
+    if let Some(mut watcher) = watcher {
+        watcher.wait_until_said("the cluster has lost its records");
+        assert_eq!(watcher.end().code(), Some(6), "{}", watcher.said());
+        assert!(
+            watcher.said().contains("tilework resume data:/C.npy"),
+            "{}",
+            watcher.said()
+        );
+    }
     let back = unix_ms();
     // Numbers begin again: nobody may get one that a worker has who was there before.
     let newcomer = cluster.worker("w3", SLOW);
