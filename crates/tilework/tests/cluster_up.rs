@@ -172,6 +172,62 @@ fn a_cluster_that_runs_passes_the_doctor_and_explains_its_jobs() {
     assert_eq!(doctor.status.code(), Some(6), "{doctor:?}");
 }
 
+/// What a newcomer does: a cluster in the background, a product, a worker killed on the way; then the whole cluster.
+#[test]
+fn a_killed_worker_changes_no_byte_and_a_killed_cluster_leaves_no_process() {
+    let stage = stage();
+    stage.succeed("generate normal 1200x300 -o A.npy");
+    stage.succeed("generate normal 300x1200 -o B.npy --seed 2");
+    let mut up = with_server(&stage, "cluster up c --workers 2 --memory 16MiB --detach --json");
+    // In debug builds: long enough to be hit.
+    let up = up.env("TILEWORK_TEST_SLOW", "*:300ms").output().unwrap();
+    assert!(up.status.success(), "{up:?}");
+    let status = stage.succeed("cluster status c");
+    let keeper = status["pid"].as_u64().unwrap() as u32;
+    let pids = descendants(keeper);
+    let workers = stage.succeed("workers --cluster c/client.join");
+    let workers = workers["workers"].as_array().unwrap();
+    assert_eq!(workers.len(), 2, "{workers:?}");
+    let victim = workers[0]["pid"].as_u64().unwrap() as u32;
+    assert!(pids.contains(&victim), "{victim} is none of {pids:?}");
+
+    let mut multiply = stage.start("multiply A.npy B.npy -o C.npy --cluster c/client.join --json");
+    stage.wait_for_commits("C.npy", 1, &mut multiply);
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(victim as i32).unwrap(),
+        Signal::KILL,
+    )
+    .unwrap();
+    let before = stage.n_committed("C.npy");
+    let report: serde_json::Value = serde_json::from_slice(&multiply.end().stdout).unwrap();
+    assert_eq!(report["status"], "done", "{report}");
+    assert!(
+        before < report["tasks"].as_u64().unwrap(),
+        "it was killed on the way"
+    );
+    stage.succeed("multiply A.npy B.npy -o D.npy");
+    assert!(
+        stage.read("C.npy") == stage.read("D.npy"),
+        "other bytes than without faults"
+    );
+    stage.succeed("verify C.npy");
+    // It was started again.
+    wait_until("there are two workers again", || {
+        let workers = stage.succeed("workers --cluster c/client.join");
+        let there = workers["workers"].as_array().unwrap().iter();
+        there.filter(|worker| worker["state"] != "lost").count() == 2
+    });
+
+    let pids = descendants(keeper);
+    assert!(pids.len() >= 5, "server, watcher, driver, workers: {pids:?}");
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(keeper as i32).unwrap(),
+        Signal::KILL,
+    )
+    .unwrap();
+    wait_until("somebody is left", || pids.iter().all(|pid| has_ended(*pid)));
+}
+
 /// Not a test by itself: the process that the next test kills.
 #[test]
 fn helper_that_keeps_a_cluster_until_it_is_killed() {

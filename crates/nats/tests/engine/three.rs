@@ -160,6 +160,8 @@ fn free_port() -> u16 {
 struct Admin {
     runtime: tokio::runtime::Runtime,
     client: async_nats::Client,
+    /// Read again whenever it connects again.
+    _authority: tempfile::NamedTempFile,
 }
 
 impl Admin {
@@ -177,7 +179,11 @@ impl Admin {
             .request_timeout(Some(Duration::from_secs(1)))
             .custom_inbox_prefix(join.role.inboxes());
         let client = runtime.block_on(client.connect(join.servers.clone())).unwrap();
-        Admin { runtime, client }
+        Admin {
+            runtime,
+            client,
+            _authority: pem,
+        }
     }
 
     /// What the servers answer, if they do.

@@ -171,6 +171,24 @@ fn two_jobs_share_the_workers() {
 }
 
 #[test]
+fn a_cancelled_task_stops_at_once() {
+    let cluster = Cluster::start();
+    let _driver = cluster.driver("driver");
+    let worker = cluster.worker("w1", "*:20000ms");
+    let mut job = cluster.submit(&format!("{MULTIPLY} data:/C.npy"));
+    let hit = job.wait_for_begun(Some(worker.number()));
+    let asked = unix_ms();
+    let cancelled = cluster.succeed(&format!("cancel {}", job.id));
+    assert_eq!(cancelled["state"], "cancelled");
+    recovered("cancelled", asked, unix_ms(), Duration::from_secs(2));
+    cluster.assert_uncommitted(&job, hit);
+    wait_for("the worker is idle", || {
+        (cluster.state_of(hit.worker)? == "idle").then_some(())
+    });
+    recovered("idle after a cancel", asked, unix_ms(), Duration::from_secs(5));
+}
+
+#[test]
 fn three_kills_cost_only_what_was_in_flight() {
     let cluster = Cluster::start();
     let _driver = cluster.driver("driver");
