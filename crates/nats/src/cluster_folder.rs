@@ -94,7 +94,7 @@ impl ClusterError {
                 Some(format!("make one: `tilework cluster init {}`", path.display()))
             }
             ClusterError::ThreeServers(path) => Some(format!(
-                "copy {0}/server-1 to its machine and run `nats-server -c nats.conf` in it, likewise the others; then `tilework driver --cluster {0}/driver.join`",
+                "copy {0}/server-1 to its machine and run `nats-server -c nats.conf` in it, likewise the others; then `tilework driver --cluster {0}/driver.join --data-root NAME=DIR`",
                 path.display()
             )),
             ClusterError::OneOfThree(path) => {

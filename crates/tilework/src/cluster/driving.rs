@@ -98,6 +98,12 @@ fn lead(
     let requests = control.requests().map_err(kept)?;
     let (to_host, asked) = channel();
     let closing = Arc::new(AtomicBool::new(false));
+    let admitted = fleet::admitted(control).map_err(kept)?;
+    let mut host = ClusterHost::new(ground, stop, asked, admitted, name);
+    if let Err(error) = host.take_over_all(&port.inbox()) {
+        host.close();
+        return Err(kept(error));
+    }
     let desk = {
         let (control, closing, inbox) = (Arc::clone(control), Arc::clone(&closing), port.inbox());
         thread::spawn(move || {
@@ -112,9 +118,6 @@ fn lead(
             }
         })
     };
-    let admitted = fleet::admitted(control).map_err(kept)?;
-    let mut host = ClusterHost::new(ground, stop, asked, admitted, name);
-    host.take_over_all(&port.inbox()).map_err(kept)?;
     drive(&mut port, &mut host);
     closing.store(true, Ordering::Relaxed);
     host.close();

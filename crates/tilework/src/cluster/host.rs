@@ -149,6 +149,8 @@ impl<'a> ClusterHost<'a> {
             job.stop.store(true, Ordering::Relaxed);
         }
         self.jobs.clear();
+        // A job that has just been opened would wait for orders that nobody gives any more.
+        drop(std::mem::replace(&mut self.told, channel().1));
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

@@ -73,7 +73,7 @@ pub fn unreachable(error: ConnectError) -> CliError {
 pub fn unanswered(error: &ControlError) -> CliError {
     match error {
         ControlError::NobodyAnswers => CliError::new(Exit::Unreachable, "the cluster has no driver")
-            .with_next("start one: tilework driver --cluster driver.join; or all of it: tilework cluster up"),
+            .with_next("start one: tilework driver --cluster driver.join --data-root NAME=DIR; or all of it: tilework cluster up"),
         error => CliError::new(Exit::Unreachable, format!("the cluster does not answer: {error}"))
             .with_next("see what it lacks: tilework doctor"),
     }

@@ -57,7 +57,7 @@ fn make_three(args: &InitArgs, output: &Output) -> Result<(), CliError> {
         .collect();
     let joins = Role::ALL.map(|role| cluster.join(role).display().to_string());
     let next = format!(
-        "copy each server's folder to its machine, and there: cd server-N && nats-server -c nats.conf; then anywhere: tilework driver --cluster {}",
+        "copy each server's folder to its machine, and there: cd server-N && nats-server -c nats.conf; then anywhere: tilework driver --data-root NAME=DIR --cluster {}",
         cluster.join(Role::Driver).display()
     );
     let json = json!({
