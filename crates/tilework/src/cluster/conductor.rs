@@ -306,19 +306,15 @@ impl Conducting<'_> {
     fn taken_over<T: Number>(self, record: &JobRecord, description: &Description) -> Result<(), CliError> {
         let disk = self.ground.disk();
         let mut folder = JobFolder::take_over(Arc::clone(&disk), &self.asked.output)?;
+        let plan = self
+            .asked
+            .resources
+            .plan::<T>(&self.inputs, self.asked.algorithm, Some(description))?;
         match folder.state() {
             FolderState::Finished(recovered) if is_job(recovered, description) => {
-                let report = recovered.report.as_deref().map(serde_json::from_slice);
-                let report = report.and_then(Result::ok);
                 finish(folder);
-                end_record(
-                    self.ground,
-                    self.driver,
-                    record.clone(),
-                    JobStands::Done,
-                    report,
-                    None,
-                );
+                // Who did what, only the driver before knew.
+                self.tell_end(record.clone(), &plan, JobEnd::Done, false, json!({}));
                 return Ok(());
             }
             FolderState::Unfinished(recovered) if is_job(recovered, description) => {}
@@ -330,10 +326,6 @@ impl Conducting<'_> {
                 .with_next("submit it again"));
             }
         }
-        let plan = self
-            .asked
-            .resources
-            .plan::<T>(&self.inputs, self.asked.algorithm, Some(description))?;
         let files = folder.files().clone();
         let id = description.id();
         let job = multiply::<T>(&disk, &self.inputs, &plan, self.ground.simd, id, &files);

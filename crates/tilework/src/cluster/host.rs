@@ -63,7 +63,7 @@ pub(super) struct ClusterHost<'a> {
     told: Receiver<Told>,
     urgent: VecDeque<DriverEvent>,
     jobs: BTreeMap<JobId, Driven>,
-    /// Outputs that are being opened or computed.
+    /// Jobs that have ended, the latest first.
     ended: VecDeque<JobOnBoard>,
     fleet: FleetView,
     events: Gathered,
