@@ -89,7 +89,8 @@ impl JobFolder {
         JobFolder::open_as(disk, output, false)
     }
 
-    /// Opens the folder for a driver that the cluster's lease has made the only one, also while an earlier one still holds the lock.
+    /// Opens the folder for a driver that the cluster's lease has made the only one, also while an earlier one still holds the lock. One
+    /// that is not there is an error: it may be on a file system that is away.
     pub fn take_over(disk: Arc<dyn Disk>, output: &Path) -> Result<JobFolder, FolderError> {
         JobFolder::open_as(disk, output, true)
     }
@@ -101,6 +102,9 @@ impl JobFolder {
             path: folder.clone(),
             source,
         };
+        if takes_over && disk.stat(&folder).map_err(io_error)?.is_none() {
+            return Err(io_error(io::ErrorKind::NotFound.into()));
+        }
         let created = match disk.create_dir(&folder) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,

@@ -1,11 +1,11 @@
 //! Writes boards without keeping the driver: only the latest counts.
 
 use super::board::{Board, KEY};
-use super::fleet;
+use super::{fleet, keeping};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use tilework_core::ids::WorkerIdx;
+use tilework_core::ids::{JobId, WorkerIdx};
 use tilework_nats::{Bucket, Control};
 
 /// Writes boards without keeping the driver: only the latest counts.
@@ -18,6 +18,7 @@ pub(super) struct BoardWriter {
 struct Next {
     board: Option<Board>,
     gone: BTreeSet<WorkerIdx>,
+    forgotten: BTreeSet<JobId>,
     closed: bool,
 }
 
@@ -32,11 +33,13 @@ impl BoardWriter {
         }
     }
 
-    pub(super) fn write(&self, board: Board, gone: Vec<WorkerIdx>) {
+    /// Writes the board, and removes the records of workers and jobs that nobody asks for any more.
+    pub(super) fn write(&self, board: Board, gone: Vec<WorkerIdx>, forgotten: Vec<JobId>) {
         let (next, news) = &*self.shared;
         let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
         next.board = Some(board);
         next.gone.extend(gone);
+        next.forgotten.extend(forgotten);
         news.notify_one();
     }
 }
@@ -59,7 +62,9 @@ fn write_boards(control: &Control, shared: &(Mutex<Next>, Condvar)) {
         let mut guard = news
             .wait_while(guard, |next| next.board.is_none() && !next.closed)
             .unwrap_or_else(PoisonError::into_inner);
-        let (board, gone) = (guard.board.take(), std::mem::take(&mut guard.gone));
+        let board = guard.board.take();
+        let gone = std::mem::take(&mut guard.gone);
+        let forgotten = std::mem::take(&mut guard.forgotten);
         drop(guard);
         let Some(board) = board else { return };
         let board = Board { n_written, ..board };
@@ -69,5 +74,10 @@ fn write_boards(control: &Control, shared: &(Mutex<Next>, Condvar)) {
         }
         let gone: Vec<_> = gone.into_iter().collect();
         fleet::dismiss(control, &gone);
+        for job in forgotten {
+            if let Err(error) = keeping::forget(control, job) {
+                tracing::debug!(%error, "the record of a job that ended long ago stays");
+            }
+        }
     }
 }

@@ -18,6 +18,18 @@ pub(super) enum Asked {
     Cancel(Cancel, Request),
 }
 
+impl Asked {
+    /// Answers that it is not done.
+    pub(super) fn refuse(self, error: CliError) {
+        match self {
+            Asked::Joined(..) => {}
+            Asked::Submit(_, request) | Asked::Plan(_, request) | Asked::Cancel(_, request) => {
+                request.answer(answer::<Empty>(Err(error)));
+            }
+        }
+    }
+}
+
 /// Answers what can be answered at once.
 pub(super) fn receive(control: &Control, request: Request) -> Option<Asked> {
     let refused = |request: Request, error: CliError| {

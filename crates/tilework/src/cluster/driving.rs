@@ -99,8 +99,8 @@ fn lead(
     let (to_host, asked) = channel();
     let closing = Arc::new(AtomicBool::new(false));
     let admitted = fleet::admitted(control).map_err(kept)?;
-    let mut host = ClusterHost::new(ground, stop, asked, admitted, name);
-    if let Err(error) = host.take_over_all(&port.inbox()) {
+    let mut host = ClusterHost::new(ground, stop, asked, admitted, name, port.inbox());
+    if let Err(error) = host.take_over_all() {
         host.close();
         return Err(kept(error));
     }

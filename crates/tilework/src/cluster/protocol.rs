@@ -1,6 +1,7 @@
 //! Requests to the driver and its answers: JSON, with the release of whoever asks, for a cluster is of one release.
 
 use super::TILEWORK;
+use super::board::JobOnBoard;
 use super::record::unix_ms;
 use crate::failure::{CliError, Exit};
 use serde::de::DeserializeOwned;
@@ -238,6 +239,21 @@ pub struct Submitted {
     pub was_running: bool,
     /// The plan in words, and what is worth knowing.
     pub notes: Vec<String>,
+}
+
+impl Submitted {
+    /// A job that was going on already.
+    pub fn running(job: &JobOnBoard) -> Submitted {
+        Submitted {
+            job: job.id.clone(),
+            run: job.run,
+            output: job.output.clone(),
+            tasks: job.tasks,
+            tasks_resumed: job.tasks_committed,
+            was_running: true,
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// What a product would take.
