@@ -52,10 +52,16 @@ fn a_job_whose_files_are_away_is_taken_over_when_they_are_back() {
     // Not another run to the same output.
     let refused = cluster.fail(&format!("{line} --wait 1s"), 6);
     let next = refused["next"].as_str().unwrap();
-    assert!(next.contains("tilework watch") && next.contains("tilework cancel"), "{refused}");
+    assert!(
+        next.contains("tilework watch") && next.contains("tilework cancel"),
+        "{refused}"
+    );
     away.bring_back();
     let report = cluster.is_right(&job);
-    assert!(report["tasks_resumed"].as_u64() >= Some(committed.len() as u64), "{report}");
+    assert!(
+        report["tasks_resumed"].as_u64() >= Some(committed.len() as u64),
+        "{report}"
+    );
 }
 
 #[test]
