@@ -1,5 +1,6 @@
 //! The job's folder beside its output: who runs it, and what its journal says.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -181,13 +182,18 @@ impl JobFolder {
     /// Whether there was a journal: then an empty segment `next` keeps count of the epochs.
     fn try_discard(&self, next: RunEpoch) -> io::Result<bool> {
         let folder = self.files.folder();
-        let mut names = self.disk.read_dir(&folder)?;
-        names.retain(|name| JobFiles::segment_epoch(name).is_some());
-        if !names.is_empty() {
+        let names = self.disk.read_dir(&folder)?;
+        let is_segment = |name: &&OsString| JobFiles::segment_epoch(name).is_some();
+        let has_segments = names.iter().any(|name| is_segment(&name));
+        if has_segments {
             self.disk.create_new(&self.files.segment(next))?;
             self.disk.sync_dir(&folder)?;
         }
-        for name in &names {
+        let is_half_compacted = |name: &&OsString| JobFiles::compacting_epoch(name).is_some();
+        for name in names
+            .iter()
+            .filter(|name| is_segment(name) || is_half_compacted(name))
+        {
             self.disk.remove_file(&folder.join(name))?;
         }
         self.disk.sync_dir(&folder)?;
@@ -195,7 +201,7 @@ impl JobFolder {
             self.disk.remove_file(&self.files.partial())?;
             self.disk.sync_dir(&self.files.parent())?;
         }
-        Ok(!names.is_empty())
+        Ok(has_segments)
     }
 
     fn next_epoch(&self) -> RunEpoch {

@@ -5,6 +5,7 @@ use tilework_core::driver::Needs;
 use tilework_core::failure::Failure;
 use tilework_core::ids::{RoundIdx, RunEpoch, TaskIdx};
 use tilework_core::record::Commit;
+use tilework_store::disk::FileId;
 
 /// A computation in rounds of independent, idempotent tasks.
 ///
@@ -46,6 +47,9 @@ pub trait Job: Send + Sync {
 
     /// What follows a complete round, given its commits in task order.
     fn advance(&self, round: RoundIdx, commits: &mut dyn Iterator<Item = &Commit>) -> Result<Next, Failure>;
+
+    /// Which file is open as the output, whatever it is called by now.
+    fn output_file(&self) -> Result<FileId, Failure>;
 
     /// Last step before the outputs take their final names: all of them durable, and the inputs still what they were.
     fn seal(&self) -> Result<(), Failure>;

@@ -155,6 +155,7 @@ mod tests {
     use tilework_core::ids::{Attempt, AttemptNo, RoundIdx, RunEpoch, WorkerIdx};
     use tilework_core::message::{ToWorker, WorkerReport};
     use tilework_core::record::{Commit, RunStart};
+    use tilework_store::disk::FileId;
     use tilework_store::fake_disk::FakeDisk;
     use tilework_store::journal::JobFiles;
 
@@ -228,6 +229,10 @@ mod tests {
             _commits: &mut dyn Iterator<Item = &Commit>,
         ) -> Result<Next, Failure> {
             Ok(Next::Done)
+        }
+
+        fn output_file(&self) -> Result<FileId, Failure> {
+            Ok(FileId { device: 0, inode: 0 })
         }
 
         fn seal(&self) -> Result<(), Failure> {

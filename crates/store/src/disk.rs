@@ -78,6 +78,25 @@ pub struct FileStat {
     pub is_file: bool,
 }
 
+impl FileStat {
+    /// Which file it is.
+    pub fn id(&self) -> FileId {
+        FileId {
+            device: self.device,
+            inode: self.inode,
+        }
+    }
+}
+
+/// Which file it is, whatever it is called: as long as one is open, no other file has its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    /// Number of the device.
+    pub device: u64,
+    /// Number of the file within its device.
+    pub inode: u64,
+}
+
 /// Whole reads and writes on top of the partial ones of [`DiskFile`].
 pub trait DiskFileExt {
     /// Fills `buf` from `offset`; a file that ends before is an error of kind `UnexpectedEof`.

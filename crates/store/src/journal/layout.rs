@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tilework_core::ids::{RunEpoch, WorkerIdx};
 
 const SEGMENT_SUFFIX: &str = ".segment";
+const COMPACTED: &str = "journal";
 const ALARMS: &str = "alarms.jsonl";
 
 /// The files of the job that produces one output.
@@ -49,9 +50,20 @@ impl JobFiles {
         self.folder().join("lock")
     }
 
-    /// The journal of a finished job, and its name while it is written.
-    pub fn compacted(&self) -> (PathBuf, PathBuf) {
-        (self.folder().join("journal"), self.folder().join("journal.new"))
+    /// The journal of a finished job.
+    pub fn compacted(&self) -> PathBuf {
+        self.folder().join(COMPACTED)
+    }
+
+    /// The same while run `epoch` writes it: a name of the run's own, so that no two runs write to one file.
+    pub fn compacting(&self, epoch: RunEpoch) -> PathBuf {
+        self.folder().join(format!("{COMPACTED}.new-{:06}", epoch.0))
+    }
+
+    /// The run that began to write a file of the folder as the journal of the finished job.
+    pub fn compacting_epoch(name: &OsStr) -> Option<RunEpoch> {
+        let digits = name.to_str()?.strip_prefix(COMPACTED)?.strip_prefix(".new-")?;
+        digits.parse().ok().map(RunEpoch)
     }
 
     /// What a user was told of.
@@ -80,7 +92,7 @@ impl JobFiles {
         let name = name.to_str()?;
         let run = |digits: &str| digits.parse().ok().map(RunEpoch);
         let (epoch, worker) = match name.strip_suffix(SEGMENT_SUFFIX) {
-            None if name == "journal" => (RunEpoch(0), None),
+            None if name == COMPACTED => (RunEpoch(0), None),
             None => return None,
             Some(stem) => match stem.split_once("-w") {
                 None => (run(stem)?, None),
@@ -150,6 +162,11 @@ mod tests {
             assert_eq!(JobFiles::segment_owner(OsStr::new(other)), None, "{other}");
         }
         assert_eq!(JobFiles::segment_epoch(OsStr::new("journal")), Some(RunEpoch(0)));
+        let compacting = files.compacting(RunEpoch(7));
+        let compacting = compacting.file_name().unwrap();
+        assert_eq!(JobFiles::compacting_epoch(compacting), Some(RunEpoch(7)));
+        assert_eq!(JobFiles::segment_epoch(compacting), None);
+        assert_eq!(JobFiles::compacting_epoch(OsStr::new("journal")), None);
         assert_eq!(JobFiles::segment_epoch(OsStr::new("lock")), None);
         assert_eq!(JobFiles::beside(Path::new("C.npy")).parent(), Path::new("."));
     }

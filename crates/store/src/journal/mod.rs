@@ -16,7 +16,7 @@ pub mod layout;
 pub mod recover;
 pub mod segment;
 
-pub use compact::compact;
+pub use compact::{Compacted, compact};
 pub use layout::{JobFiles, SegmentOwner};
-pub use recover::{Recovered, make_durable, recover, run_of_segment};
+pub use recover::{Recovered, latest_run, make_durable, recover, run_of_segment};
 pub use segment::SegmentWriter;
