@@ -80,6 +80,7 @@ fn read_state(disk: &dyn Disk, files: &JobFiles) -> io::Result<(FolderState, Run
     if !partial_exists {
         // The commits' outputs are gone with the partial file: only the plan is worth keeping.
         recovered.commits.clear();
+        recovered.round = None;
     }
     Ok((FolderState::Unfinished(Box::new(recovered)), highest))
 }
@@ -189,11 +190,7 @@ impl JobFolder {
             self.disk.create_new(&self.files.segment(next))?;
             self.disk.sync_dir(&folder)?;
         }
-        let is_half_compacted = |name: &&OsString| JobFiles::compacting_epoch(name).is_some();
-        for name in names
-            .iter()
-            .filter(|name| is_segment(name) || is_half_compacted(name))
-        {
+        for name in names.iter().filter(|name| JobFiles::is_journal(name)) {
             self.disk.remove_file(&folder.join(name))?;
         }
         self.disk.sync_dir(&folder)?;

@@ -10,9 +10,11 @@ use std::thread;
 use tilework_core::driver::{DriverEffect, DriverEvent, Round};
 use tilework_core::failure::{Cause, Failure, StopCause};
 use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
-use tilework_core::record::{Barrier, Commit, Record, Winner};
+use tilework_core::record::{Barrier, Commit, Record, RoundStart, RunStart, Winner};
 use tilework_store::disk::{Disk, is_disk_full};
-use tilework_store::journal::{Compacted, JobFiles, Recovered, compact, latest_run, make_durable, recover};
+use tilework_store::journal::{
+    Compacted, JobFiles, Recovered, begin_round, compact, latest_run, make_durable, recover,
+};
 
 /// A step of the driver's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,9 +90,13 @@ impl<J: Job> JobSteps<'_, J> {
         taken.unwrap_or_else(|failure| DriverEvent::StepFailed(self.id, failure))
     }
 
-    /// Publishes the barrier, then asks the job what comes next.
+    /// Asks the job what follows a complete round, and publishes that with the round's barrier.
     fn advance(&mut self, round: RoundIdx) -> Result<DriverEvent, Failure> {
         let recovered = self.recovered()?;
+        if let Some(begun) = recovered.round.as_ref().filter(|begun| begun.round > round) {
+            // Another driver came here first; its state may rest on other attempts.
+            return self.enter(begun);
+        }
         let commits: Vec<&Commit> = commits_of(&recovered, round).collect();
         if commits.len() as u64 != self.n_tasks {
             let committed: BTreeSet<TaskIdx> = commits.iter().map(|commit| commit.attempt.task).collect();
@@ -110,19 +116,43 @@ impl<J: Job> JobSteps<'_, J> {
             epoch: self.epoch,
             winners,
         };
-        self.append(Record::Barrier(barrier))?;
         match self.job.advance(round, &mut commits.into_iter())? {
-            Next::Round(n_tasks) => {
-                self.n_tasks = n_tasks;
-                let round = Round {
+            Next::Round { n_tasks, state } => {
+                let start = RoundStart {
                     round: RoundIdx(round.0 + 1),
                     n_tasks,
-                    needs: self.job.needs(),
+                    state,
                 };
-                Ok(DriverEvent::RoundReady(self.id, round))
+                let begun = begin_round(&*self.disk, &self.files, self.run(&recovered)?, barrier, start);
+                self.enter(&begun.map_err(|error| storage_failure("begin a round", &error))?)
             }
-            Next::Done => Ok(DriverEvent::RoundsDone(self.id)),
+            Next::Done => {
+                self.append(Record::Barrier(barrier))?;
+                Ok(DriverEvent::RoundsDone(self.id))
+            }
         }
+    }
+
+    fn enter(&mut self, start: &RoundStart) -> Result<DriverEvent, Failure> {
+        self.job.adopt(start)?;
+        self.n_tasks = start.n_tasks;
+        let round = Round {
+            round: start.round,
+            n_tasks: start.n_tasks,
+            needs: self.job.needs(),
+        };
+        Ok(DriverEvent::RoundReady(self.id, round))
+    }
+
+    /// This run, as its segment tells it.
+    fn run<'r>(&self, recovered: &'r Recovered) -> Result<&'r RunStart, Failure> {
+        let run = recovered.runs.iter().find(|run| run.epoch == self.epoch);
+        run.ok_or_else(|| {
+            Failure::fatal(
+                Cause::Storage,
+                format!("the segment of run {} is gone", self.epoch),
+            )
+        })
     }
 
     fn read_commits(&self, round: RoundIdx) -> Result<DriverEvent, Failure> {

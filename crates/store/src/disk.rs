@@ -29,6 +29,8 @@ pub trait Disk: Send + Sync + Debug {
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>>;
     /// Renames a file or directory; an existing file `to` is replaced in one step.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name, in one step; one that exists is an error of kind `AlreadyExists`.
+    fn hard_link(&self, file: &Path, name: &Path) -> io::Result<()>;
     /// Removes a file's name.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.

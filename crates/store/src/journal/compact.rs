@@ -46,7 +46,7 @@ pub fn compact(
     for name in disk.read_dir(&files.folder())? {
         let old = files.folder().join(&name);
         let run = JobFiles::segment_epoch(&name).or(JobFiles::compacting_epoch(&name));
-        if old == path || run.is_none_or(|run| run > epoch) {
+        if old == path || !JobFiles::is_journal(&name) || run.is_some_and(|run| run > epoch) {
             continue;
         }
         if !may_go_on() {

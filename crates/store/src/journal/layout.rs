@@ -2,10 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use tilework_core::ids::{RunEpoch, WorkerIdx};
+use tilework_core::ids::{RoundIdx, RunEpoch, WorkerIdx};
 
 const SEGMENT_SUFFIX: &str = ".segment";
 const COMPACTED: &str = "journal";
+const ROUND_PREFIX: &str = "round-";
 const ALARMS: &str = "alarms.jsonl";
 
 /// The files of the job that produces one output.
@@ -64,6 +65,29 @@ impl JobFiles {
     pub fn compacting_epoch(name: &OsStr) -> Option<RunEpoch> {
         let digits = name.to_str()?.strip_prefix(COMPACTED)?.strip_prefix(".new-")?;
         digits.parse().ok().map(RunEpoch)
+    }
+
+    /// What a round begins with. Its name is given once, so that no two drivers begin the round with different states.
+    pub fn round(&self, round: RoundIdx) -> PathBuf {
+        self.folder().join(format!("{ROUND_PREFIX}{:06}", round.0))
+    }
+
+    /// The same while run `epoch` writes it.
+    pub fn beginning_round(&self, round: RoundIdx, epoch: RunEpoch) -> PathBuf {
+        self.folder()
+            .join(format!("{ROUND_PREFIX}{:06}.new-{:06}", round.0, epoch.0))
+    }
+
+    /// The round that a file of the folder begins.
+    pub fn begun_round(name: &OsStr) -> Option<RoundIdx> {
+        let digits = name.to_str()?.strip_prefix(ROUND_PREFIX)?;
+        digits.parse().ok().map(RoundIdx)
+    }
+
+    /// Whether a file of the folder is the journal's, or was to become it when its run ended.
+    pub fn is_journal(name: &OsStr) -> bool {
+        let is_round = || name.to_str().is_some_and(|name| name.starts_with(ROUND_PREFIX));
+        JobFiles::segment_epoch(name).is_some() || JobFiles::compacting_epoch(name).is_some() || is_round()
     }
 
     /// What a user was told of.

@@ -2,12 +2,13 @@
 
 use super::frame;
 use super::layout::{JobFiles, SegmentOwner};
+use super::rounds::begun_round;
 use crate::disk::{Disk, DiskFileExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
-use tilework_core::record::{Barrier, Commit, Record, RunStart};
+use tilework_core::record::{Barrier, Commit, Record, RoundStart, RunStart};
 
 /// Bytes of the records that open a segment, at most: the job's description and the run, twice.
 const OPENING_BYTES_MAX: u64 = 1 << 20;
@@ -23,6 +24,8 @@ pub struct Recovered {
     pub commits: BTreeMap<(RoundIdx, TaskIdx), Commit>,
     /// Barriers by round.
     pub barriers: BTreeMap<RoundIdx, Barrier>,
+    /// The latest round that has begun, but for the first one. Commits of earlier rounds are left out: its state stands for them.
+    pub round: Option<RoundStart>,
     /// The report, if the job's outputs are complete.
     pub report: Option<Vec<u8>>,
     /// Bytes that belong to no intact record; what they held is lost and will be computed again.
@@ -73,6 +76,9 @@ pub fn recover(disk: &dyn Disk, files: &JobFiles) -> io::Result<Option<(Recovere
         if newest_job.is_some() && segment_job(&scan.records) == newest_job {
             scan.records.iter().for_each(|record| recovered.take(record));
         }
+    }
+    if let Some(job) = newest_job {
+        recovered.take_rounds(disk, files, job)?;
     }
     Ok(Some((recovered, highest)))
 }
@@ -176,7 +182,33 @@ impl Recovered {
                 self.barriers.insert(barrier.round, barrier.clone());
             }
             Record::Done(report) => self.report = Some(report.clone()),
+            // Rounds begin in files of their own.
+            Record::Round(_) => {}
         }
+    }
+
+    fn take_rounds(&mut self, disk: &dyn Disk, files: &JobFiles, job: JobId) -> io::Result<()> {
+        let names = disk.read_dir(&files.folder())?;
+        let mut rounds: Vec<RoundIdx> = names
+            .iter()
+            .filter_map(|name| JobFiles::begun_round(name))
+            .collect();
+        rounds.sort();
+        for round in rounds {
+            if let Some((barrier, start)) = begun_round(disk, files, job, round)? {
+                self.barriers.insert(barrier.round, barrier);
+                self.round = Some(start);
+            }
+        }
+        if let Some(current) = self.round.as_ref().map(|start| start.round) {
+            self.commits.retain(|(round, _), _| *round >= current);
+        }
+        Ok(())
+    }
+
+    /// The round that is under way.
+    pub fn current_round(&self) -> RoundIdx {
+        self.round.as_ref().map_or(RoundIdx(0), |start| start.round)
     }
 }
 
