@@ -406,6 +406,7 @@ impl Conducting<'_> {
             // Nobody knows what other machines left in the file: all of it is read back.
             resumed: true,
             took_over,
+            one_machine: false,
             assign: record.assign.with(record.planned_for.workers),
             backups: true,
             when_full: WhenFull::Stop,
