@@ -11,6 +11,10 @@ pub const RELEASE_WINDOW_PER_WORKER: u32 = 3;
 pub const ATTEMPTS_MAX_RETRY: u8 = 5;
 /// Attempts at one task before its job fails, when the result failed its check.
 pub const ATTEMPTS_MAX_CORRUPT: u8 = 3;
+/// Workers on which a task may fail for what looks like the fault of their machines, before its job fails.
+pub const WORKERS_FAILED_MAX: usize = 3;
+/// Workers that may find an input of a task changed before its job fails: a single one may see a stale copy.
+pub const WORKERS_INPUT_CHANGED_MAX: usize = 2;
 /// Workers that may be lost while they run the same task before its job fails.
 pub const ATTEMPTS_MAX_LOST: u8 = 3;
 /// Attempts at one task for any reason before its job fails: give-backs, backups and take-overs count too.

@@ -230,6 +230,7 @@ fn try_run<J: Job>(
         committed,
         resumed,
         took_over: false,
+        one_machine: true,
         assign: options.assign,
         backups: true,
         when_full: WhenFull::Stop,

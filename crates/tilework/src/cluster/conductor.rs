@@ -111,6 +111,7 @@ impl Conducting<'_> {
             // Nobody knows what other machines left in the file: all of it is read back.
             resumed: true,
             took_over: begun.took_over,
+            one_machine: false,
             assign: begun.record.assign.with(begun.record.planned_for.workers),
             backups: true,
             when_full: WhenFull::Stop,
