@@ -1,9 +1,10 @@
 //! The driver's front desk: a thread that hears requests, and answers at once what needs nobody else.
 
-use super::fleet;
+use super::numbers::{HeardNumbers, admit};
 use super::protocol::{self, Cancel, Empty, Join, Ping, Pong, Submit, Welcome, answer, read_ask};
 use crate::failure::{CliError, Exit};
 use tilework_core::ids::WorkerIdx;
+use tilework_nats::limits::MEMBERS_MAX;
 use tilework_nats::{Control, Request};
 
 /// What is asked of the driver, beyond what its front desk answers itself.
@@ -19,7 +20,7 @@ pub(super) enum Asked {
 }
 
 /// Answers what can be answered at once.
-pub(super) fn receive(control: &Control, request: Request) -> Option<Asked> {
+pub(super) fn receive(control: &Control, numbers: &HeardNumbers, request: Request) -> Option<Asked> {
     let refused = |request: Request, error: CliError| {
         tracing::info!(subject = request.subject, "refused: {}", error.message);
         request.answer(answer::<Empty>(Err(error)));
@@ -40,12 +41,15 @@ pub(super) fn receive(control: &Control, request: Request) -> Option<Asked> {
         }
         protocol::JOIN => {
             let join = read!(Join);
-            match fleet::admit(control, &join) {
+            let admitted = join
+                .check()
+                .and_then(|()| Ok(admit(control, numbers, &join, MEMBERS_MAX)?));
+            match admitted {
                 Ok(worker) => {
                     request.answer(answer(Ok(Welcome { worker: worker.0 })));
                     Some(Asked::Joined(worker, join))
                 }
-                Err(error) => refused(request, super::joining::unanswered(&error)),
+                Err(error) => refused(request, error),
             }
         }
         protocol::SUBMIT => Some(Asked::Submit(Box::new(read!(Submit)), request)),

@@ -1,10 +1,11 @@
 //! The driver process: it waits for the lease, and drives all jobs of the cluster while it has it.
 
 use super::desk::receive;
-use super::fleet;
+use super::fleet::FleetView;
 use super::ground::Ground;
 use super::host::ClusterHost;
 use super::joining::{name_here, unreachable};
+use super::numbers::{self, HeardNumbers};
 use super::record::unix_ms;
 use crate::failure::CliError;
 use std::sync::Arc;
@@ -36,9 +37,17 @@ pub struct DriverSettings {
     pub simd: Simd,
 }
 
+/// What outlasts the lease.
+struct Lasting {
+    numbers: Arc<HeardNumbers>,
+}
+
 /// Drives whenever it has the lease, until it is told to stop.
 pub fn run(settings: &DriverSettings, stop: &StopSwitch) -> Result<(), CliError> {
     let name = name_here(Role::Driver);
+    let lasting = Lasting {
+        numbers: Arc::default(),
+    };
     let control = super::joining::connect(&settings.join, &name)?;
     while let Err(error) = control.create_stores() {
         if stop.requested().is_some() {
@@ -55,7 +64,7 @@ pub fn run(settings: &DriverSettings, stop: &StopSwitch) -> Result<(), CliError>
             continue;
         }
         tracing::info!(name, "drives");
-        if let Err(error) = lead(settings, &name, &control, &keeper, stop) {
+        if let Err(error) = lead(settings, &name, &control, &keeper, &lasting, stop) {
             tracing::error!("can't drive: {}", error.message);
             thread::sleep(RETRY_PAUSE);
         }
@@ -76,6 +85,7 @@ fn lead(
     name: &str,
     control: &Arc<Control>,
     keeper: &Arc<LeaseKeeper>,
+    lasting: &Lasting,
     stop: &StopSwitch,
 ) -> Result<(), CliError> {
     let kept = |error| super::joining::unanswered(&error);
@@ -98,20 +108,22 @@ fn lead(
     let requests = control.requests().map_err(kept)?;
     let (to_host, asked) = channel();
     let closing = Arc::new(AtomicBool::new(false));
-    let admitted = fleet::admitted(control).map_err(kept)?;
-    let mut host = ClusterHost::new(ground, stop, asked, admitted, name);
+    let joined = numbers::admitted(control).map_err(kept)?;
+    let fleet = FleetView::new(joined, Arc::clone(&lasting.numbers));
+    let mut host = ClusterHost::new(ground, stop, asked, fleet, name);
     if let Err(error) = host.take_over_all(&port.inbox()) {
         host.close();
         return Err(kept(error));
     }
     let desk = {
         let (control, closing, inbox) = (Arc::clone(control), Arc::clone(&closing), port.inbox());
+        let numbers = Arc::clone(&lasting.numbers);
         thread::spawn(move || {
             while !closing.load(Ordering::Relaxed) {
                 let Some(request) = requests.next(STANDBY_POLL) else {
                     continue;
                 };
-                if let Some(asked) = receive(&control, request) {
+                if let Some(asked) = receive(&control, &numbers, request) {
                     let _ = to_host.send(asked);
                     let _ = inbox.send(DriverEvent::Tick);
                 }

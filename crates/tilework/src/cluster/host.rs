@@ -8,7 +8,7 @@ use super::desk::{Asked, ambiguous, no_such_job, no_workers};
 use super::events::{Gathered, JobEvent};
 use super::fleet::FleetView;
 use super::ground::{Ground, name_of, plan};
-use super::protocol::{Join, Submit, Submitted, answer};
+use super::protocol::{Submit, Submitted, answer};
 use super::record::{JobRecord, JobStands, PlannedFor, key_of, unix_ms};
 use crate::failure::CliError;
 use crate::product::request::Description;
@@ -79,7 +79,7 @@ impl<'a> ClusterHost<'a> {
         ground: Ground,
         stop: &'a StopSwitch,
         asked: Receiver<Asked>,
-        admitted: BTreeMap<WorkerIdx, Join>,
+        fleet: FleetView,
         name: &str,
     ) -> ClusterHost<'a> {
         let (to_here, told) = channel();
@@ -100,7 +100,7 @@ impl<'a> ClusterHost<'a> {
             urgent: VecDeque::new(),
             jobs: BTreeMap::new(),
             ended: VecDeque::new(),
-            fleet: FleetView::new(admitted),
+            fleet,
             events: Gathered::default(),
             board,
             driver,
@@ -145,6 +145,7 @@ impl<'a> ClusterHost<'a> {
     /// Ends the threads of all jobs without ending the jobs.
     pub(super) fn close(mut self) {
         self.events.publish(&self.ground.control);
+        self.board.dismiss(self.fleet.forget_gone());
         for job in self.jobs.values() {
             job.stop.store(true, Ordering::Relaxed);
         }

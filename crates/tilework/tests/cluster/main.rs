@@ -16,6 +16,7 @@ mod clients;
 mod drivers;
 mod inputs;
 mod network;
+mod numbers;
 mod security;
 mod servers;
 mod stale;
