@@ -1,6 +1,7 @@
 //! What clients do: ask the driver for something, and watch a job until it is over.
 
 use super::board::{Board, HEARD_AT, JobOnBoard, KEY};
+use super::desk::{ambiguous, no_such_job};
 use super::events::{self, JobEvent};
 use super::joining::{connect, name_here, read_join, read_join_of, unanswered};
 use super::protocol::{PING, Ping, Submit, Submitted, ask, read_answer};
@@ -8,6 +9,7 @@ use super::record::JobRecord;
 use crate::failure::{CliError, Exit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 use tilework_core::ids::JobId;
 use tilework_nats::{Bucket, Control, ControlError, JoinFile, Role};
 use tilework_runtime::StopSwitch;
+use tilework_store::disk::parent_dir;
 
 /// How long a request may take: a driver that reads a large journal back takes a while.
 const REQUEST_WAIT: Duration = Duration::from_secs(60);
@@ -163,7 +166,7 @@ impl Client {
     pub fn find(&self, named: &str) -> Result<JobOnBoard, CliError> {
         let board = self.board_of_driver()?;
         let found = find_on(&board, named)?;
-        found.cloned().ok_or_else(|| super::desk::no_such_job(named))
+        found.cloned().ok_or_else(|| no_such_job(named, &board))
     }
 
     /// Why nobody drives, if nobody does: clients ask, viewers wait for the next board.
@@ -271,20 +274,26 @@ impl Client {
     }
 }
 
-/// The job that a user names: by its id, the beginning of it, or its output, also as this machine calls it.
+/// The job that a user names: by its output as this machine calls it, where it lies below the driver's data roots; by its id, the
+/// beginning of it, or `NAME:/path`.
 pub fn find_on<'b>(board: &'b Board, named: &str) -> Result<Option<&'b JobOnBoard>, CliError> {
-    let found = board
-        .find(named)
-        .map_err(|ids| super::desk::ambiguous(named, &ids))?;
-    let absolute = std::path::absolute(named).unwrap_or_default();
-    let by_place = || {
-        let roots = board.driver.as_ref().map(|driver| &driver.data_roots)?;
-        roots.iter().find_map(|(root, dir)| {
-            let inner = absolute.strip_prefix(dir).ok()?;
-            board.find(&format!("{root}:/{}", inner.display())).ok()?
-        })
-    };
-    Ok(found.or_else(by_place))
+    if let Some(job) = find_at(board, Path::new(named)) {
+        return Ok(Some(job));
+    }
+    board.find(named).map_err(|ids| ambiguous(named, &ids))
+}
+
+/// The job whose output this path of this machine is, if the driver's data roots are here where they are at the driver.
+pub fn find_at<'b>(board: &'b Board, path: &Path) -> Option<&'b JobOnBoard> {
+    // The driver's roots are without links too. A directory that is not here may still be there.
+    let folder = std::fs::canonicalize(parent_dir(path));
+    let place = folder.and_then(|folder| {
+        path.file_name()
+            .map(|name| folder.join(name))
+            .ok_or(ErrorKind::InvalidInput.into())
+    });
+    let place = place.or_else(|_| std::path::absolute(path)).ok()?;
+    board.at_place(&place)
 }
 
 /// All of NATS was lost, and the job's record with it.

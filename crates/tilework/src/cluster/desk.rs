@@ -1,5 +1,6 @@
 //! The driver's front desk: a thread that hears requests, and answers at once what needs nobody else.
 
+use super::board::Board;
 use super::numbers::{HeardNumbers, admit};
 use super::protocol::{self, Cancel, Empty, Join, Ping, Pong, Submit, Welcome, answer, read_ask};
 use crate::failure::{CliError, Exit};
@@ -72,9 +73,13 @@ pub(super) fn no_workers() -> CliError {
         .with_next("start one: tilework worker --cluster worker.join --data-root NAME=DIR")
 }
 
-/// A job that nobody knows.
-pub fn no_such_job(named: &str) -> CliError {
-    CliError::usage(format!("the cluster knows no job `{named}`")).with_next("see all jobs: tilework jobs")
+/// A job that nobody knows, unless it is one of those on the board whose name is written in another way.
+pub fn no_such_job(named: &str, board: &Board) -> CliError {
+    let unknown = CliError::usage(format!("the cluster knows no job `{named}`"));
+    match board.output_like(named) {
+        Some(output) => unknown.with_next(format!("if you mean `{output}`, write it so")),
+        None => unknown.with_next("see all jobs: tilework jobs"),
+    }
 }
 
 /// A beginning of several ids.

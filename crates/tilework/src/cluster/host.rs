@@ -269,7 +269,7 @@ impl<'a> ClusterHost<'a> {
     fn on_cancel(&mut self, named: &str) -> Result<Submitted, CliError> {
         let board = self.board(None);
         let found = board.find(named).map_err(|ids| ambiguous(named, &ids))?;
-        let shown = found.ok_or_else(|| no_such_job(named))?.clone();
+        let shown = found.ok_or_else(|| no_such_job(named, &board))?.clone();
         let driven = self.jobs.iter_mut().find(|(_, job)| job.shown.id == shown.id);
         let Some((id, job)) = driven else {
             let message = format!("the job `{named}` is {} already", shown.state);
