@@ -16,6 +16,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework_core::ids::JobId;
+use tilework_core::limits::TAKE_OVER_LISTEN_MS;
 use tilework_nats::{Bucket, Control, ControlError, JoinFile, Role};
 use tilework_runtime::StopSwitch;
 use tilework_store::disk::parent_dir;
@@ -30,6 +31,8 @@ const LOOK_PERIOD: Duration = Duration::from_secs(2);
 const STOP_POLL: Duration = Duration::from_millis(100);
 /// A board that has not changed for so long has no driver.
 const DRIVER_SILENT: Duration = Duration::from_secs(8);
+/// A driver that has just begun hears all workers within that time: until then a board without them says nothing.
+const HEARD_WITHIN: Duration = Duration::from_millis(TAKE_OVER_LISTEN_MS);
 
 /// How long a driver may take to say that it is there.
 const PING_WAIT: Duration = Duration::from_secs(3);
@@ -50,8 +53,72 @@ pub struct Client {
 pub struct Sight {
     /// The job.
     pub job: JobOnBoard,
-    /// Why it may not go on just now: no driver, no connection.
-    pub trouble: Option<String>,
+    /// Why it may not go on just now: no driver, no worker, no connection.
+    pub trouble: Option<Trouble>,
+}
+
+/// Something without which a job does not go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// What, in words.
+    pub why: String,
+    /// Since when it is seen.
+    pub since: Instant,
+}
+
+/// What a watcher needs to remember to see that nothing goes on.
+#[derive(Debug)]
+struct Lookout {
+    /// Of the last board, when it was written and which one it was of its driver's.
+    board: Option<(u64, u64)>,
+    /// When another one than before was seen.
+    changed: Instant,
+    without_workers: Option<Instant>,
+    cut_off: Option<Instant>,
+}
+
+impl Lookout {
+    fn new() -> Lookout {
+        Lookout {
+            board: None,
+            changed: Instant::now(),
+            without_workers: None,
+            cut_off: None,
+        }
+    }
+
+    fn see(&mut self, board: &Board, now: Instant) {
+        let written = Some((board.unix_ms, board.n_written));
+        if written != self.board {
+            (self.board, self.changed) = (written, now);
+        }
+        let has_workers = board.workers.iter().any(|worker| worker.state != "lost");
+        self.without_workers = (!has_workers).then(|| self.without_workers.unwrap_or(now));
+    }
+
+    fn trouble(&mut self, is_connected: bool, now: Instant) -> Option<Trouble> {
+        let trouble = |why: &str, since| {
+            Some(Trouble {
+                why: why.to_owned(),
+                since,
+            })
+        };
+        let old = |since: Instant, age| now.saturating_duration_since(since) >= age;
+        self.cut_off = (!is_connected).then(|| self.cut_off.unwrap_or(now));
+        match (self.cut_off, self.without_workers) {
+            (Some(since), _) => trouble(
+                "the cluster can't be reached: the job may go on without us",
+                since,
+            ),
+            _ if old(self.changed, DRIVER_SILENT) => {
+                trouble("the cluster has no driver: the job waits for one", self.changed)
+            }
+            (_, Some(since)) if old(since, HEARD_WITHIN) => {
+                trouble("the cluster has no workers: the job waits for one", since)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Client {
@@ -209,13 +276,13 @@ impl Client {
             .map_err(|error| unanswered(&error))?;
         let mut seen: Option<Sight> = None;
         let mut next_look = Instant::now();
-        let (mut last_board, mut last_change) = (None, Instant::now());
+        let mut lookout = Lookout::new();
         let mut last_known = Instant::now();
         loop {
             if stop.requested().is_some() {
                 return Ok(None);
             }
-            let board = match heard.recv_timeout(STOP_POLL) {
+            let board: Option<Board> = match heard.recv_timeout(STOP_POLL) {
                 Ok(heard) => serde_json::from_slice(&heard.payload).ok(),
                 Err(RecvTimeoutError::Timeout) if Instant::now() >= next_look => {
                     next_look = Instant::now() + LOOK_PERIOD;
@@ -236,11 +303,8 @@ impl Client {
                     None
                 }
             };
-            let written = board
-                .as_ref()
-                .map(|board: &Board| (board.unix_ms, board.n_written));
-            if written.is_some() && written != last_board {
-                (last_board, last_change) = (written, Instant::now());
+            if let Some(board) = &board {
+                lookout.see(board, Instant::now());
             }
             let shown = board.and_then(|board| board.jobs.into_iter().find(|shown| shown.id == job));
             if let Some(shown) = &shown
@@ -254,22 +318,12 @@ impl Client {
                 job: shown
                     .or_else(|| seen.as_ref().map(|seen| seen.job.clone()))
                     .unwrap_or_default(),
-                trouble: self.trouble(last_change),
+                trouble: lookout.trouble(self.control.is_connected(), Instant::now()),
             };
             if see(&sight) {
                 return Ok(None);
             }
             seen = Some(sight);
-        }
-    }
-
-    fn trouble(&self, last_change: Instant) -> Option<String> {
-        if !self.control.is_connected() {
-            Some("the cluster can't be reached: the job may go on without us".to_owned())
-        } else if last_change.elapsed() > DRIVER_SILENT {
-            Some("the cluster has no driver: the job waits for one".to_owned())
-        } else {
-            None
         }
     }
 }
@@ -317,5 +371,60 @@ pub fn outcome(record: JobRecord) -> Result<serde_json::Value, CliError> {
             "status": record.stands.name(),
             "output": record.output,
         })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::board::WorkerOnBoard;
+    use super::*;
+
+    fn board(n_written: u64, states: &[&str]) -> Board {
+        let worker = |state: &&str| WorkerOnBoard {
+            state: (*state).to_owned(),
+            ..WorkerOnBoard::default()
+        };
+        Board {
+            n_written,
+            workers: states.iter().map(worker).collect(),
+            ..Board::default()
+        }
+    }
+
+    #[test]
+    fn a_watcher_says_what_is_missing_and_since_when() {
+        let mut lookout = Lookout::new();
+        let begun = lookout.changed;
+        let at = |ms| begun + Duration::from_millis(ms);
+        let listened = TAKE_OVER_LISTEN_MS;
+        let mut told = |ms: u64, board: Option<Board>, is_connected| {
+            if let Some(board) = board {
+                lookout.see(&board, at(ms));
+            }
+            let trouble = lookout.trouble(is_connected, at(ms))?;
+            let since = trouble.since.duration_since(begun).as_millis();
+            Some((trouble.why.split(':').next()?.to_owned(), since))
+        };
+        let is = |why: &str, since| Some((format!("the cluster {why}"), since));
+        assert_eq!(
+            told(100, Some(board(1, &[])), true),
+            None,
+            "the driver listens yet"
+        );
+        assert_eq!(told(99 + listened, Some(board(2, &["lost"])), true), None);
+        assert_eq!(told(100 + listened, None, true), is("has no workers", 100));
+        assert_eq!(told(3_000, Some(board(3, &["lost", "idle"])), true), None);
+        assert_eq!(
+            told(3_500, Some(board(4, &[])), true),
+            None,
+            "they were there again"
+        );
+        assert_eq!(told(4_000, None, false), is("can't be reached", 4_000));
+        assert_eq!(told(9_000, None, false), is("can't be reached", 4_000));
+        assert_eq!(told(10_000, Some(board(4, &["idle"])), true), None);
+        assert_eq!(
+            told(11_500, Some(board(4, &["idle"])), true),
+            is("has no driver", 3_500)
+        );
     }
 }

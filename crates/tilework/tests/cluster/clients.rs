@@ -186,6 +186,27 @@ fn who_finds_nobody_ends_with_6() {
 }
 
 #[test]
+fn a_job_without_workers_is_waited_for_no_longer_than_asked() {
+    let cluster = Cluster::start();
+    let _driver = cluster.driver("driver");
+    let mut worker = cluster.worker("w1", SLOW);
+    let mut job = cluster.submit(&format!("{MULTIPLY} data:/C.npy"));
+    job.wait_for_begun(None);
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.end().code(), Some(0), "{}", worker.said());
+    let asked = Instant::now();
+    let told = cluster.fail(&format!("watch {} --wait 2s", job.id), 6);
+    let took = asked.elapsed();
+    assert!(
+        took >= Duration::from_secs(2) && took < Duration::from_secs(7),
+        "{took:?}: {told}"
+    );
+    assert!(told["error"].as_str().unwrap().contains("no workers"), "{told}");
+    let _next = cluster.worker("w2", "");
+    cluster.is_right(&job);
+}
+
+#[test]
 fn a_path_means_the_file_at_that_place_and_no_other_of_that_name() {
     let cluster = Cluster::start();
     let _driver = cluster.driver("driver");
