@@ -7,7 +7,9 @@ use super::host::ClusterHost;
 use super::joining::{name_here, unreachable};
 use super::numbers::{self, HeardNumbers};
 use super::record::unix_ms;
-use crate::failure::CliError;
+use crate::failure::{CliError, Exit};
+use crate::webhook::Webhook;
+use crate::webhook::address::WebhookUrl;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -35,18 +37,25 @@ pub struct DriverSettings {
     pub roots: Arc<DataRoots>,
     /// Instruction set that plans count on.
     pub simd: Simd,
+    /// Where the alarms of all jobs are posted, if anywhere.
+    pub webhook: Option<WebhookUrl>,
 }
 
 /// What outlasts the lease.
 struct Lasting {
     numbers: Arc<HeardNumbers>,
+    webhook: Option<Arc<Webhook>>,
 }
 
 /// Drives whenever it has the lease, until it is told to stop.
 pub fn run(settings: &DriverSettings, stop: &StopSwitch) -> Result<(), CliError> {
     let name = name_here(Role::Driver);
+    let webhook = settings.webhook.clone().map(Webhook::start_for_all).transpose();
+    let webhook =
+        webhook.map_err(|error| CliError::new(Exit::JobFailed, format!("cannot start a thread: {error}")))?;
     let lasting = Lasting {
         numbers: Arc::default(),
+        webhook: webhook.map(Arc::new),
     };
     let control = super::joining::connect(&settings.join, &name)?;
     while let Err(error) = control.create_stores() {
@@ -69,6 +78,9 @@ pub fn run(settings: &DriverSettings, stop: &StopSwitch) -> Result<(), CliError>
             thread::sleep(RETRY_PAUSE);
         }
         tracing::info!(name, "drives no more");
+    }
+    if let Some(webhook) = lasting.webhook.and_then(Arc::into_inner) {
+        webhook.finish().warn();
     }
     Ok(())
 }
@@ -103,6 +115,7 @@ fn lead(
         control: Arc::clone(control),
         roots: Arc::clone(&settings.roots),
         simd: settings.simd,
+        webhook: lasting.webhook.clone(),
         leads,
     };
     let requests = control.requests().map_err(kept)?;

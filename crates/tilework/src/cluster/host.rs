@@ -394,6 +394,12 @@ impl DriverHost for ClusterHost<'_> {
         }
         self.board_changed = true;
         tracing::warn!(kind = alarm.name(), "{}", alarm.text());
+        if let Some(webhook) = &self.ground.webhook {
+            let shown = alarm.job.and_then(|job| Some(&self.jobs.get(&job)?.shown));
+            let run = RunEpoch(shown.map_or(0, |shown| shown.run));
+            let output = shown.map(|shown| shown.output.as_str());
+            webhook.send_of(output, alarm, &LoggedAlarm::now(alarm, run));
+        }
         let concerned = |id: &JobId| alarm.job.is_none_or(|job| job == *id);
         for (id, job) in self.jobs.iter_mut().filter(|(id, _)| concerned(id)) {
             let logged = LoggedAlarm::now(alarm, RunEpoch(job.shown.run));

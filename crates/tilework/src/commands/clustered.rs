@@ -41,7 +41,7 @@ pub(crate) fn run_product(
         return Err(CliError::usage(
             "--alert-webhook posts from the process that runs the job, which may leave a cluster at any time",
         )
-        .with_next("leave it out, and see the job's alarms with `tilework explain`"));
+        .with_next("leave it out; on a cluster the drivers post the alarms of all jobs: tilework driver --alert-webhook URL"));
     }
     let submit = submit_of(inputs, algorithm, Some(destination), run, resources)?;
     submit_and_watch(cluster, submit, &run.cluster, output)

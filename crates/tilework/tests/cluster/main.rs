@@ -12,6 +12,7 @@ mod common;
 mod harness;
 mod proxy;
 
+mod alarms;
 mod clients;
 mod drivers;
 mod inputs;
