@@ -87,13 +87,16 @@ impl Lookout {
         }
     }
 
-    fn see(&mut self, board: &Board, now: Instant) {
+    fn see(&mut self, board: &Board, job: &str, now: Instant) {
         let written = Some((board.unix_ms, board.n_written));
         if written != self.board {
             (self.board, self.changed) = (written, now);
         }
-        let has_workers = board.workers.iter().any(|worker| worker.state != "lost");
-        self.without_workers = (!has_workers).then(|| self.without_workers.unwrap_or(now));
+        // When all is committed, the driver does the rest alone.
+        let lacks_tasks = |shown: &JobOnBoard| shown.id == job && shown.tasks_committed < shown.tasks;
+        let is_without =
+            board.workers.iter().all(|worker| worker.state == "lost") && board.jobs.iter().any(lacks_tasks);
+        self.without_workers = is_without.then(|| self.without_workers.unwrap_or(now));
     }
 
     fn trouble(&mut self, is_connected: bool, now: Instant) -> Option<Trouble> {
@@ -304,7 +307,7 @@ impl Client {
                 }
             };
             if let Some(board) = &board {
-                lookout.see(board, Instant::now());
+                lookout.see(board, job, Instant::now());
             }
             let shown = board.and_then(|board| board.jobs.into_iter().find(|shown| shown.id == job));
             if let Some(shown) = &shown
@@ -384,8 +387,15 @@ mod tests {
             state: (*state).to_owned(),
             ..WorkerOnBoard::default()
         };
+        let job = JobOnBoard {
+            id: "a".to_owned(),
+            tasks: 2,
+            tasks_committed: 1,
+            ..JobOnBoard::default()
+        };
         Board {
             n_written,
+            jobs: vec![job],
             workers: states.iter().map(worker).collect(),
             ..Board::default()
         }
@@ -399,7 +409,7 @@ mod tests {
         let listened = TAKE_OVER_LISTEN_MS;
         let mut told = |ms: u64, board: Option<Board>, is_connected| {
             if let Some(board) = board {
-                lookout.see(&board, at(ms));
+                lookout.see(&board, "a", at(ms));
             }
             let trouble = lookout.trouble(is_connected, at(ms))?;
             let since = trouble.since.duration_since(begun).as_millis();
@@ -425,6 +435,22 @@ mod tests {
         assert_eq!(
             told(11_500, Some(board(4, &["idle"])), true),
             is("has no driver", 3_500)
+        );
+        let all_committed = |n_written| {
+            let mut board = board(n_written, &[]);
+            board.jobs[0].tasks_committed = 2;
+            Some(board)
+        };
+        assert_eq!(told(20_000, all_committed(5), true), None);
+        assert_eq!(
+            told(24_000, all_committed(6), true),
+            None,
+            "the driver ends it alone"
+        );
+        assert_eq!(told(25_000, Some(board(7, &[])), true), None);
+        assert_eq!(
+            told(28_000, Some(board(8, &[])), true),
+            is("has no workers", 25_000)
         );
     }
 }
