@@ -75,7 +75,7 @@ impl LeaseKeeper {
         let (wakes, woken) = channel();
         let changed = wakes.clone();
         // Only a hint: without it a standby would see it at its next look, and count the lease's age from there.
-        let listener = control.overhear(Bucket::Lock.subject(KEY), move |_| {
+        let listener = control.overhear(Bucket::Lease.subject(KEY), move |_| {
             changed.send(Wake::Changed).is_ok()
         });
         let keeper = Keeper {
@@ -255,7 +255,7 @@ impl Keeper {
     /// What the store says, if it says anything.
     fn read(&mut self) -> Option<LeaseEvent> {
         let stores = self.control.stores();
-        let reading = stores.in_existing(async || stores.get(Bucket::Lock, KEY).await);
+        let reading = stores.in_existing(async || stores.get(Bucket::Lease, KEY).await);
         let entry = match self.control.within(LEASE_ASK_WAIT, reading) {
             Ok(entry) => entry,
             Err(error) => {
@@ -299,7 +299,7 @@ impl Keeper {
         let stores = self.control.stores();
         let id = stores.message_id();
         let setting =
-            stores.in_existing(async || stores.set(Bucket::Lock, KEY, &record, expected, &id).await);
+            stores.in_existing(async || stores.set(Bucket::Lease, KEY, &record, expected, &id).await);
         self.control.within(LEASE_ASK_WAIT, setting)
     }
 

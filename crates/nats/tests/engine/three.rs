@@ -293,12 +293,13 @@ struct Fared {
     n_tasks: usize,
 }
 
-const STREAMS: [&str; 5] = [
+const STREAMS: [&str; 6] = [
     "TW_TASKS",
     "TW_EVENTS",
     "KV_tw_jobs",
     "KV_tw_workers",
-    "KV_tw_lock",
+    "KV_tw_members",
+    "KV_tw_lease",
 ];
 const N_HELD: u64 = 8;
 const FIRST_NEW: u64 = 1_000;
@@ -384,7 +385,8 @@ fn three_servers_keep_the_contract() {
         "TW_EVENTS",
         "KV_tw_jobs",
         "KV_tw_workers",
-        "KV_tw_lock",
+        "KV_tw_members",
+        "KV_tw_lease",
     ] {
         let info = three.admin.get(&format!("STREAM.INFO.{stream}"));
         assert_eq!(info["config"]["num_replicas"], 3, "{stream}");
@@ -501,13 +503,13 @@ fn drivers_lead_and_records_are_kept_through_the_death_of_a_server() {
     let control = three.control(Role::Driver, "looker");
     let revision = || {
         control
-            .get(Bucket::Lock, "driver")
+            .get(Bucket::Lease, "driver")
             .ok()
             .flatten()
             .map(|entry| entry.revision)
     };
     let before = revision().expect("somebody leads");
-    let leader = three.admin.leader_of("STREAM.INFO.KV_tw_lock");
+    let leader = three.admin.leader_of("STREAM.INFO.KV_tw_lease");
     three.take(&leader).kill();
     let killed = Instant::now();
     wait_until("the lease is renewed or taken over", LEADS_AGAIN, || {

@@ -12,7 +12,6 @@ use super::events::{Gathered, JobEvent};
 use super::fleet::FleetView;
 use super::ground::Ground;
 use super::openings::{Opening, Openings};
-use super::protocol::Join;
 use super::record::{JobRecord, JobStands, key_of, unix_ms};
 use super::to_host::{OpenedJob, Order, Ticket, ToHost, Told};
 use crate::product::request::Description;
@@ -98,7 +97,7 @@ impl<'a> ClusterHost<'a> {
         ground: Ground,
         stop: &'a StopSwitch,
         asked: Receiver<Asked>,
-        admitted: BTreeMap<WorkerIdx, Join>,
+        fleet: FleetView,
         name: &str,
         inbox: Sender<DriverEvent>,
     ) -> ClusterHost<'a> {
@@ -124,7 +123,7 @@ impl<'a> ClusterHost<'a> {
             jobs: BTreeMap::new(),
             ended: VecDeque::new(),
             forgotten: Vec::new(),
-            fleet: FleetView::new(admitted),
+            fleet,
             events: Gathered::default(),
             board,
             driver,
@@ -185,6 +184,7 @@ impl<'a> ClusterHost<'a> {
     /// Ends the threads of all jobs without ending the jobs.
     pub(super) fn close(mut self) {
         self.events.publish(&self.ground.control);
+        self.board.dismiss(self.fleet.forget_gone());
         for job in self.jobs.values() {
             job.stop.store(true, Ordering::Relaxed);
         }
@@ -381,6 +381,12 @@ impl DriverHost for ClusterHost<'_> {
         }
         self.board_changed = true;
         tracing::warn!(kind = alarm.name(), "{}", alarm.text());
+        if let Some(webhook) = &self.ground.webhook {
+            let shown = alarm.job.and_then(|job| Some(&self.jobs.get(&job)?.shown));
+            let run = RunEpoch(shown.map_or(0, |shown| shown.run));
+            let output = shown.map(|shown| shown.output.as_str());
+            webhook.send_of(output, alarm, &LoggedAlarm::now(alarm, run));
+        }
         let concerned = |id: &JobId| alarm.job.is_none_or(|job| job == *id);
         for (id, job) in self.jobs.iter_mut().filter(|(id, _)| concerned(id)) {
             let logged = LoggedAlarm::now(alarm, RunEpoch(job.shown.run));

@@ -123,7 +123,7 @@ impl ClusterHost<'_> {
         let named = &cancel.job;
         let shown = match board.find(named) {
             Ok(Some(shown)) => shown.clone(),
-            Ok(None) => return refuse(request, no_such_job(named)),
+            Ok(None) => return refuse(request, no_such_job(named, &board)),
             Err(ids) => return refuse(request, ambiguous(named, &ids)),
         };
         let id = job_of_token(&shown.id);
