@@ -83,5 +83,7 @@ pub const LEASE_MS: u64 = 6_000;
 pub const LEASE_RENEW_MS: u64 = 2_000;
 /// How long a driver that can't renew its lease goes on: less than the others wait, by more than clocks differ in rate.
 pub const LEASE_STEP_DOWN_MS: u64 = 4_000;
+/// A driver that has not taken an event for so long hangs, and may not keep its lease.
+pub const LEASE_ALIVE_MS: u64 = 8_000;
 /// Jobs of which a worker remembers the latest run; when there are more, those that it holds nothing of are forgotten.
 pub const RUNS_REMEMBERED_MAX: usize = 1_000;

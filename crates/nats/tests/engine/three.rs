@@ -3,6 +3,7 @@
 //! Those that measure come one after the other: elections are a matter of timeouts, which nine busy servers on a small machine would miss.
 
 use crate::harness::{attempt, found_server, says, take, wait_until};
+use crate::lease::keep_alive;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -453,12 +454,14 @@ fn a_server_that_hangs_is_missed_as_one_that_died() {
 #[test]
 fn drivers_lead_and_records_are_kept_through_the_death_of_a_server() {
     let mut three = Three::start();
-    let keepers: Arc<Vec<LeaseKeeper>> = Arc::new(
+    let keepers: Arc<Vec<Arc<LeaseKeeper>>> = Arc::new(
         (1..=2)
             .map(|n| {
                 let control = three.control(Role::Driver, &format!("d{n}"));
-                LeaseKeeper::start(Arc::new(control), DriverIdx(n), format!("driver {n}"))
+                let keeper = LeaseKeeper::start(Arc::new(control), DriverIdx(n), format!("driver {n}"));
+                Arc::new(keeper)
             })
+            .inspect(keep_alive)
             .collect(),
     );
     let n_leaders = || keepers.iter().filter(|keeper| keeper.is_leader()).count();

@@ -123,7 +123,7 @@ fn lead(
     let closing = Arc::new(AtomicBool::new(false));
     let joined = numbers::admitted(control).map_err(kept)?;
     let fleet = FleetView::new(joined, Arc::clone(&lasting.numbers));
-    let mut host = ClusterHost::new(ground, stop, asked, fleet, name, port.inbox());
+    let mut host = ClusterHost::new(ground, stop, keeper, asked, fleet, name, port.inbox());
     if let Err(error) = host.take_over_all() {
         host.close();
         return Err(kept(error));

@@ -29,7 +29,7 @@ use tilework_core::ids::{JobId, RunEpoch, WorkerIdx};
 use tilework_core::message::WorkerReport;
 use tilework_core::task_table::TaskStatus;
 use tilework_nats::streams::job_of_token;
-use tilework_nats::{Bucket, ControlError};
+use tilework_nats::{Bucket, ControlError, LeaseKeeper};
 use tilework_runtime::alarm_log::AlarmLog;
 use tilework_runtime::engine::DriverPort;
 use tilework_runtime::steps::Step;
@@ -70,6 +70,7 @@ struct Driven {
 pub(super) struct ClusterHost<'a> {
     ground: Ground,
     stop: &'a StopSwitch,
+    keeper: &'a LeaseKeeper,
     asked: Receiver<Asked>,
     /// What is asked and has to wait for what is under way.
     waiting: VecDeque<Asked>,
@@ -96,6 +97,7 @@ impl<'a> ClusterHost<'a> {
     pub(super) fn new(
         ground: Ground,
         stop: &'a StopSwitch,
+        keeper: &'a LeaseKeeper,
         asked: Receiver<Asked>,
         fleet: FleetView,
         name: &str,
@@ -113,6 +115,7 @@ impl<'a> ClusterHost<'a> {
         ClusterHost {
             ground,
             stop,
+            keeper,
             asked,
             waiting: VecDeque::new(),
             openings: Openings::default(),
@@ -364,6 +367,7 @@ impl DriverHost for ClusterHost<'_> {
     }
 
     fn on_tick(&mut self, _port: &mut dyn DriverPort) {
+        self.keeper.alive();
         while let Ok(asked) = self.asked.try_recv() {
             self.on_asked(asked);
         }
