@@ -13,7 +13,7 @@ pub const ATTEMPTS_MAX_RETRY: u8 = 5;
 pub const ATTEMPTS_MAX_CORRUPT: u8 = 3;
 /// Workers on which a task may fail for what looks like the fault of their machines, before its job fails.
 pub const WORKERS_FAILED_MAX: usize = 3;
-/// Workers that may find an input of a task changed before its job fails: a single one may see a stale copy.
+/// Workers that may find an input changed before the job fails: a single one may see a stale copy.
 pub const WORKERS_INPUT_CHANGED_MAX: usize = 2;
 /// Workers that may be lost while they run the same task before its job fails.
 pub const ATTEMPTS_MAX_LOST: u8 = 3;
