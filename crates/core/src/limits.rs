@@ -65,6 +65,8 @@ pub const BACKUPS_PER_MILLE: u64 = 50;
 pub const DURATIONS_KEPT: usize = 15;
 /// Alarms of one run that are written beside its output; what comes after them is only logged.
 pub const ALARMS_WRITTEN_MAX: u64 = 10_000;
+/// How long after the last alarm the end of a job waits for it to be written: a file system that hangs must not hang a driver.
+pub const ALARMS_FLUSH_MS: u64 = 3_000;
 /// Alarms that a run's report lists, the latest; it counts them all.
 pub const ALARMS_REPORTED_MAX: usize = 100;
 /// Alarms that wait for a webhook; what comes while it is full is not posted, which is said at the end.
