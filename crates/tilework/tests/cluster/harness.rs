@@ -183,6 +183,12 @@ impl Cluster {
         Client::join(&self.stage.path("c/client.join")).unwrap()
     }
 
+    /// The process that drives, as the board has it.
+    pub(crate) fn driving_pid(&self) -> Option<u32> {
+        let client = Client::join(&self.stage.path("c/client.join")).ok()?;
+        Some(client.board().ok()??.driver?.pid)
+    }
+
     /// A job by its id.
     pub(crate) fn job(&self, id: &str, output: &str) -> Job {
         Job {
