@@ -19,4 +19,5 @@ mod network;
 mod security;
 mod servers;
 mod stale;
+mod two_hosts;
 mod workers;
