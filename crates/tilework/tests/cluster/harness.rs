@@ -1,4 +1,5 @@
 //! A cluster for one test: its folder, and processes that are started one by one, may be killed one by one, and never outlive the test.
+#![allow(dead_code, reason = "the soak and the tests of single faults use a part each")]
 
 use crate::common::{PATIENCE, Running, Stage};
 use rustix::process::{Pid, Signal};

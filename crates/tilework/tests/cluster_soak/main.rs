@@ -9,7 +9,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-#[allow(dead_code, reason = "the tests of single faults use all of it")]
 #[path = "../cluster/harness.rs"]
 mod harness;
 

@@ -448,7 +448,7 @@ impl Round {
     }
 
     /// Ends every process as it should end, and looks at what is left.
-    fn end(mut self, recovered_in: Duration) -> Outcome {
+    fn end(&mut self, recovered_in: Duration) -> Outcome {
         wait_for("no job runs any more", || {
             let listed = self.cluster.succeed("jobs");
             let jobs = listed["jobs"].as_array().unwrap();
@@ -477,7 +477,7 @@ impl Round {
         verdict::outputs_are_right(&self.cluster);
         verdict::nothing_is_left(&self.cluster);
         Outcome {
-            struck: self.struck,
+            struck: std::mem::take(&mut self.struck),
             recovered_in,
             n_resumed: self.n_resumed,
             n_began_anew: self.n_began_anew,

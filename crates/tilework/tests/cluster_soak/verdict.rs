@@ -49,8 +49,9 @@ fn files_below(folder: &Path) -> BTreeSet<String> {
     let mut folders = vec![folder.to_path_buf()];
     let mut found = BTreeSet::new();
     while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
+        // Folders may vanish while they are read: that of a server's ports does.
+        for entry in fs::read_dir(next).into_iter().flatten().filter_map(Result::ok) {
+            let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
             } else {
