@@ -1,6 +1,6 @@
 """What does a cluster cost on one machine? Two worker processes of one thread against one process with two workers.
 
-cluster.py [--size 8192] [--reps 5] [--memory 2GiB] [--slowed target/test-slow/release/tilework] [--slow-size 4096] [--empty 100000]
+cluster.py [--size 8192] [--reps 5] [--memory 2GiB] [--slowed target/test-slow/release/tilework] [--slow-size 4096] [--empty 100000] [--overhead-sizes 4096 8192]
 
 Each part starts a cluster of its own on loopback (nats-server that syncs every write, a driver, two workers) and ends it. The
 slow part needs the slowed build (see assignment.py), the empty part `cargo build --release -p tilework-nats --example empty_tasks`.
@@ -8,10 +8,13 @@ slow part needs the slowed build (see assignment.py), the empty part `cargo buil
 
 import argparse
 import json
+import os
 import shutil
 import socket
+import statistics
 import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -100,6 +103,66 @@ def one_slow_worker(args):
     return {"size": args.slow_size, "factor": factor, "runs": runs, "time_over_ideal": ratios, "reports": reports}
 
 
+def fsync_s(folder, n_bytes, reps=30):
+    """Median time of writing that many bytes into a file that has its place on the disk already, and making them durable."""
+    path = folder / "fsync_probe"
+    data = os.urandom(n_bytes)
+    times = []
+    file = os.open(path, os.O_CREAT | os.O_RDWR)
+    try:
+        os.posix_fallocate(file, 0, n_bytes)
+        os.fsync(file)
+        for _ in range(reps):
+            started = time.perf_counter()
+            os.pwrite(file, data, 0)
+            os.fdatasync(file)
+            times.append(time.perf_counter() - started)
+    finally:
+        os.close(file)
+        path.unlink()
+    return statistics.median(times)
+
+
+def overhead_per_task(args):
+    """What a task costs beside computing: two products whose tiles are alike, and so many more tasks in one of them."""
+    k = 64
+    inputs = {size: (harness.matrix(size, k, 1), harness.matrix(k, size, 2)) for size in args.overhead_sizes}
+    with cluster(TILEWORK, "24MiB") as join:
+        contenders = [
+            harness.tilework(f"{size}", a, b, DATA / f"out_{size}.npy", "--cluster", join)
+            for size, (a, b) in inputs.items()
+        ]
+        runs, _ = harness.interleave(contenders, args.reps)
+        reports = {name: [harness.report(run) for run in its] for name, its in runs.items()}
+        small, large = (str(size) for size in args.overhead_sizes)
+        n_tasks = {name: its[0]["tasks"] for name, its in reports.items()}
+        tile_bytes = 8 * args.overhead_sizes[1] ** 2 // n_tasks[large]
+        # A task: its tile, its commit, its message, the message's acknowledgement.
+        data_s, record_s, message_s = fsync_s(DATA, tile_bytes), fsync_s(DATA, 150), fsync_s(join.parent, 200)
+    syncs_ms = 1e3 * (data_s + record_s + 2 * message_s)
+    idle_s = {
+        name: [2 * its["seconds"] - sum(w["seconds_busy"] for w in its["workers"]) for its in found]
+        for name, found in reports.items()
+    }
+    more_tasks = n_tasks[large] - n_tasks[small]
+    pairs = zip(idle_s[small], idle_s[large], strict=True)
+    overhead_ms = harness.quartiles([1e3 * (more - few) / more_tasks for few, more in pairs])
+    low, mid, high = overhead_ms
+    print(f"\n## {n_tasks[small]} and {n_tasks[large]} tasks of {tile_bytes / 2**20:.1f} MiB, two worker processes\n")
+    print(harness.run_table(runs))
+    print(f"\na task beside computing: {mid:.1f} ms of a worker (quartiles {low:.1f} to {high:.1f}), reading back included;")
+    print(f"fsyncs alone: {syncs_ms:.1f} ms (tile {1e3 * data_s:.1f}, commit {1e3 * record_s:.1f}, two of messages {2e3 * message_s:.1f})")
+    return {
+        "sizes": args.overhead_sizes,
+        "runs": runs,
+        "tasks": n_tasks,
+        "tile_bytes": tile_bytes,
+        "overhead_per_task_ms": overhead_ms,
+        "fsync_ms": {"tile": 1e3 * data_s, "commit": 1e3 * record_s, "message": 1e3 * message_s},
+        "fsyncs_per_task_ms": syncs_ms,
+    }
+
+
 def empty_tasks(args):
     program = args.empty_program
     found = []
@@ -119,11 +182,12 @@ def main():
     parser.add_argument("--memory", default="2GiB", help="of each worker process")
     parser.add_argument("--slowed", type=Path, default=ROOT / "target/test-slow/release/tilework")
     parser.add_argument("--slow-size", type=int, default=4096)
+    parser.add_argument("--overhead-sizes", type=int, nargs=2, default=[4096, 8192], help="of the products of few and of many tasks")
     parser.add_argument("--empty", type=int, default=100_000)
     parser.add_argument("--empty-program", type=Path, default=ROOT / "target/release/examples/empty_tasks")
-    parser.add_argument("--only", choices=["one", "slow", "empty"], help="one part alone; its results are not written")
+    parser.add_argument("--only", choices=["one", "overhead", "slow", "empty"], help="one part alone; its results are not written")
     args = parser.parse_args()
-    parts = {"one": against_one_process, "slow": one_slow_worker, "empty": empty_tasks}
+    parts = {"one": against_one_process, "overhead": overhead_per_task, "slow": one_slow_worker, "empty": empty_tasks}
     if args.only:
         parts[args.only](args)
         return

@@ -98,6 +98,7 @@ fn job(n_tasks: u64, assign: Assign) -> JobStart {
         committed: Vec::new(),
         resumed: false,
         took_over: false,
+        one_machine: false,
         assign,
         backups: true,
         when_full: WhenFull::Stop,

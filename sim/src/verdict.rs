@@ -110,6 +110,8 @@ pub struct Counts {
     pub n_committed: u64,
     /// Attempts that failed.
     pub n_failed: u64,
+    /// Attempts that failed for good where they were made, and were made again elsewhere.
+    pub n_elsewhere: u64,
     /// Backup attempts.
     pub n_backups: u64,
     /// Workers that a driver held for lost.
@@ -139,6 +141,7 @@ impl Counts {
         self.n_started += other.n_started;
         self.n_committed += other.n_committed;
         self.n_failed += other.n_failed;
+        self.n_elsewhere += other.n_elsewhere;
         self.n_backups += other.n_backups;
         self.n_lost += other.n_lost;
         self.n_take_overs += other.n_take_overs;

@@ -22,6 +22,7 @@ fn survive(seeds: Range<u64>) {
     }
     let met = [
         ("failed attempts", total.n_failed),
+        ("attempts made again elsewhere", total.n_elsewhere),
         ("backups", total.n_backups),
         ("lost workers", total.n_lost),
         ("take-overs", total.n_take_overs),

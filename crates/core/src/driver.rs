@@ -141,6 +141,8 @@ pub struct JobStart {
     pub resumed: bool,
     /// Whether another driver left it while workers were at it.
     pub took_over: bool,
+    /// Whether all workers are of one machine: what one of them can't read, none can.
+    pub one_machine: bool,
     /// How tasks find their workers.
     pub assign: Assign,
     /// Whether idle workers do again what takes much longer than usual.

@@ -7,7 +7,8 @@ use alloc::string::String;
 pub enum Remedy {
     /// Another attempt may succeed: passing I/O trouble, a lost peer.
     Retry,
-    /// Trying again can't help until someone acts: disk full, input changed.
+    /// Trying again there can't help until someone acts: disk full, input changed. Elsewhere it may, if the cause is one
+    /// [of a machine](Cause::is_of_machine).
     Fatal,
     /// The result failed its check: another attempt, preferably elsewhere.
     Corrupt,
@@ -34,6 +35,23 @@ pub enum Cause {
     WorkerLost,
     /// The run was asked to stop while the attempt ran.
     Cancelled,
+}
+
+impl Cause {
+    /// Whether it may lie with the machine that met it, and another one be free of it: a broken disk, a stale copy of an input, too
+    /// little memory.
+    pub fn is_of_machine(self) -> bool {
+        match self {
+            Cause::Storage | Cause::InputChanged | Cause::OutOfMemory => true,
+            // All machines have the output's disk, the code and the job's data in common.
+            Cause::DiskFull
+            | Cause::Check
+            | Cause::Panic
+            | Cause::Job
+            | Cause::WorkerLost
+            | Cause::Cancelled => false,
+        }
+    }
 }
 
 /// A failed attempt or step, with the text that the user sees.

@@ -11,6 +11,10 @@ pub const RELEASE_WINDOW_PER_WORKER: u32 = 3;
 pub const ATTEMPTS_MAX_RETRY: u8 = 5;
 /// Attempts at one task before its job fails, when the result failed its check.
 pub const ATTEMPTS_MAX_CORRUPT: u8 = 3;
+/// Workers on which a task may fail for what looks like the fault of their machines, before its job fails.
+pub const WORKERS_FAILED_MAX: usize = 3;
+/// Workers that may find an input of a task changed before its job fails: a single one may see a stale copy.
+pub const WORKERS_INPUT_CHANGED_MAX: usize = 2;
 /// Workers that may be lost while they run the same task before its job fails.
 pub const ATTEMPTS_MAX_LOST: u8 = 3;
 /// Attempts at one task for any reason before its job fails: give-backs, backups and take-overs count too.
@@ -79,5 +83,7 @@ pub const LEASE_MS: u64 = 6_000;
 pub const LEASE_RENEW_MS: u64 = 2_000;
 /// How long a driver that can't renew its lease goes on: less than the others wait, by more than clocks differ in rate.
 pub const LEASE_STEP_DOWN_MS: u64 = 4_000;
+/// A driver that has not taken an event for so long hangs, and may not keep its lease.
+pub const LEASE_ALIVE_MS: u64 = 8_000;
 /// Jobs of which a worker remembers the latest run; when there are more, those that it holds nothing of are forgotten.
 pub const RUNS_REMEMBERED_MAX: usize = 1_000;

@@ -21,6 +21,8 @@ pub enum Record {
     Barrier(Barrier),
     /// The outputs are durable and may take their final names: a JSON text with the report.
     Done(Vec<u8>),
+    /// Another round begins.
+    Round(RoundStart),
 }
 
 /// A run of the job by one process.
@@ -68,6 +70,17 @@ pub struct Barrier {
     pub winners: Vec<Winner>,
 }
 
+/// The round that follows a barrier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoundStart {
+    /// Its number, one more than that of the round that ended.
+    pub round: RoundIdx,
+    /// Its tasks.
+    pub n_tasks: u64,
+    /// What the job knows as it begins, in the job's own form: with it, no earlier round's outputs are needed any more.
+    pub state: Vec<u8>,
+}
+
 /// The attempt whose commit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Winner {
@@ -97,6 +110,7 @@ impl Record {
             Record::Commit(_) => 3,
             Record::Barrier(_) => 4,
             Record::Done(_) => 5,
+            Record::Round(_) => 6,
         }
     }
 
@@ -129,6 +143,11 @@ impl Record {
                     out.u8(winner.attempt.0);
                 }
             }
+            Record::Round(start) => {
+                out.u32(start.round.0);
+                out.u64(start.n_tasks);
+                out.bytes(&start.state);
+            }
         }
         out.0
     }
@@ -160,6 +179,11 @@ impl Record {
                 winners: input.winners()?,
             }),
             5 => Record::Done(input.rest()),
+            6 => Record::Round(RoundStart {
+                round: RoundIdx(input.u32()?),
+                n_tasks: input.u64()?,
+                state: input.rest(),
+            }),
             other => return Err(DecodeError::UnknownKind(other)),
         };
         if input.0.is_empty() {

@@ -22,7 +22,7 @@ use tilework_core::ids::{JobId, RoundIdx, TaskIdx};
 use tilework_core::record::Commit;
 use tilework_kernel::Simd;
 use tilework_runtime::{Job, Next, TaskContext, TaskSummary};
-use tilework_store::disk::Disk;
+use tilework_store::disk::{Disk, FileId};
 use tilework_store::element_type::Dtype;
 use tilework_store::npy::output::{NpyOutput, OutputError};
 
@@ -302,6 +302,10 @@ impl<T: Number> Job for Multiply<T> {
         _commits: &mut dyn Iterator<Item = &Commit>,
     ) -> Result<Next, Failure> {
         Ok(Next::Done)
+    }
+
+    fn output_file(&self) -> Result<FileId, Failure> {
+        self.output().file_id().map_err(output_failure)
     }
 
     fn seal(&self) -> Result<(), Failure> {

@@ -75,6 +75,10 @@ impl Disk for SharedDisk {
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
         self.inner.read_dir(path)
     }
+    fn hard_link(&self, file: &Path, name: &Path) -> io::Result<()> {
+        self.inner.hard_link(file, name)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.inner.rename(from, to)
     }

@@ -81,6 +81,7 @@ fn drive(mut port: NatsDriverPort, n_tasks: u64) {
         committed: Vec::new(),
         resumed: false,
         took_over: false,
+        one_machine: false,
         assign: Assign::Dynamic,
         backups: false,
         when_full: WhenFull::Stop,

@@ -37,8 +37,10 @@ pub enum Bucket {
     Jobs,
     /// Workers; gone with the server, for they say again who they are.
     Workers,
-    /// Who drives; only drivers see it.
-    Lock,
+    /// Which workers have which numbers; only drivers see it.
+    Members,
+    /// Who drives; only drivers see it. Nothing else is kept there, so that nothing can take the room of the lease.
+    Lease,
 }
 
 /// A record.

@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tilework_core::ids::Millis;
 use tilework_core::lease::{DriverIdx, Lease, LeaseEffect, LeaseEvent, LeaseState};
-use tilework_core::limits::LEASE_STEP_DOWN_MS;
+use tilework_core::limits::{LEASE_ALIVE_MS, LEASE_STEP_DOWN_MS};
 use tokio::task::AbortHandle;
 
 /// The record that says who drives.
@@ -55,6 +55,8 @@ struct Shared {
     start: Instant,
     /// Until when this driver leads, in milliseconds since the start; 0 while it does not.
     leads_until: AtomicU64,
+    /// When the driver last said that it is alive, in milliseconds since the start.
+    alive_at: AtomicU64,
     turns: Mutex<Turns>,
     changed: Condvar,
 }
@@ -75,7 +77,7 @@ impl LeaseKeeper {
         let (wakes, woken) = channel();
         let changed = wakes.clone();
         // Only a hint: without it a standby would see it at its next look, and count the lease's age from there.
-        let listener = control.overhear(Bucket::Lock.subject(KEY), move |_| {
+        let listener = control.overhear(Bucket::Lease.subject(KEY), move |_| {
             changed.send(Wake::Changed).is_ok()
         });
         let keeper = Keeper {
@@ -102,6 +104,12 @@ impl LeaseKeeper {
         }
     }
 
+    /// The driver is alive. One that has not said so, or waited for a change, for [`LEASE_ALIVE_MS`] hangs: its lease lapses, so that
+    /// another one can go on.
+    pub fn alive(&self) {
+        self.shared.alive();
+    }
+
     /// Whether this driver leads. It may stop to at any time.
     pub fn is_leader(&self) -> bool {
         self.shared.is_leader()
@@ -115,6 +123,7 @@ impl LeaseKeeper {
     /// Waits until that has changed since this last returned, but no longer than `timeout`; returns whether this driver leads.
     /// If it lost the lead and won it again meanwhile, this returns false once: another may have driven in between.
     pub fn changed(&self, timeout: Duration) -> bool {
+        self.alive();
         self.shared.wait_for_change(timeout)
     }
 }
@@ -134,6 +143,7 @@ impl Shared {
         Shared {
             start: Instant::now(),
             leads_until: AtomicU64::new(0),
+            alive_at: AtomicU64::new(0),
             turns: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -141,6 +151,14 @@ impl Shared {
 
     fn now(&self) -> Millis {
         Millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn alive(&self) {
+        self.alive_at.store(self.now().0, Ordering::Relaxed);
+    }
+
+    fn hangs(&self, now: Millis) -> bool {
+        now.0.saturating_sub(self.alive_at.load(Ordering::Relaxed)) > LEASE_ALIVE_MS
     }
 
     fn is_leader(&self) -> bool {
@@ -255,7 +273,7 @@ impl Keeper {
     /// What the store says, if it says anything.
     fn read(&mut self) -> Option<LeaseEvent> {
         let stores = self.control.stores();
-        let reading = stores.in_existing(async || stores.get(Bucket::Lock, KEY).await);
+        let reading = stores.in_existing(async || stores.get(Bucket::Lease, KEY).await);
         let entry = match self.control.within(LEASE_ASK_WAIT, reading) {
             Ok(entry) => entry,
             Err(error) => {
@@ -278,6 +296,10 @@ impl Keeper {
     }
 
     fn ask(&self, expected: u64, asked: Millis) -> LeaseEvent {
+        if self.shared.hangs(self.shared.now()) {
+            tracing::error!("this driver hangs: it neither keeps the lease nor takes it");
+            return LeaseEvent::Refused { asked };
+        }
         match self.set(Some(self.me), expected) {
             Ok(revision) => LeaseEvent::Taken { revision, asked },
             Err(error) => {
@@ -299,7 +321,7 @@ impl Keeper {
         let stores = self.control.stores();
         let id = stores.message_id();
         let setting =
-            stores.in_existing(async || stores.set(Bucket::Lock, KEY, &record, expected, &id).await);
+            stores.in_existing(async || stores.set(Bucket::Lease, KEY, &record, expected, &id).await);
         self.control.within(LEASE_ASK_WAIT, setting)
     }
 
@@ -356,6 +378,17 @@ mod tests {
         assert!(shared.wait_for_change(Duration::ZERO));
         assert!(!shared.wait_for_change(Duration::from_millis(LONG)));
         assert!(shared.now().0 >= 50 && !shared.is_leader());
+    }
+
+    #[test]
+    fn a_driver_hangs_that_has_not_said_otherwise_for_long() {
+        let shared = Shared::new();
+        assert!(!shared.hangs(Millis(LEASE_ALIVE_MS)));
+        assert!(shared.hangs(Millis(LEASE_ALIVE_MS + 1)));
+        shared.alive_at.store(5, Ordering::Relaxed);
+        assert!(!shared.hangs(Millis(LEASE_ALIVE_MS + 5)));
+        shared.alive();
+        assert!(!shared.hangs(shared.now()));
     }
 
     #[test]

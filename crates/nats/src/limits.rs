@@ -71,8 +71,17 @@ pub const STORED_RECORD_BYTES_MAX: i32 = 1024 * 1024 - 8 * 1024;
 pub const JOBS_BYTES_MAX: i64 = 256 * 1024 * 1024;
 /// Bytes of all records of workers, which a server keeps in its memory.
 pub const WORKERS_BYTES_MAX: i64 = 32 * 1024 * 1024;
-/// Bytes of all locks.
-pub const LOCKS_BYTES_MAX: i64 = 1024 * 1024;
+/// Workers whose records are kept at once. Each may have two pulls at the shared queue, and the board has to show them all in one record.
+pub const MEMBERS_MAX: usize = 2_048;
+/// Bytes of one worker's record ...
+pub const MEMBER_BYTES_MAX: usize = 4 * 1024;
+/// ... with its headers.
+pub const STORED_MEMBER_BYTES_MAX: i32 = 5 * 1024;
+/// Bytes of the records of all workers, and as much again for those that two drivers admit while the lease changes hands, so that a
+/// record can always be taken away.
+pub const MEMBERS_BYTES_MAX: i64 = 2 * MEMBERS_MAX as i64 * STORED_MEMBER_BYTES_MAX as i64;
+/// Bytes of the lease.
+pub const LEASE_BYTES_MAX: i64 = 1024 * 1024;
 /// Bytes of one event.
 pub const EVENT_BYTES_MAX: usize = 63 * 1024;
 /// Bytes of all events that are kept; the oldest are dropped.

@@ -1,4 +1,4 @@
-//! Where the server keeps records and events: three key-value buckets, which are streams that hold the last message of each subject,
+//! Where the server keeps records and events: four key-value buckets, which are streams that hold the last message of each subject,
 //! and the stream of events. What is here has no bound of its own on how long it waits for a connection; callers have.
 
 use crate::connection::Link;
@@ -51,13 +51,14 @@ impl From<StoreError> for ControlError {
 }
 
 impl Bucket {
-    const ALL: [Bucket; 3] = [Bucket::Jobs, Bucket::Workers, Bucket::Lock];
+    const ALL: [Bucket; 4] = [Bucket::Jobs, Bucket::Workers, Bucket::Members, Bucket::Lease];
 
     fn name(self) -> &'static str {
         match self {
             Bucket::Jobs => "jobs",
             Bucket::Workers => "workers",
-            Bucket::Lock => "lock",
+            Bucket::Members => "members",
+            Bucket::Lease => "lease",
         }
     }
 
@@ -74,16 +75,18 @@ impl Bucket {
         let (storage, max_bytes) = match self {
             Bucket::Jobs => (StorageType::File, limits::JOBS_BYTES_MAX),
             Bucket::Workers => (StorageType::Memory, limits::WORKERS_BYTES_MAX),
-            Bucket::Lock => (StorageType::File, limits::LOCKS_BYTES_MAX),
+            Bucket::Members => (StorageType::File, limits::MEMBERS_BYTES_MAX),
+            Bucket::Lease => (StorageType::File, limits::LEASE_BYTES_MAX),
         };
-        // A lock concerns drivers only.
-        let republish = (self != Bucket::Lock).then(|| Republish {
+        let is_drivers_own = matches!(self, Bucket::Members | Bucket::Lease);
+        let republish = (!is_drivers_own).then(|| Republish {
             source: self.subject(">"),
             destination: format!("tw.kv.{}.>", self.name()),
             headers_only: false,
         });
         let max_message_size = match self {
-            Bucket::Lock => limits::STREAM_MESSAGE_BYTES_MAX,
+            Bucket::Members => limits::STORED_MEMBER_BYTES_MAX,
+            Bucket::Lease => limits::STREAM_MESSAGE_BYTES_MAX,
             Bucket::Jobs | Bucket::Workers => limits::STORED_RECORD_BYTES_MAX,
         };
         Config {

@@ -1,5 +1,6 @@
 //! The job's folder beside its output: who runs it, and what its journal says.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,6 +80,7 @@ fn read_state(disk: &dyn Disk, files: &JobFiles) -> io::Result<(FolderState, Run
     if !partial_exists {
         // The commits' outputs are gone with the partial file: only the plan is worth keeping.
         recovered.commits.clear();
+        recovered.round = None;
     }
     Ok((FolderState::Unfinished(Box::new(recovered)), highest))
 }
@@ -89,7 +91,8 @@ impl JobFolder {
         JobFolder::open_as(disk, output, false)
     }
 
-    /// Opens the folder for a driver that the cluster's lease has made the only one, also while an earlier one still holds the lock.
+    /// Opens the folder for a driver that the cluster's lease has made the only one, also while an earlier one still holds the lock. One
+    /// that is not there is an error: it may be on a file system that is away.
     pub fn take_over(disk: Arc<dyn Disk>, output: &Path) -> Result<JobFolder, FolderError> {
         JobFolder::open_as(disk, output, true)
     }
@@ -101,6 +104,9 @@ impl JobFolder {
             path: folder.clone(),
             source,
         };
+        if takes_over && disk.stat(&folder).map_err(io_error)?.is_none() {
+            return Err(io_error(io::ErrorKind::NotFound.into()));
+        }
         let created = match disk.create_dir(&folder) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
@@ -177,13 +183,14 @@ impl JobFolder {
     /// Whether there was a journal: then an empty segment `next` keeps count of the epochs.
     fn try_discard(&self, next: RunEpoch) -> io::Result<bool> {
         let folder = self.files.folder();
-        let mut names = self.disk.read_dir(&folder)?;
-        names.retain(|name| JobFiles::segment_epoch(name).is_some());
-        if !names.is_empty() {
+        let names = self.disk.read_dir(&folder)?;
+        let is_segment = |name: &&OsString| JobFiles::segment_epoch(name).is_some();
+        let has_segments = names.iter().any(|name| is_segment(&name));
+        if has_segments {
             self.disk.create_new(&self.files.segment(next))?;
             self.disk.sync_dir(&folder)?;
         }
-        for name in &names {
+        for name in names.iter().filter(|name| JobFiles::is_journal(name)) {
             self.disk.remove_file(&folder.join(name))?;
         }
         self.disk.sync_dir(&folder)?;
@@ -191,7 +198,7 @@ impl JobFolder {
             self.disk.remove_file(&self.files.partial())?;
             self.disk.sync_dir(&self.files.parent())?;
         }
-        Ok(!names.is_empty())
+        Ok(has_segments)
     }
 
     fn next_epoch(&self) -> RunEpoch {

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tilework_core::driver::Needs;
-use tilework_core::failure::Failure;
+use tilework_core::failure::{Cause, Failure};
 use tilework_core::ids::{RoundIdx, RunEpoch, TaskIdx};
-use tilework_core::record::Commit;
+use tilework_core::record::{Commit, RoundStart};
+use tilework_store::disk::FileId;
 
 /// A computation in rounds of independent, idempotent tasks.
 ///
@@ -16,7 +17,7 @@ pub trait Job: Send + Sync {
     /// A computed and checked output that is not written yet.
     type Output: Send + 'static;
 
-    /// Tasks in the first round.
+    /// Tasks in the round that is under way.
     fn n_tasks(&self) -> u64;
 
     /// What a task of the round needs, at most.
@@ -44,18 +45,38 @@ pub trait Job: Send + Sync {
     /// Reads a committed output back: whether it is what the commit says.
     fn is_intact(&self, commit: &Commit) -> Result<bool, Failure>;
 
-    /// What follows a complete round, given its commits in task order.
+    /// What follows a complete round, given its commits in task order. The round that follows begins with [`adopt`](Self::adopt).
     fn advance(&self, round: RoundIdx, commits: &mut dyn Iterator<Item = &Commit>) -> Result<Next, Failure>;
+
+    /// Which file is open as the output, whatever it is called by now.
+    fn output_file(&self) -> Result<FileId, Failure>;
+
+    /// A round begins with a state that [`advance`](Self::advance) gave, in this process or in another one.
+    ///
+    /// # Errors
+    /// If the job can't read it, or knows of one round only.
+    fn adopt(&self, start: &RoundStart) -> Result<(), Failure> {
+        let text = format!(
+            "the job has one round, and is to go on with round {}",
+            start.round
+        );
+        Err(Failure::fatal(Cause::Job, text))
+    }
 
     /// Last step before the outputs take their final names: all of them durable, and the inputs still what they were.
     fn seal(&self) -> Result<(), Failure>;
 }
 
 /// What follows a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// Another round of this many tasks.
-    Round(u64),
+    /// Another round.
+    Round {
+        /// Its tasks.
+        n_tasks: u64,
+        /// What the job knows as it begins, in the job's own form.
+        state: Vec<u8>,
+    },
     /// The job is complete.
     Done,
 }

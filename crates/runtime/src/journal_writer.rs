@@ -118,6 +118,7 @@ fn group_bytes(group: &[(Record, OnDurable)]) -> usize {
         Record::Job(text) | Record::Done(text) => text.len(),
         Record::Run(_) => SMALL_RECORD_BYTES,
         Record::Barrier(barrier) => 5 * barrier.winners.len(),
+        Record::Round(start) => start.state.len(),
     };
     group.iter().map(|(record, _)| payload(record)).sum()
 }

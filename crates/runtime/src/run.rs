@@ -145,10 +145,16 @@ pub fn run<J: Job>(
     report: &(dyn Fn(&Recovered) -> Vec<u8> + Sync),
 ) -> RunReport {
     let started = Instant::now();
-    let committed = committed_tasks(folder, job.n_tasks());
-    let n_tasks_resumed = committed.len() as u64;
-    folder.forget_commits();
-    let (end, counts, workers) = try_run(job, job_text, folder, options, observer, report, committed)
+    let resumed = enter_round(job, folder).map(|round| {
+        let committed = committed_tasks(folder, job.n_tasks());
+        folder.forget_commits();
+        (round, committed)
+    });
+    let n_tasks_resumed = resumed
+        .as_ref()
+        .map_or(0, |(_, committed)| committed.len() as u64);
+    let (end, counts, workers) = resumed
+        .and_then(|resumed| try_run(job, job_text, folder, options, observer, report, resumed))
         .unwrap_or_else(|failure| (JobEnd::Failed(failure), DriverCounts::default(), Vec::new()));
     RunReport {
         end,
@@ -159,6 +165,18 @@ pub fn run<J: Job>(
         workers,
         elapsed: started.elapsed(),
     }
+}
+
+/// Lets the job go on with the round that an earlier run came to.
+fn enter_round<J: Job>(job: &J, folder: &JobFolder) -> Result<RoundIdx, Failure> {
+    let begun = match folder.state() {
+        FolderState::Unfinished(recovered) => recovered.round.as_ref(),
+        FolderState::Empty | FolderState::Finished(_) => None,
+    };
+    begun.map_or(Ok(RoundIdx(0)), |begun| {
+        job.adopt(begun)?;
+        Ok(begun.round)
+    })
 }
 
 fn committed_tasks(folder: &JobFolder, n_tasks: u64) -> Vec<TaskIdx> {
@@ -180,9 +198,9 @@ fn try_run<J: Job>(
     options: &RunOptions,
     observer: &dyn Observer,
     report: &(dyn Fn(&Recovered) -> Vec<u8> + Sync),
-    committed: Vec<TaskIdx>,
+    (round, committed): (RoundIdx, Vec<TaskIdx>),
 ) -> Result<(JobEnd, DriverCounts, Vec<WorkerShare>), Failure> {
-    let resumed = !committed.is_empty();
+    let resumed = round > RoundIdx(0) || !committed.is_empty();
     if !resumed {
         // Commits of an earlier run must not come back to life over the fresh output.
         folder
@@ -206,12 +224,13 @@ fn try_run<J: Job>(
         job: id,
         epoch,
         adopts_from: epoch,
-        round: RoundIdx(0),
+        round,
         n_tasks: job.n_tasks(),
         needs,
         committed,
         resumed,
         took_over: false,
+        one_machine: true,
         assign: options.assign,
         backups: true,
         when_full: WhenFull::Stop,

@@ -111,6 +111,9 @@ impl<'a> Served<'a> {
 pub trait Jobs<'a>: Sync {
     /// The job, open for this run of it: the same one for as long as nothing of it changes.
     fn open(&self, attempt: JobAttempt) -> Result<Arc<Served<'a>>, Failure>;
+    /// An attempt failed for what may be this machine's fault: what is open of its job may be stale or broken, and is to be opened anew
+    /// for the next task.
+    fn on_failed(&self, _attempt: JobAttempt) {}
     /// No task came for a while: what is only kept for the next one may be closed.
     fn on_idle(&self) {}
 }
@@ -155,6 +158,7 @@ mod tests {
     use tilework_core::ids::{Attempt, AttemptNo, RoundIdx, RunEpoch, WorkerIdx};
     use tilework_core::message::{ToWorker, WorkerReport};
     use tilework_core::record::{Commit, RunStart};
+    use tilework_store::disk::FileId;
     use tilework_store::fake_disk::FakeDisk;
     use tilework_store::journal::JobFiles;
 
@@ -162,6 +166,8 @@ mod tests {
     struct Noted<O> {
         log: Mutex<Vec<String>>,
         output: fn(u64) -> O,
+        /// What the next runs fail with.
+        failures: Mutex<Vec<Failure>>,
     }
 
     impl<O: Send + std::fmt::Display + 'static> Noted<O> {
@@ -169,6 +175,7 @@ mod tests {
             Noted {
                 log: Mutex::default(),
                 output,
+                failures: Mutex::default(),
             }
         }
 
@@ -203,6 +210,9 @@ mod tests {
 
         fn run(&self, workspace: &mut u64, context: &TaskContext<'_>) -> Result<(O, TaskSummary), Failure> {
             self.note(format!("run {}", context.task));
+            if let Some(failure) = self.failures.lock().unwrap().pop() {
+                return Err(failure);
+            }
             let summary = TaskSummary {
                 checked: true,
                 crc32c: 0,
@@ -228,6 +238,10 @@ mod tests {
             _commits: &mut dyn Iterator<Item = &Commit>,
         ) -> Result<Next, Failure> {
             Ok(Next::Done)
+        }
+
+        fn output_file(&self) -> Result<FileId, Failure> {
+            Ok(FileId { device: 0, inode: 0 })
         }
 
         fn seal(&self) -> Result<(), Failure> {
@@ -323,5 +337,81 @@ mod tests {
         assert_eq!(ran(&number.log, "workspace").len(), 2);
         assert_eq!(ran(&number.log, "write"), ["write 0 7", "write 1 7", "write 2 7"]);
         assert_eq!(ran(&text.log, "write"), ["write 0 <7>"]);
+    }
+
+    /// A job that is kept open until an attempt fails for what may be the machine's fault.
+    struct KeptOpen<'a> {
+        job: &'a Noted<u64>,
+        journal: JournalHandle,
+        open: Mutex<Option<Arc<Served<'a>>>>,
+        last: Mutex<std::sync::Weak<Served<'a>>>,
+    }
+
+    impl<'a> Jobs<'a> for KeptOpen<'a> {
+        fn open(&self, _attempt: JobAttempt) -> Result<Arc<Served<'a>>, Failure> {
+            let mut open = self.open.lock().unwrap();
+            let served = open.get_or_insert_with(|| {
+                let is_gone = self.last.lock().unwrap().upgrade().is_none();
+                self.job.note(format!("open, and no other is: {is_gone}"));
+                Arc::new(Served::new(self.job, self.journal.clone()))
+            });
+            *self.last.lock().unwrap() = Arc::downgrade(served);
+            Ok(Arc::clone(served))
+        }
+
+        fn on_failed(&self, attempt: JobAttempt) {
+            self.job.note(format!("close after {}", attempt.attempt.task));
+            *self.open.lock().unwrap() = None;
+        }
+    }
+
+    #[test]
+    fn a_job_is_opened_anew_after_what_may_be_the_machines_fault() {
+        let disk = FakeDisk::new(1);
+        let job = Noted::new(|n| n);
+        let failures = [
+            Failure::fatal(Cause::InputChanged, "a stale copy"),
+            Failure::fatal(Cause::Job, "every copy has it"),
+        ];
+        job.failures.lock().unwrap().extend(failures);
+        let journal = journal(&disk, "N");
+        let jobs = KeptOpen {
+            job: &job,
+            journal: journal.handle(),
+            open: Mutex::default(),
+            last: Mutex::default(),
+        };
+        let shared = Shared {
+            jobs: &jobs,
+            observer: &(),
+            memory_bytes: 1,
+        };
+        let tally = Tally {
+            work_done: &AtomicU64::new(0),
+            computed: &Mutex::default(),
+        };
+        let (mut driver, ports) = local_engine(1);
+        std::thread::scope(|scope| {
+            for port in ports {
+                scope.spawn(move || work(shared, tally, Box::new(port)));
+            }
+            for task in 0..3 {
+                driver.release(attempt(1, task), Queue::Shared);
+                loop {
+                    match driver.next(Duration::from_secs(10)).expect("reports come") {
+                        DriverEvent::Received(message) => match message.body {
+                            WorkerReport::Committed(_) | WorkerReport::Failed(..) => break,
+                            _ => {}
+                        },
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            driver.send(WorkerIdx(0), ToWorker::Drain);
+        });
+        let log = job.log.lock().unwrap().join("; ");
+        let expected = "open, and no other is: true; workspace; run 0; run 1; close after 1; \
+                        open, and no other is: true; workspace; run 2; write 2 7";
+        assert_eq!(log, expected);
     }
 }

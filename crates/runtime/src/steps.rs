@@ -4,14 +4,17 @@ use crate::job::{Job, Next};
 use crate::journal_writer::JournalHandle;
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use tilework_core::driver::{DriverEffect, DriverEvent, Round};
 use tilework_core::failure::{Cause, Failure, StopCause};
 use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
-use tilework_core::record::{Barrier, Commit, Record, Winner};
+use tilework_core::record::{Barrier, Commit, Record, RoundStart, RunStart, Winner};
 use tilework_store::disk::{Disk, is_disk_full};
-use tilework_store::journal::{JobFiles, Recovered, compact, make_durable, recover};
+use tilework_store::journal::{
+    Compacted, JobFiles, Recovered, begin_round, compact, latest_run, make_durable, recover,
+};
 
 /// A step of the driver's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +48,7 @@ pub trait StepWatch: Sync {
     fn stop_requested(&self) -> Option<StopCause>;
     /// A committed output was read back damaged.
     fn on_damaged_output(&self, task: TaskIdx);
-    /// Whether this driver may still give outputs their names; asked as late as possible.
+    /// Whether this driver may still do what can't be taken back; asked right before each such act.
     fn may_finish(&self) -> bool;
     /// The report that the journal's `Done` record holds.
     fn report(&self, recovered: &Recovered) -> Vec<u8>;
@@ -87,9 +90,13 @@ impl<J: Job> JobSteps<'_, J> {
         taken.unwrap_or_else(|failure| DriverEvent::StepFailed(self.id, failure))
     }
 
-    /// Publishes the barrier, then asks the job what comes next.
+    /// Asks the job what follows a complete round, and publishes that with the round's barrier.
     fn advance(&mut self, round: RoundIdx) -> Result<DriverEvent, Failure> {
         let recovered = self.recovered()?;
+        if let Some(begun) = recovered.round.as_ref().filter(|begun| begun.round > round) {
+            // Another driver came here first; its state may rest on other attempts.
+            return self.enter(begun);
+        }
         let commits: Vec<&Commit> = commits_of(&recovered, round).collect();
         if commits.len() as u64 != self.n_tasks {
             let committed: BTreeSet<TaskIdx> = commits.iter().map(|commit| commit.attempt.task).collect();
@@ -109,19 +116,43 @@ impl<J: Job> JobSteps<'_, J> {
             epoch: self.epoch,
             winners,
         };
-        self.append(Record::Barrier(barrier))?;
         match self.job.advance(round, &mut commits.into_iter())? {
-            Next::Round(n_tasks) => {
-                self.n_tasks = n_tasks;
-                let round = Round {
+            Next::Round { n_tasks, state } => {
+                let start = RoundStart {
                     round: RoundIdx(round.0 + 1),
                     n_tasks,
-                    needs: self.job.needs(),
+                    state,
                 };
-                Ok(DriverEvent::RoundReady(self.id, round))
+                let begun = begin_round(&*self.disk, &self.files, self.run(&recovered)?, barrier, start);
+                self.enter(&begun.map_err(|error| storage_failure("begin a round", &error))?)
             }
-            Next::Done => Ok(DriverEvent::RoundsDone(self.id)),
+            Next::Done => {
+                self.append(Record::Barrier(barrier))?;
+                Ok(DriverEvent::RoundsDone(self.id))
+            }
         }
+    }
+
+    fn enter(&mut self, start: &RoundStart) -> Result<DriverEvent, Failure> {
+        self.job.adopt(start)?;
+        self.n_tasks = start.n_tasks;
+        let round = Round {
+            round: start.round,
+            n_tasks: start.n_tasks,
+            needs: self.job.needs(),
+        };
+        Ok(DriverEvent::RoundReady(self.id, round))
+    }
+
+    /// This run, as its segment tells it.
+    fn run<'r>(&self, recovered: &'r Recovered) -> Result<&'r RunStart, Failure> {
+        let run = recovered.runs.iter().find(|run| run.epoch == self.epoch);
+        run.ok_or_else(|| {
+            Failure::fatal(
+                Cause::Storage,
+                format!("the segment of run {} is gone", self.epoch),
+            )
+        })
     }
 
     fn read_commits(&self, round: RoundIdx) -> Result<DriverEvent, Failure> {
@@ -162,29 +193,75 @@ impl<J: Job> JobSteps<'_, J> {
         Ok(DriverEvent::OutputsVerified(self.id, bad_tasks))
     }
 
-    /// Data durable -> `Done` record -> rename -> folder durable -> one journal file. A crash between any two is resumed.
+    /// Data durable -> `Done` record -> rename -> folder durable -> one journal file. A crash between any two is resumed, and each may
+    /// be repeated.
+    ///
+    /// This driver may have slept, and another one begun a run, before any of these: so what can't be taken back is done only after
+    /// another look at who drives, whose run is the latest, and whose file has the name.
     fn finish_outputs(&self) -> Result<DriverEvent, Failure> {
         self.job.seal()?;
         let report = self.watch.report(&self.recovered()?);
+        self.check_is_ours()?;
         self.append(Record::Done(report))?;
         let recovered = self.recovered()?;
+        self.give_name()?;
+        let may_go_on = || self.watch.may_finish();
+        let compacted = compact(&*self.disk, &self.files, &recovered, self.epoch, &may_go_on);
+        match compacted.map_err(|error| storage_failure("compact the journal", &error))? {
+            Compacted::Done => Ok(DriverEvent::OutputsFinished(self.id)),
+            Compacted::NotOurs => Err(taken_over()),
+        }
+    }
+
+    /// Gives the output its name, durably, unless it has it.
+    fn give_name(&self) -> Result<(), Failure> {
         let (files, disk) = (&self.files, &*self.disk);
-        let appeared = !self.may_replace_output && disk.stat(files.output()).is_ok_and(|stat| stat.is_some());
-        if appeared {
+        let failed = |error| storage_failure("give the output its name", &error);
+        let file_at = |path: &Path| {
+            let stat = disk.stat(path).map_err(failed)?;
+            Ok(stat.map(|stat| stat.id()))
+        };
+        let ours = Some(self.job.output_file()?);
+        let (partial, output) = (file_at(&files.partial())?, file_at(files.output())?);
+        if partial.is_none() && output == ours {
+            // A run before this one, or this step before, got so far.
+            return disk.sync_dir(&files.parent()).map_err(failed);
+        }
+        if partial != ours {
+            let what = if partial.is_some() { "another file" } else { "gone" };
+            let text = format!(
+                "another run has begun: `{}` is {what}, and was not touched",
+                files.partial().display()
+            );
+            return Err(Failure::fatal(Cause::Job, text));
+        }
+        if output.is_some() && !self.may_replace_output {
             let text = format!(
                 "`{}` appeared while it was computed: it is not replaced",
                 files.output().display()
             );
             return Err(Failure::fatal(Cause::Job, text));
         }
-        if !self.watch.may_finish() {
-            return Err(Failure::fatal(Cause::Job, "another driver took the job over"));
-        }
+        self.check_is_ours()?;
         disk.rename(&files.partial(), files.output())
             .and_then(|()| disk.sync_dir(&files.parent()))
-            .map_err(|error| storage_failure("give the output its name", &error))?;
-        compact(disk, files, &recovered).map_err(|error| storage_failure("compact the journal", &error))?;
-        Ok(DriverEvent::OutputsFinished(self.id))
+            .map_err(failed)
+    }
+
+    /// Fails if another driver drives, or a later run of these files has begun.
+    fn check_is_ours(&self) -> Result<(), Failure> {
+        let latest = latest_run(&*self.disk, &self.files)
+            .map_err(|error| storage_failure("look for later runs", &error))?;
+        if let Some(latest) = latest.filter(|latest| *latest > self.epoch) {
+            let text = format!("another run has begun: {latest}, while this is {}", self.epoch);
+            return Err(Failure::fatal(Cause::Job, text));
+        }
+        // Last, because it is asked for the time that comes.
+        if self.watch.may_finish() {
+            Ok(())
+        } else {
+            Err(taken_over())
+        }
     }
 
     /// What the journal says; what is built on it must not be taken back by a power cut.
@@ -205,6 +282,10 @@ impl<J: Job> JobSteps<'_, J> {
     }
 }
 
+fn taken_over() -> Failure {
+    Failure::fatal(Cause::Job, "another driver took the job over")
+}
+
 fn commits_of(recovered: &Recovered, round: RoundIdx) -> impl Iterator<Item = &Commit> {
     let commits = recovered.commits.values();
     commits.filter(move |commit| commit.attempt.round == round)
@@ -219,3 +300,6 @@ pub fn storage_failure(what: &str, error: &io::Error) -> Failure {
     };
     Failure::fatal(cause, format!("cannot {what}: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,6 +77,9 @@ pub fn work(shared: Shared<'_, '_>, tally: Tally<'_>, mut port: Box<dyn WorkerPo
         let mut effects = Vec::new();
         loop {
             let event = port.next(wait).unwrap_or(WorkerEvent::Tick);
+            if let Some(attempt) = failed_for_the_machine(&event) {
+                shared.jobs.on_failed(attempt);
+            }
             let now = Millis(started.elapsed().as_millis() as u64);
             machine.on_event(now, event, &mut effects);
             for effect in effects.drain(..) {
@@ -103,6 +106,18 @@ pub fn work(shared: Shared<'_, '_>, tally: Tally<'_>, mut port: Box<dyn WorkerPo
             }
         }
     });
+}
+
+/// The attempt that failed for a cause that may be this machine's.
+fn failed_for_the_machine(event: &WorkerEvent) -> Option<JobAttempt> {
+    match event {
+        WorkerEvent::RunEnded(attempt, Err(failure))
+        | WorkerEvent::OutputDurable(attempt, Err(failure))
+        | WorkerEvent::CommitDurable(attempt, Err(failure)) => {
+            failure.cause.is_of_machine().then_some(*attempt)
+        }
+        _ => None,
+    }
 }
 
 /// A worker that is slow on purpose, for tests and measurements of assignment.
@@ -224,6 +239,8 @@ impl<'a> Bench<'a> {
         let of = Some((attempt.job, attempt.attempt.epoch));
         // Another job's memory is given back before this one's inputs are opened.
         let last = self.ready.take().filter(|_| self.of == of);
+        // So is this one's, if it was closed to be opened anew: nobody else has it then.
+        let last = last.filter(|(job, _)| Arc::strong_count(job) > 1);
         self.of = of;
         let ran = caught(context.task, || {
             let job = jobs.open(attempt)?;

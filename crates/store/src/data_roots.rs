@@ -252,6 +252,12 @@ impl Disk for DataRoots {
         from_root.rename(from, to_root, to)
     }
 
+    fn hard_link(&self, file: &Path, name: &Path) -> io::Result<()> {
+        let (file_root, file) = self.resolve(file)?;
+        let (name_root, name) = self.resolve(name)?;
+        file_root.hard_link(file, name_root, name)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let (root, inner) = self.resolve(path)?;
         root.remove_file(inner)

@@ -29,6 +29,8 @@ pub trait Disk: Send + Sync + Debug {
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>>;
     /// Renames a file or directory; an existing file `to` is replaced in one step.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name, in one step; one that exists is an error of kind `AlreadyExists`.
+    fn hard_link(&self, file: &Path, name: &Path) -> io::Result<()>;
     /// Removes a file's name.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.
@@ -76,6 +78,25 @@ pub struct FileStat {
     pub is_dir: bool,
     /// Whether it is a regular file.
     pub is_file: bool,
+}
+
+impl FileStat {
+    /// Which file it is.
+    pub fn id(&self) -> FileId {
+        FileId {
+            device: self.device,
+            inode: self.inode,
+        }
+    }
+}
+
+/// Which file it is, whatever it is called: as long as one is open, no other file has its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    /// Number of the device.
+    pub device: u64,
+    /// Number of the file within its device.
+    pub inode: u64,
 }
 
 /// Whole reads and writes on top of the partial ones of [`DiskFile`].

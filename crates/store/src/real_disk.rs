@@ -50,6 +50,10 @@ impl Disk for RealDisk {
         Ok(names)
     }
 
+    fn hard_link(&self, file: &Path, name: &Path) -> io::Result<()> {
+        std::fs::hard_link(file, name)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }

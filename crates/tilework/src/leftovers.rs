@@ -123,7 +123,7 @@ pub fn remove_journal(disk: &dyn Disk, files: &JobFiles) -> io::Result<()> {
 }
 
 fn is_ours(name: &OsStr) -> bool {
-    JobFiles::segment_epoch(name).is_some() || JobFiles::is_alarms(name) || name == "journal.new"
+    JobFiles::is_journal(name) || JobFiles::is_alarms(name)
 }
 
 fn remove_if_there(disk: &dyn Disk, path: &std::path::Path) -> io::Result<()> {

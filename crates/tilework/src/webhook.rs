@@ -24,11 +24,11 @@ use tilework_core::limits::{
 };
 use tilework_runtime::LoggedAlarm;
 
-/// Where the alarms of one job go.
+/// Where the alarms of one job go, or of all jobs of a driver.
 #[derive(Debug)]
 pub struct Webhook {
     url: WebhookUrl,
-    output: PathBuf,
+    output: Option<PathBuf>,
     queue: SyncSender<Vec<u8>>,
     shared: Arc<Shared>,
 }
@@ -73,6 +73,19 @@ impl Webhook {
     /// # Errors
     /// The system has no thread left.
     pub fn start(url: WebhookUrl, output: &Path) -> std::io::Result<Webhook> {
+        let output = std::path::absolute(output).unwrap_or_else(|_| output.to_path_buf());
+        Webhook::started(url, Some(output))
+    }
+
+    /// Starts the thread that posts the alarms of many jobs.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start_for_all(url: WebhookUrl) -> std::io::Result<Webhook> {
+        Webhook::started(url, None)
+    }
+
+    fn started(url: WebhookUrl, output: Option<PathBuf>) -> std::io::Result<Webhook> {
         let (queue, posts) = sync_channel(WEBHOOK_QUEUE_MAX);
         let shared = Arc::new(Shared::default());
         let (client, of_thread) = (Client::new(url.clone()), Arc::clone(&shared));
@@ -81,17 +94,23 @@ impl Webhook {
             .spawn(move || post_all(&client, &posts, &of_thread))?;
         Ok(Webhook {
             url,
-            output: std::path::absolute(output).unwrap_or_else(|_| output.to_path_buf()),
+            output,
             queue,
             shared,
         })
     }
 
-    /// Queues an alarm; returns at once.
+    /// Queues an alarm of the one job; returns at once.
     pub fn send(&self, alarm: &Alarm, logged: &LoggedAlarm) {
+        let output = self.output.as_ref().map(|output| output.display().to_string());
+        self.send_of(output.as_deref(), alarm, logged);
+    }
+
+    /// Queues an alarm of the job that makes `output`, or of no job; returns at once.
+    pub fn send_of(&self, output: Option<&str>, alarm: &Alarm, logged: &LoggedAlarm) {
         let document = json!({
             "job": alarm.job.map(|job| job.to_string()),
-            "output": self.output.display().to_string(),
+            "output": output,
             "alarm": logged,
         });
         let queued = self.queue.try_send(document.to_string().into_bytes());

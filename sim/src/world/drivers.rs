@@ -114,6 +114,7 @@ impl World {
             committed: self.committed(round),
             resumed: true,
             took_over: epoch > self.storage.fresh_since,
+            one_machine: false,
             assign: self.scenario.assign,
             backups: self.scenario.backups,
             when_full: WhenFull::Wait,
@@ -213,11 +214,16 @@ impl World {
 
     /// A task that failed will be tried again. Reports that come when the driver has given their attempt up are no failures to it, and so
     /// what counts is how often it says this.
-    fn check_retry(&mut self, epoch: RunEpoch, task: TaskIdx, remedy: Remedy, delay_ms: u64) {
+    fn check_retry(&mut self, epoch: RunEpoch, task: TaskIdx, failure: &Failure, delay_ms: u64) {
         let n_failed = self.failures.entry((epoch, task)).or_default();
-        let (n_failed, n_max) = match remedy {
+        let (n_failed, n_max) = match failure.remedy {
             Remedy::Retry => (&mut n_failed[0], ATTEMPTS_MAX_RETRY),
             Remedy::Corrupt => (&mut n_failed[1], ATTEMPTS_MAX_CORRUPT),
+            // Where it failed, that is: what a machine has to do with may go well on another one.
+            Remedy::Fatal if failure.cause.is_of_machine() => {
+                self.counts.n_elsewhere += 1;
+                return;
+            }
             Remedy::Fatal => return self.violate(Violation::TriedTooOften(task)),
         };
         *n_failed += 1;
@@ -255,7 +261,7 @@ impl World {
                     failure,
                     delay_ms,
                     ..
-                } => self.check_retry(epoch, task, failure.remedy, delay_ms),
+                } => self.check_retry(epoch, task, &failure, delay_ms),
                 _ => {}
             },
             DriverEffect::WakeAt(at) => {

@@ -106,7 +106,8 @@ impl Deal {
         self.shares.len()
     }
 
-    fn workers(&self) -> impl Iterator<Item = WorkerIdx> {
+    /// Who has a share, be it an empty one.
+    pub(super) fn workers(&self) -> impl Iterator<Item = WorkerIdx> {
         self.shares.keys().copied()
     }
 }

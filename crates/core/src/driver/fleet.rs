@@ -127,18 +127,22 @@ impl Fleet {
             .map(|(worker, member)| (*worker, member))
     }
 
-    /// The worker that fits and holds least, if it is not the one to be avoided.
-    pub(super) fn least_loaded(&self, needed_bytes: u64, avoid: WorkerIdx) -> Option<WorkerIdx> {
+    /// Of the workers that fit and have a rank, the first by rank; among equals the one that holds least.
+    pub(super) fn best<R: Ord>(
+        &self,
+        needed_bytes: u64,
+        rank: impl Fn(WorkerIdx) -> Option<R>,
+    ) -> Option<WorkerIdx> {
         self.fitting(needed_bytes)
-            .filter(|(worker, _)| *worker != avoid)
-            .min_by_key(|(_, member)| member.held.len())
-            .map(|(worker, _)| worker)
+            .filter_map(|(worker, member)| Some((rank(worker)?, member.held.len(), worker)))
+            .min()
+            .map(|(_, _, worker)| worker)
     }
 
-    /// A worker that fits and holds nothing.
-    pub(super) fn idle(&self, needed_bytes: u64) -> Option<WorkerIdx> {
+    /// Workers that fit and hold nothing.
+    pub(super) fn idle(&self, needed_bytes: u64) -> impl Iterator<Item = WorkerIdx> {
         self.fitting(needed_bytes)
-            .find(|(_, member)| member.held.is_empty())
+            .filter(|(_, member)| member.held.is_empty())
             .map(|(worker, _)| worker)
     }
 

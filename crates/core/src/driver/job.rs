@@ -9,7 +9,7 @@ use super::durations::Durations;
 use super::fleet::Fleet;
 use super::{DriverEffect, JobStart, Needs};
 use crate::alarm::{Alarm, AlarmKind, Stall};
-use crate::failure::JobEnd;
+use crate::failure::{Cause, JobEnd};
 use crate::ids::{Attempt, Millis, RoundIdx, TaskIdx, WorkerIdx};
 use crate::limits;
 use crate::message::{JobAttempt, ToWorker};
@@ -63,11 +63,25 @@ impl Flights {
 }
 
 /// What went wrong with a task that is not committed yet.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Troubles {
     n_retried: u8,
     n_corrupt: u8,
     n_lost: u8,
+    /// Where it failed and why, each worker once, the latest last. The limits of attempts bound it.
+    failed_on: Vec<(WorkerIdx, Cause)>,
+}
+
+impl Troubles {
+    fn failed(&mut self, worker: WorkerIdx, cause: Cause) {
+        self.failed_on.retain(|(other, _)| *other != worker);
+        self.failed_on.push((worker, cause));
+    }
+
+    /// How recently it failed there: nothing where it did not.
+    fn recency(&self, worker: WorkerIdx) -> Option<usize> {
+        self.failed_on.iter().position(|(other, _)| *other == worker)
+    }
 }
 
 /// One job's run. One byte per task, and what is released or waits for its next attempt, which the window bounds.
@@ -79,9 +93,10 @@ pub(super) struct JobRun {
     tasks: TaskTable,
     phase: Phase,
     in_flight: BTreeMap<TaskIdx, Flights>,
-    /// Failed tasks in the order in which their next attempts are due, and whom they should avoid.
+    /// Failed tasks in the order in which their next attempts are due.
     backing_off: BTreeSet<(Millis, TaskIdx)>,
-    avoid: BTreeMap<TaskIdx, WorkerIdx>,
+    /// Workers whose latest attempt at a task of this job failed: tasks that failed elsewhere are better off with others.
+    failing: BTreeSet<WorkerIdx>,
     /// Tasks that were given back and wait: most were recalled for an idle worker.
     given_back: BTreeSet<TaskIdx>,
     troubles: BTreeMap<TaskIdx, Troubles>,
@@ -134,7 +149,7 @@ impl JobRun {
             phase,
             in_flight: BTreeMap::new(),
             backing_off: BTreeSet::new(),
-            avoid: BTreeMap::new(),
+            failing: BTreeSet::new(),
             given_back: BTreeSet::new(),
             troubles: BTreeMap::new(),
             durations: Durations::default(),

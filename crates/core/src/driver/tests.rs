@@ -7,6 +7,7 @@ use crate::limits;
 use crate::message::Holding;
 use alloc::vec;
 
+mod elsewhere;
 mod ending;
 mod reporting;
 mod watching;
@@ -31,6 +32,7 @@ fn job_of(n_tasks: u64) -> JobStart {
         committed: vec![],
         resumed: false,
         took_over: false,
+        one_machine: false,
         assign: Assign::Dynamic,
         backups: true,
         when_full: WhenFull::Stop,
@@ -265,7 +267,11 @@ fn a_commit_of_another_run_or_round_does_not_count() {
 
 #[test]
 fn a_retry_waits_longer_each_time_and_ends_the_job_at_its_limit() {
-    let (mut script, _) = Script::with(&[W0], job_of(1));
+    let start = JobStart {
+        one_machine: true,
+        ..job_of(1)
+    };
+    let (mut script, _) = Script::with(&[W0], start);
     let failure = Failure::retry(Cause::Storage, "flaky");
     let mut waited = vec![];
     for number in 0..limits::ATTEMPTS_MAX_RETRY - 1 {

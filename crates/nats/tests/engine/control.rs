@@ -45,7 +45,7 @@ fn a_record_changes_only_from_the_revision_that_was_read() {
     let server = TestServer::start();
     let driver = server.control(Role::Driver, "d1");
     let other = server.control(Role::Driver, "d2");
-    for bucket in [Bucket::Jobs, Bucket::Workers, Bucket::Lock] {
+    for bucket in [Bucket::Jobs, Bucket::Workers, Bucket::Members, Bucket::Lease] {
         assert_eq!(
             driver.get(bucket, "k.1"),
             Ok(None),
@@ -168,7 +168,7 @@ fn each_role_reads_and_hears_what_it_needs_with_least_rights() {
 
     let job = driver.set(Bucket::Jobs, "j1", b"job", 0).expect("it is new");
     let there = driver.put(Bucket::Workers, "w1", b"there").expect("it is new");
-    driver.put(Bucket::Lock, "driver", b"me").expect("it is new");
+    driver.put(Bucket::Lease, "driver", b"me").expect("it is new");
     driver.publish_event(JobId([8; 16]), b"another job's".to_vec());
     for event in ["one", "two", "three"] {
         driver.publish_event(JOB, event.as_bytes().to_vec());
@@ -315,11 +315,11 @@ fn stores_that_the_server_lost_are_made_again() {
     assert_eq!(driver.keys(Bucket::Jobs), Ok(vec!["j2".to_owned()]));
     lose();
     driver
-        .set(Bucket::Lock, "driver", b"me", 0)
+        .set(Bucket::Lease, "driver", b"me", 0)
         .expect("the bucket is made again");
     lose();
     assert_eq!(
-        driver.set(Bucket::Lock, "driver", b"me", 1),
+        driver.set(Bucket::Lease, "driver", b"me", 1),
         Err(ControlError::Changed)
     );
     lose();

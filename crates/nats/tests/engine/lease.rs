@@ -8,20 +8,40 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework_core::lease::DriverIdx;
-use tilework_core::limits::{LEASE_MS, LEASE_RENEW_MS, LEASE_STEP_DOWN_MS};
+use tilework_core::limits::{LEASE_ALIVE_MS, LEASE_MS, LEASE_RENEW_MS, LEASE_STEP_DOWN_MS};
 use tilework_nats::{Control, LeaseKeeper, NatsOptions, Role};
 
 /// What the failure model promises.
 const TAKE_OVER: Duration = Duration::from_secs(10);
 const STEP_DOWN: Duration = Duration::from_millis(LEASE_STEP_DOWN_MS + 500);
 
-fn keeper(server: &TestServer, driver: u32) -> LeaseKeeper {
+fn keeper(server: &TestServer, driver: u32) -> Arc<LeaseKeeper> {
     keeper_with(&server.options(Role::Driver, &format!("d{driver}")), driver)
 }
 
-fn keeper_with(options: &NatsOptions, driver: u32) -> LeaseKeeper {
+fn keeper_with(options: &NatsOptions, driver: u32) -> Arc<LeaseKeeper> {
+    let keeper = hanging_keeper(options, driver);
+    keep_alive(&keeper);
+    keeper
+}
+
+/// The keeper of a driver that never says that it is alive.
+fn hanging_keeper(options: &NatsOptions, driver: u32) -> Arc<LeaseKeeper> {
     let control = Control::connect(options).expect("it connects");
-    LeaseKeeper::start(Arc::new(control), DriverIdx(driver), format!("driver {driver}"))
+    let name = format!("driver {driver}");
+    Arc::new(LeaseKeeper::start(Arc::new(control), DriverIdx(driver), name))
+}
+
+/// Says that the driver is alive, until its keeper is dropped.
+pub(crate) fn keep_alive(keeper: &Arc<LeaseKeeper>) {
+    let keeper = Arc::downgrade(keeper);
+    thread::spawn(move || {
+        while let Some(keeper) = keeper.upgrade() {
+            keeper.alive();
+            drop(keeper);
+            thread::sleep(Duration::from_millis(100)); // waits: the pace of a driver's loop
+        }
+    });
 }
 
 fn wait_for_leader(keeper: &LeaseKeeper, within: Duration) -> Duration {
@@ -146,6 +166,21 @@ fn nobody_leads_without_the_server_and_one_does_when_it_is_back() {
     // A lead that was lost and won again is told as lost first.
     let winner = if first.is_leader() { &first } else { &second };
     assert!(winner.changed(Duration::ZERO));
+}
+
+#[test]
+fn a_driver_that_hangs_loses_the_lease_though_its_keeper_runs() {
+    let server = TestServer::start();
+    let first = hanging_keeper(&server.options(Role::Driver, "d1"), 1);
+    wait_for_leader(&first, SOON);
+    let second = keeper(&server, 2);
+    let allowed = Duration::from_millis(LEASE_ALIVE_MS) + TAKE_OVER;
+    wait_for_leader(&second, allowed);
+    assert!(!first.is_leader());
+    // It may have it again when it goes on.
+    keep_alive(&first);
+    drop(second);
+    wait_for_leader(&first, SOON);
 }
 
 #[test]

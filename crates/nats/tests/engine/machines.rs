@@ -44,6 +44,7 @@ fn start_of_job() -> JobStart {
         committed: Vec::new(),
         resumed: false,
         took_over: false,
+        one_machine: false,
         assign: Assign::Dynamic,
         backups: true,
         when_full: WhenFull::Stop,

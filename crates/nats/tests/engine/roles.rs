@@ -71,8 +71,10 @@ fn no_role_can_do_anothers_work() {
         "$JS.API.STREAM.CREATE.MINE".to_owned(),
         "$KV.tw_jobs.j1".to_owned(),
         "$KV.tw_workers.w0".to_owned(),
-        "$KV.tw_lock.driver".to_owned(),
-        "$JS.API.DIRECT.GET.KV_tw_lock.$KV.tw_lock.driver".to_owned(),
+        "$KV.tw_lease.driver".to_owned(),
+        "$KV.tw_members.next-worker".to_owned(),
+        "$JS.API.DIRECT.GET.KV_tw_members.$KV.tw_members.next-worker".to_owned(),
+        "$JS.API.DIRECT.GET.KV_tw_lease.$KV.tw_lease.driver".to_owned(),
         "$JS.API.STREAM.MSG.GET.KV_tw_jobs".to_owned(),
         "$JS.API.STREAM.DELETE.TW_EVENTS".to_owned(),
         "$JS.API.STREAM.PURGE.KV_tw_jobs".to_owned(),
@@ -251,10 +253,10 @@ fn stores_are_seen_once_a_driver_has_made_them() {
         let seen = cluster.control(role).stores_seen().unwrap();
         (seen.iter().filter(|(_, is_there)| *is_there).count(), seen.len())
     };
-    assert_eq!(roles.map(n_there), [(0, 5), (0, 1), (0, 3), (0, 3)]);
+    assert_eq!(roles.map(n_there), [(0, 6), (0, 1), (0, 3), (0, 3)]);
     let _driver = cluster.driver();
     cluster.control(Role::Driver).create_stores().unwrap();
-    assert_eq!(roles.map(n_there), [(5, 5), (1, 1), (3, 3), (3, 3)]);
+    assert_eq!(roles.map(n_there), [(6, 6), (1, 1), (3, 3), (3, 3)]);
 }
 
 #[test]

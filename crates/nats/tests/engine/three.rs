@@ -3,6 +3,7 @@
 //! Those that measure come one after the other: elections are a matter of timeouts, which nine busy servers on a small machine would miss.
 
 use crate::harness::{attempt, found_server, says, take, wait_until};
+use crate::lease::keep_alive;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -293,12 +294,13 @@ struct Fared {
     n_tasks: usize,
 }
 
-const STREAMS: [&str; 5] = [
+const STREAMS: [&str; 6] = [
     "TW_TASKS",
     "TW_EVENTS",
     "KV_tw_jobs",
     "KV_tw_workers",
-    "KV_tw_lock",
+    "KV_tw_members",
+    "KV_tw_lease",
 ];
 const N_HELD: u64 = 8;
 const FIRST_NEW: u64 = 1_000;
@@ -384,7 +386,8 @@ fn three_servers_keep_the_contract() {
         "TW_EVENTS",
         "KV_tw_jobs",
         "KV_tw_workers",
-        "KV_tw_lock",
+        "KV_tw_members",
+        "KV_tw_lease",
     ] {
         let info = three.admin.get(&format!("STREAM.INFO.{stream}"));
         assert_eq!(info["config"]["num_replicas"], 3, "{stream}");
@@ -451,12 +454,14 @@ fn a_server_that_hangs_is_missed_as_one_that_died() {
 #[test]
 fn drivers_lead_and_records_are_kept_through_the_death_of_a_server() {
     let mut three = Three::start();
-    let keepers: Arc<Vec<LeaseKeeper>> = Arc::new(
+    let keepers: Arc<Vec<Arc<LeaseKeeper>>> = Arc::new(
         (1..=2)
             .map(|n| {
                 let control = three.control(Role::Driver, &format!("d{n}"));
-                LeaseKeeper::start(Arc::new(control), DriverIdx(n), format!("driver {n}"))
+                let keeper = LeaseKeeper::start(Arc::new(control), DriverIdx(n), format!("driver {n}"));
+                Arc::new(keeper)
             })
+            .inspect(keep_alive)
             .collect(),
     );
     let n_leaders = || keepers.iter().filter(|keeper| keeper.is_leader()).count();
@@ -501,13 +506,13 @@ fn drivers_lead_and_records_are_kept_through_the_death_of_a_server() {
     let control = three.control(Role::Driver, "looker");
     let revision = || {
         control
-            .get(Bucket::Lock, "driver")
+            .get(Bucket::Lease, "driver")
             .ok()
             .flatten()
             .map(|entry| entry.revision)
     };
     let before = revision().expect("somebody leads");
-    let leader = three.admin.leader_of("STREAM.INFO.KV_tw_lock");
+    let leader = three.admin.leader_of("STREAM.INFO.KV_tw_lease");
     three.take(&leader).kill();
     let killed = Instant::now();
     wait_until("the lease is renewed or taken over", LEADS_AGAIN, || {

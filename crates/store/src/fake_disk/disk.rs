@@ -189,6 +189,19 @@ impl Disk for FakeDisk {
         Ok(())
     }
 
+    fn hard_link(&self, file: &Path, name: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.on_call()?;
+        let inode = state.names.find(file)?;
+        state.file(inode)?;
+        let (place, existing) = state.names.place(name)?;
+        if existing.is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.names.link(place, inode, false);
+        Ok(())
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.on_call()?;

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use tilework_core::ids::{Attempt, AttemptNo, JobId, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
-    use tilework_core::record::{Barrier, Commit, RunStart, Winner};
+    use tilework_core::record::{Barrier, Commit, RoundStart, RunStart, Winner};
 
     fn winner(byte: u8) -> Winner {
         Winner {
@@ -160,6 +160,13 @@ mod tests {
                 }
             ),
             commit,
+            (any::<u32>(), any::<u64>(), bytes()).prop_map(|(round, n_tasks, state)| {
+                Record::Round(RoundStart {
+                    round: RoundIdx(round),
+                    n_tasks,
+                    state,
+                })
+            }),
             (any::<u32>(), any::<u32>(), bytes()).prop_map(|(round, epoch, winners)| {
                 Record::Barrier(Barrier {
                     round: RoundIdx(round),

@@ -2,9 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use tilework_core::ids::{RunEpoch, WorkerIdx};
+use tilework_core::ids::{RoundIdx, RunEpoch, WorkerIdx};
 
 const SEGMENT_SUFFIX: &str = ".segment";
+const COMPACTED: &str = "journal";
+const ROUND_PREFIX: &str = "round-";
 const ALARMS: &str = "alarms.jsonl";
 
 /// The files of the job that produces one output.
@@ -49,9 +51,43 @@ impl JobFiles {
         self.folder().join("lock")
     }
 
-    /// The journal of a finished job, and its name while it is written.
-    pub fn compacted(&self) -> (PathBuf, PathBuf) {
-        (self.folder().join("journal"), self.folder().join("journal.new"))
+    /// The journal of a finished job.
+    pub fn compacted(&self) -> PathBuf {
+        self.folder().join(COMPACTED)
+    }
+
+    /// The same while run `epoch` writes it: a name of the run's own, so that no two runs write to one file.
+    pub fn compacting(&self, epoch: RunEpoch) -> PathBuf {
+        self.folder().join(format!("{COMPACTED}.new-{:06}", epoch.0))
+    }
+
+    /// The run that began to write a file of the folder as the journal of the finished job.
+    pub fn compacting_epoch(name: &OsStr) -> Option<RunEpoch> {
+        let digits = name.to_str()?.strip_prefix(COMPACTED)?.strip_prefix(".new-")?;
+        digits.parse().ok().map(RunEpoch)
+    }
+
+    /// What a round begins with. Its name is given once, so that no two drivers begin the round with different states.
+    pub fn round(&self, round: RoundIdx) -> PathBuf {
+        self.folder().join(format!("{ROUND_PREFIX}{:06}", round.0))
+    }
+
+    /// The same while run `epoch` writes it.
+    pub fn beginning_round(&self, round: RoundIdx, epoch: RunEpoch) -> PathBuf {
+        self.folder()
+            .join(format!("{ROUND_PREFIX}{:06}.new-{:06}", round.0, epoch.0))
+    }
+
+    /// The round that a file of the folder begins.
+    pub fn begun_round(name: &OsStr) -> Option<RoundIdx> {
+        let digits = name.to_str()?.strip_prefix(ROUND_PREFIX)?;
+        digits.parse().ok().map(RoundIdx)
+    }
+
+    /// Whether a file of the folder is the journal's, or was to become it when its run ended.
+    pub fn is_journal(name: &OsStr) -> bool {
+        let is_round = || name.to_str().is_some_and(|name| name.starts_with(ROUND_PREFIX));
+        JobFiles::segment_epoch(name).is_some() || JobFiles::compacting_epoch(name).is_some() || is_round()
     }
 
     /// What a user was told of.
@@ -80,7 +116,7 @@ impl JobFiles {
         let name = name.to_str()?;
         let run = |digits: &str| digits.parse().ok().map(RunEpoch);
         let (epoch, worker) = match name.strip_suffix(SEGMENT_SUFFIX) {
-            None if name == "journal" => (RunEpoch(0), None),
+            None if name == COMPACTED => (RunEpoch(0), None),
             None => return None,
             Some(stem) => match stem.split_once("-w") {
                 None => (run(stem)?, None),
@@ -150,6 +186,11 @@ mod tests {
             assert_eq!(JobFiles::segment_owner(OsStr::new(other)), None, "{other}");
         }
         assert_eq!(JobFiles::segment_epoch(OsStr::new("journal")), Some(RunEpoch(0)));
+        let compacting = files.compacting(RunEpoch(7));
+        let compacting = compacting.file_name().unwrap();
+        assert_eq!(JobFiles::compacting_epoch(compacting), Some(RunEpoch(7)));
+        assert_eq!(JobFiles::segment_epoch(compacting), None);
+        assert_eq!(JobFiles::compacting_epoch(OsStr::new("journal")), None);
         assert_eq!(JobFiles::segment_epoch(OsStr::new("lock")), None);
         assert_eq!(JobFiles::beside(Path::new("C.npy")).parent(), Path::new("."));
     }

@@ -8,15 +8,18 @@
 //! - [`layout`]: which files stand beside an output
 //! - [`segment`]: writing a segment
 //! - [`mod@recover`]: reading all segments into what is known of the job
+//! - [`rounds`]: the beginning of a round, published once
 //! - [`mod@compact`]: one file after success
 
 pub mod compact;
 pub mod frame;
 pub mod layout;
 pub mod recover;
+pub mod rounds;
 pub mod segment;
 
-pub use compact::compact;
+pub use compact::{Compacted, compact};
 pub use layout::{JobFiles, SegmentOwner};
-pub use recover::{Recovered, make_durable, recover, run_of_segment};
+pub use recover::{Recovered, latest_run, make_durable, recover, run_of_segment};
+pub use rounds::{begin_round, begun_round};
 pub use segment::SegmentWriter;

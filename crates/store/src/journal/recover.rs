@@ -2,11 +2,13 @@
 
 use super::frame;
 use super::layout::{JobFiles, SegmentOwner};
+use super::rounds::begun_round;
 use crate::disk::{Disk, DiskFileExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::Path;
 use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
-use tilework_core::record::{Barrier, Commit, Record, RunStart};
+use tilework_core::record::{Barrier, Commit, Record, RoundStart, RunStart};
 
 /// Bytes of the records that open a segment, at most: the job's description and the run, twice.
 const OPENING_BYTES_MAX: u64 = 1 << 20;
@@ -22,6 +24,8 @@ pub struct Recovered {
     pub commits: BTreeMap<(RoundIdx, TaskIdx), Commit>,
     /// Barriers by round.
     pub barriers: BTreeMap<RoundIdx, Barrier>,
+    /// The latest round that has begun, but for the first one. Commits of earlier rounds are left out: its state stands for them.
+    pub round: Option<RoundStart>,
     /// The report, if the job's outputs are complete.
     pub report: Option<Vec<u8>>,
     /// Bytes that belong to no intact record; what they held is lost and will be computed again.
@@ -73,25 +77,50 @@ pub fn recover(disk: &dyn Disk, files: &JobFiles) -> io::Result<Option<(Recovere
             scan.records.iter().for_each(|record| recovered.take(record));
         }
     }
+    if let Some(job) = newest_job {
+        recovered.take_rounds(disk, files, job)?;
+    }
     Ok(Some((recovered, highest)))
 }
 
 /// What a run's own segment says of it; `None` if there is none that can be read.
 pub fn run_of_segment(disk: &dyn Disk, files: &JobFiles, epoch: RunEpoch) -> io::Result<Option<RunStart>> {
-    let path = files.segment(epoch);
-    if disk.stat(&path)?.is_none() {
+    let runs = opening_runs(disk, &files.segment(epoch))?;
+    Ok(runs.into_iter().find(|run| run.epoch == epoch))
+}
+
+/// The number of the latest run that the folder knows of, be it under way, discarded or finished.
+///
+/// A driver that a later one has followed learns it here, however long it slept: a run's segment is there from its beginning until
+/// another one takes its place, or until the run is named in the compacted journal.
+pub fn latest_run(disk: &dyn Disk, files: &JobFiles) -> io::Result<Option<RunEpoch>> {
+    let folder = files.folder();
+    if disk.stat(&folder)?.is_none() {
         return Ok(None);
     }
-    let file = disk.open_read(&path)?;
+    let names = disk.read_dir(&folder)?;
+    let segments = names.iter().filter_map(|name| JobFiles::segment_epoch(name));
+    let finished = opening_runs(disk, &files.compacted())?;
+    Ok(segments.chain(finished.iter().map(|run| run.epoch)).max())
+}
+
+/// The runs that are named where a file of the journal begins; none if it is not there.
+fn opening_runs(disk: &dyn Disk, path: &Path) -> io::Result<Vec<RunStart>> {
+    if disk.stat(path)?.is_none() {
+        return Ok(Vec::new());
+    }
+    let file = disk.open_read(path)?;
     // Later records are not needed, and may be many.
     let len = file.stat()?.len.min(OPENING_BYTES_MAX);
     let mut bytes = vec![0; len as usize];
     file.read_exact_at(&mut bytes, 0)?;
-    let records = frame::scan(&bytes).records;
-    Ok(records.into_iter().find_map(|record| match record {
-        Record::Run(run) if run.epoch == epoch => Some(run),
-        _ => None,
-    }))
+    let records = frame::scan(&bytes).records.into_iter();
+    Ok(records
+        .filter_map(|record| match record {
+            Record::Run(run) => Some(run),
+            _ => None,
+        })
+        .collect())
 }
 
 /// Makes durable what stands in the segments. A process that was killed may have appended records without syncing them: they can be
@@ -153,16 +182,41 @@ impl Recovered {
                 self.barriers.insert(barrier.round, barrier.clone());
             }
             Record::Done(report) => self.report = Some(report.clone()),
+            // Rounds begin in files of their own.
+            Record::Round(_) => {}
         }
+    }
+
+    fn take_rounds(&mut self, disk: &dyn Disk, files: &JobFiles, job: JobId) -> io::Result<()> {
+        let names = disk.read_dir(&files.folder())?;
+        let mut rounds: Vec<RoundIdx> = names
+            .iter()
+            .filter_map(|name| JobFiles::begun_round(name))
+            .collect();
+        rounds.sort();
+        for round in rounds {
+            if let Some((barrier, start)) = begun_round(disk, files, job, round)? {
+                self.barriers.insert(barrier.round, barrier);
+                self.round = Some(start);
+            }
+        }
+        if let Some(current) = self.round.as_ref().map(|start| start.round) {
+            self.commits.retain(|(round, _), _| *round >= current);
+        }
+        Ok(())
+    }
+
+    /// The round that is under way.
+    pub fn current_round(&self) -> RoundIdx {
+        self.round.as_ref().map_or(RoundIdx(0), |start| start.round)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::SegmentWriter;
+    use super::super::{Compacted, SegmentWriter};
     use super::*;
     use crate::fake_disk::FakeDisk;
-    use std::path::Path;
     use tilework_core::ids::{Attempt, AttemptNo, WorkerIdx};
 
     const JOB: &[u8] = b"{}";
@@ -240,7 +294,9 @@ mod tests {
             SegmentWriter::create(&disk, &files, other, &run(other, epoch, 2)).unwrap();
             if is_compacted {
                 let (recovered, _) = recover(&disk, &files).unwrap().unwrap();
-                super::super::compact(&disk, &files, &recovered).unwrap();
+                let of_run = RunEpoch(epoch);
+                let compacted = super::super::compact(&disk, &files, &recovered, of_run, &|| true).unwrap();
+                assert_eq!(compacted, Compacted::Done);
             }
             worker_commits(&disk, &files, JOB, epoch - 1, 0, 5);
             let (recovered, highest) = recover(&disk, &files).unwrap().unwrap();

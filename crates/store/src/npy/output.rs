@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::header::{format_header, npy_len};
-use crate::disk::{Disk, DiskFile, DiskFileExt, is_disk_full, parent_dir};
+use crate::disk::{Disk, DiskFile, DiskFileExt, FileId, is_disk_full, parent_dir};
 use crate::element_type::{Dtype, Scalar};
 
 /// A partial output file, open for writing and reading back.
@@ -143,6 +143,12 @@ impl NpyOutput {
     /// The partial file's path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Which file it is, whatever it is called by now.
+    pub fn file_id(&self) -> Result<FileId, OutputError> {
+        let stat = self.file.stat().map_err(failed("look at", &self.path))?;
+        Ok(stat.id())
     }
 
     /// Number of rows of the whole output.

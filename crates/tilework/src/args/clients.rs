@@ -54,7 +54,8 @@ Examples, with TILEWORK_CLUSTER set to the cluster's client.join:
   tilework cancel 3f9a
   tilework logs data:/C.npy
 
-JOB is the id that `jobs` shows, the beginning of it, or the output.";
+JOB is the id that `jobs` shows, the beginning of it, or the output: NAME:/path, or its path here if the driver's data
+roots are in the same places on this machine.";
 
 /// Arguments of `cancel` and `logs`.
 #[derive(Debug, Clone, Args)]

@@ -1,6 +1,7 @@
 //! `worker` and `driver`: the processes of a cluster.
 
 use super::values::parse_size;
+use crate::webhook::address::WebhookUrl;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use std::path::PathBuf;
@@ -43,6 +44,14 @@ pub struct DriverArgs {
     /// What it joins, and where its files are.
     #[command(flatten)]
     pub process: ProcessArgs,
+    /// Post each alarm of all jobs to this http(s) address as JSON, while this driver drives; no job waits for it, nor fails with it
+    #[arg(
+        long,
+        env = "TILEWORK_ALERT_WEBHOOK",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub alert_webhook: Option<WebhookUrl>,
 }
 
 /// What both have in common.

@@ -4,6 +4,7 @@ use super::clients::Client;
 use crate::failure::CliError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 use tilework_nats::JoinFile;
 
 /// The key under which it is kept.
@@ -118,21 +119,45 @@ pub fn look(join: &JoinFile) -> Result<Option<Board>, CliError> {
 }
 
 impl Board {
-    /// The job that a user names by its id, the beginning of it, or its output; of several runs to one output the latest.
+    /// The job that a user names by its id, the beginning of it, or `NAME:/path`, its output; of several runs to one output the latest.
+    /// A path without the root's name is none of these: it may as well mean a file in another directory.
     ///
     /// # Errors
     /// The ids of all that it may mean.
     pub fn find(&self, named: &str) -> Result<Option<&JobOnBoard>, Vec<String>> {
-        let is_output = |job: &&JobOnBoard| {
-            job.output == named || job.output.split_once(":/").is_some_and(|(_, path)| path == named)
-        };
         let by_id: Vec<&JobOnBoard> = self.jobs.iter().filter(|job| job.id.starts_with(named)).collect();
         match by_id[..] {
             [job] if !named.is_empty() => Ok(Some(job)),
-            [] => Ok(self.jobs.iter().find(is_output)),
+            [] => Ok(self.with_output(named)),
             _ if named.is_empty() => Ok(None),
             _ => Err(by_id.iter().map(|job| job.id.clone()).collect()),
         }
+    }
+
+    /// The latest job with this output, written `NAME:/path` or `NAME:path`.
+    fn with_output(&self, named: &str) -> Option<&JobOnBoard> {
+        let (root, path) = named.split_once(':')?;
+        let path = path.trim_start_matches('/');
+        let is_it = |output: &str| output.split_once(":/") == Some((root, path));
+        self.jobs.iter().find(|job| is_it(&job.output))
+    }
+
+    /// The latest job whose output is at this place, as the driver's machine calls it: an absolute path without links.
+    pub fn at_place(&self, place: &Path) -> Option<&JobOnBoard> {
+        let roots = &self.driver.as_ref()?.data_roots;
+        roots.iter().find_map(|(root, dir)| {
+            let inner = place.strip_prefix(dir).ok()?;
+            self.with_output(&format!("{root}:/{}", inner.to_str()?))
+        })
+    }
+
+    /// An output with this path in its root, for one who may have forgotten the root's name.
+    pub fn output_like(&self, named: &str) -> Option<&str> {
+        let path = named.trim_start_matches("./");
+        let outputs = self.jobs.iter().map(|job| job.output.as_str());
+        outputs
+            .into_iter()
+            .find(|output| output.split_once(":/").is_some_and(|(_, inner)| inner == path))
     }
 }
 
@@ -148,15 +173,37 @@ mod tests {
             ..JobOnBoard::default()
         };
         let board = Board {
-            jobs: vec![job("abcd", "data:/x/C.npy"), job("abff", "data:/C.npy")],
+            jobs: vec![
+                job("abcd", "data:/x/C.npy"),
+                job("abff", "data:/C.npy"),
+                job("0123", "data:/C.npy"),
+            ],
+            driver: Some(DriverOnBoard {
+                data_roots: BTreeMap::from([
+                    ("data".to_owned(), "/srv/m".to_owned()),
+                    ("other".to_owned(), "/srv".to_owned()),
+                ]),
+                ..DriverOnBoard::default()
+            }),
             ..Board::default()
         };
         let found = |named: &str| board.find(named).map(|job| job.map(|job| job.id.as_str()));
         assert_eq!(found("abc"), Ok(Some("abcd")));
         assert_eq!(found("data:/C.npy"), Ok(Some("abff")));
-        assert_eq!(found("x/C.npy"), Ok(Some("abcd")));
+        assert_eq!(found("data:x/C.npy"), Ok(Some("abcd")));
+        for elsewhere in ["x/C.npy", "C.npy", "/C.npy", "other:/C.npy", "data:/y/C.npy"] {
+            assert_eq!(found(elsewhere), Ok(None), "{elsewhere}");
+        }
         assert_eq!(found("ab"), Err(vec!["abcd".to_owned(), "abff".to_owned()]));
         assert_eq!(found("zz"), Ok(None));
         assert_eq!(found(""), Ok(None));
+        let at = |place: &str| board.at_place(Path::new(place)).map(|job| job.id.as_str());
+        assert_eq!(at("/srv/m/C.npy"), Some("abff"), "the latest");
+        assert_eq!(at("/srv/m/x/C.npy"), Some("abcd"));
+        for elsewhere in ["/srv/C.npy", "/home/C.npy", "C.npy", "/srv/m/y/C.npy", "/srv/m"] {
+            assert_eq!(at(elsewhere), None, "{elsewhere}");
+        }
+        assert_eq!(board.output_like("./C.npy"), Some("data:/C.npy"));
+        assert_eq!(board.output_like("D.npy"), None);
     }
 }

@@ -1,11 +1,11 @@
-//! Writes boards without keeping the driver: only the latest counts.
+//! Writes boards without keeping the driver, of which only the latest counts, and removes the records of workers that are gone.
 
 use super::board::{Board, KEY};
-use super::fleet;
+use super::{keeping, numbers};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use tilework_core::ids::WorkerIdx;
+use tilework_core::ids::{JobId, WorkerIdx};
 use tilework_nats::{Bucket, Control};
 
 /// Writes boards without keeping the driver: only the latest counts.
@@ -18,6 +18,7 @@ pub(super) struct BoardWriter {
 struct Next {
     board: Option<Board>,
     gone: BTreeSet<WorkerIdx>,
+    forgotten: BTreeSet<JobId>,
     closed: bool,
 }
 
@@ -32,10 +33,20 @@ impl BoardWriter {
         }
     }
 
-    pub(super) fn write(&self, board: Board, gone: Vec<WorkerIdx>) {
+    /// Writes the board, and removes the records of workers and jobs that nobody asks for any more.
+    pub(super) fn write(&self, board: Board, gone: Vec<WorkerIdx>, forgotten: Vec<JobId>) {
         let (next, news) = &*self.shared;
         let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
         next.board = Some(board);
+        next.gone.extend(gone);
+        next.forgotten.extend(forgotten);
+        news.notify_one();
+    }
+
+    /// Removes what is kept of workers that are gone; waited for when this is dropped.
+    pub(super) fn dismiss(&self, gone: Vec<WorkerIdx>) {
+        let (next, news) = &*self.shared;
+        let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
         next.gone.extend(gone);
         news.notify_one();
     }
@@ -54,20 +65,38 @@ impl Drop for BoardWriter {
 
 fn write_boards(control: &Control, shared: &(Mutex<Next>, Condvar)) {
     let (next, news) = shared;
-    for n_written in 1.. {
+    let mut n_written = 0;
+    // Those whose records could not be removed yet.
+    let mut gone: BTreeSet<WorkerIdx> = BTreeSet::new();
+    let mut forgotten: BTreeSet<JobId> = BTreeSet::new();
+    loop {
         let guard = next.lock().unwrap_or_else(PoisonError::into_inner);
         let mut guard = news
-            .wait_while(guard, |next| next.board.is_none() && !next.closed)
+            .wait_while(guard, |next| {
+                next.board.is_none() && next.gone.is_empty() && !next.closed
+            })
             .unwrap_or_else(PoisonError::into_inner);
-        let (board, gone) = (guard.board.take(), std::mem::take(&mut guard.gone));
+        let (board, closed) = (guard.board.take(), guard.closed);
+        gone.append(&mut guard.gone);
+        forgotten.append(&mut guard.forgotten);
         drop(guard);
-        let Some(board) = board else { return };
-        let board = Board { n_written, ..board };
-        let bytes = serde_json::to_vec(&board).unwrap_or_default();
-        if let Err(error) = control.put(Bucket::Workers, KEY, &bytes) {
-            tracing::debug!(%error, "the board is not written");
+        let is_last = closed && board.is_none();
+        if let Some(board) = board {
+            n_written += 1;
+            let board = Board { n_written, ..board };
+            let bytes = serde_json::to_vec(&board).expect("plain data becomes JSON");
+            if let Err(error) = control.put(Bucket::Workers, KEY, &bytes) {
+                tracing::debug!(%error, "the board is not written");
+            }
         }
-        let gone: Vec<_> = gone.into_iter().collect();
-        fleet::dismiss(control, &gone);
+        forgotten.retain(|job| {
+            let kept = keeping::forget(control, *job);
+            kept.inspect_err(|error| tracing::debug!(%error, "the record of a job that ended long ago stays"))
+                .is_err()
+        });
+        gone = numbers::dismiss(control, gone).into_iter().collect();
+        if is_last {
+            return;
+        }
     }
 }

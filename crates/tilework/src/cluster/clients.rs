@@ -1,6 +1,7 @@
 //! What clients do: ask the driver for something, and watch a job until it is over.
 
 use super::board::{Board, HEARD_AT, JobOnBoard, KEY};
+use super::desk::{ambiguous, no_such_job};
 use super::events::{self, JobEvent};
 use super::joining::{connect, name_here, read_join, read_join_of, unanswered};
 use super::protocol::{PING, Ping, Submit, Submitted, ask, read_answer};
@@ -8,14 +9,17 @@ use super::record::JobRecord;
 use crate::failure::{CliError, Exit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework_core::ids::JobId;
+use tilework_core::limits::TAKE_OVER_LISTEN_MS;
 use tilework_nats::{Bucket, Control, ControlError, JoinFile, Role};
 use tilework_runtime::StopSwitch;
+use tilework_store::disk::parent_dir;
 
 /// How long a request may take: a driver that reads a large journal back takes a while.
 const REQUEST_WAIT: Duration = Duration::from_secs(60);
@@ -27,6 +31,8 @@ const LOOK_PERIOD: Duration = Duration::from_secs(2);
 const STOP_POLL: Duration = Duration::from_millis(100);
 /// A board that has not changed for so long has no driver.
 const DRIVER_SILENT: Duration = Duration::from_secs(8);
+/// A driver that has just begun hears all workers within that time: until then a board without them says nothing.
+const HEARD_WITHIN: Duration = Duration::from_millis(TAKE_OVER_LISTEN_MS);
 
 /// How long a driver may take to say that it is there.
 const PING_WAIT: Duration = Duration::from_secs(3);
@@ -47,8 +53,75 @@ pub struct Client {
 pub struct Sight {
     /// The job.
     pub job: JobOnBoard,
-    /// Why it may not go on just now: no driver, no connection.
-    pub trouble: Option<String>,
+    /// Why it may not go on just now: no driver, no worker, no connection.
+    pub trouble: Option<Trouble>,
+}
+
+/// Something without which a job does not go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// What, in words.
+    pub why: String,
+    /// Since when it is seen.
+    pub since: Instant,
+}
+
+/// What a watcher needs to remember to see that nothing goes on.
+#[derive(Debug)]
+struct Lookout {
+    /// Of the last board, when it was written and which one it was of its driver's.
+    board: Option<(u64, u64)>,
+    /// When another one than before was seen.
+    changed: Instant,
+    without_workers: Option<Instant>,
+    cut_off: Option<Instant>,
+}
+
+impl Lookout {
+    fn new() -> Lookout {
+        Lookout {
+            board: None,
+            changed: Instant::now(),
+            without_workers: None,
+            cut_off: None,
+        }
+    }
+
+    fn see(&mut self, board: &Board, job: &str, now: Instant) {
+        let written = Some((board.unix_ms, board.n_written));
+        if written != self.board {
+            (self.board, self.changed) = (written, now);
+        }
+        // When all is committed, the driver does the rest alone.
+        let lacks_tasks = |shown: &JobOnBoard| shown.id == job && shown.tasks_committed < shown.tasks;
+        let is_without =
+            board.workers.iter().all(|worker| worker.state == "lost") && board.jobs.iter().any(lacks_tasks);
+        self.without_workers = is_without.then(|| self.without_workers.unwrap_or(now));
+    }
+
+    fn trouble(&mut self, is_connected: bool, now: Instant) -> Option<Trouble> {
+        let trouble = |why: &str, since| {
+            Some(Trouble {
+                why: why.to_owned(),
+                since,
+            })
+        };
+        let old = |since: Instant, age| now.saturating_duration_since(since) >= age;
+        self.cut_off = (!is_connected).then(|| self.cut_off.unwrap_or(now));
+        match (self.cut_off, self.without_workers) {
+            (Some(since), _) => trouble(
+                "the cluster can't be reached: the job may go on without us",
+                since,
+            ),
+            _ if old(self.changed, DRIVER_SILENT) => {
+                trouble("the cluster has no driver: the job waits for one", self.changed)
+            }
+            (_, Some(since)) if old(since, HEARD_WITHIN) => {
+                trouble("the cluster has no workers: the job waits for one", since)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Client {
@@ -163,7 +236,7 @@ impl Client {
     pub fn find(&self, named: &str) -> Result<JobOnBoard, CliError> {
         let board = self.board_of_driver()?;
         let found = find_on(&board, named)?;
-        found.cloned().ok_or_else(|| super::desk::no_such_job(named))
+        found.cloned().ok_or_else(|| no_such_job(named, &board))
     }
 
     /// Why nobody drives, if nobody does: clients ask, viewers wait for the next board.
@@ -206,13 +279,13 @@ impl Client {
             .map_err(|error| unanswered(&error))?;
         let mut seen: Option<Sight> = None;
         let mut next_look = Instant::now();
-        let (mut last_board, mut last_change) = (None, Instant::now());
+        let mut lookout = Lookout::new();
         let mut last_known = Instant::now();
         loop {
             if stop.requested().is_some() {
                 return Ok(None);
             }
-            let board = match heard.recv_timeout(STOP_POLL) {
+            let board: Option<Board> = match heard.recv_timeout(STOP_POLL) {
                 Ok(heard) => serde_json::from_slice(&heard.payload).ok(),
                 Err(RecvTimeoutError::Timeout) if Instant::now() >= next_look => {
                     next_look = Instant::now() + LOOK_PERIOD;
@@ -233,11 +306,8 @@ impl Client {
                     None
                 }
             };
-            let written = board
-                .as_ref()
-                .map(|board: &Board| (board.unix_ms, board.n_written));
-            if written.is_some() && written != last_board {
-                (last_board, last_change) = (written, Instant::now());
+            if let Some(board) = &board {
+                lookout.see(board, job, Instant::now());
             }
             let shown = board.and_then(|board| board.jobs.into_iter().find(|shown| shown.id == job));
             if let Some(shown) = &shown
@@ -251,7 +321,7 @@ impl Client {
                 job: shown
                     .or_else(|| seen.as_ref().map(|seen| seen.job.clone()))
                     .unwrap_or_default(),
-                trouble: self.trouble(last_change),
+                trouble: lookout.trouble(self.control.is_connected(), Instant::now()),
             };
             if see(&sight) {
                 return Ok(None);
@@ -259,32 +329,28 @@ impl Client {
             seen = Some(sight);
         }
     }
-
-    fn trouble(&self, last_change: Instant) -> Option<String> {
-        if !self.control.is_connected() {
-            Some("the cluster can't be reached: the job may go on without us".to_owned())
-        } else if last_change.elapsed() > DRIVER_SILENT {
-            Some("the cluster has no driver: the job waits for one".to_owned())
-        } else {
-            None
-        }
-    }
 }
 
-/// The job that a user names: by its id, the beginning of it, or its output, also as this machine calls it.
+/// The job that a user names: by its output as this machine calls it, where it lies below the driver's data roots; by its id, the
+/// beginning of it, or `NAME:/path`.
 pub fn find_on<'b>(board: &'b Board, named: &str) -> Result<Option<&'b JobOnBoard>, CliError> {
-    let found = board
-        .find(named)
-        .map_err(|ids| super::desk::ambiguous(named, &ids))?;
-    let absolute = std::path::absolute(named).unwrap_or_default();
-    let by_place = || {
-        let roots = board.driver.as_ref().map(|driver| &driver.data_roots)?;
-        roots.iter().find_map(|(root, dir)| {
-            let inner = absolute.strip_prefix(dir).ok()?;
-            board.find(&format!("{root}:/{}", inner.display())).ok()?
-        })
-    };
-    Ok(found.or_else(by_place))
+    if let Some(job) = find_at(board, Path::new(named)) {
+        return Ok(Some(job));
+    }
+    board.find(named).map_err(|ids| ambiguous(named, &ids))
+}
+
+/// The job whose output this path of this machine is, if the driver's data roots are here where they are at the driver.
+pub fn find_at<'b>(board: &'b Board, path: &Path) -> Option<&'b JobOnBoard> {
+    // The driver's roots are without links too. A directory that is not here may still be there.
+    let folder = std::fs::canonicalize(parent_dir(path));
+    let place = folder.and_then(|folder| {
+        path.file_name()
+            .map(|name| folder.join(name))
+            .ok_or(ErrorKind::InvalidInput.into())
+    });
+    let place = place.or_else(|_| std::path::absolute(path)).ok()?;
+    board.at_place(&place)
 }
 
 /// All of NATS was lost, and the job's record with it.
@@ -308,5 +374,83 @@ pub fn outcome(record: JobRecord) -> Result<serde_json::Value, CliError> {
             "status": record.stands.name(),
             "output": record.output,
         })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::board::WorkerOnBoard;
+    use super::*;
+
+    fn board(n_written: u64, states: &[&str]) -> Board {
+        let worker = |state: &&str| WorkerOnBoard {
+            state: (*state).to_owned(),
+            ..WorkerOnBoard::default()
+        };
+        let job = JobOnBoard {
+            id: "a".to_owned(),
+            tasks: 2,
+            tasks_committed: 1,
+            ..JobOnBoard::default()
+        };
+        Board {
+            n_written,
+            jobs: vec![job],
+            workers: states.iter().map(worker).collect(),
+            ..Board::default()
+        }
+    }
+
+    #[test]
+    fn a_watcher_says_what_is_missing_and_since_when() {
+        let mut lookout = Lookout::new();
+        let begun = lookout.changed;
+        let at = |ms| begun + Duration::from_millis(ms);
+        let listened = TAKE_OVER_LISTEN_MS;
+        let mut told = |ms: u64, board: Option<Board>, is_connected| {
+            if let Some(board) = board {
+                lookout.see(&board, "a", at(ms));
+            }
+            let trouble = lookout.trouble(is_connected, at(ms))?;
+            let since = trouble.since.duration_since(begun).as_millis();
+            Some((trouble.why.split(':').next()?.to_owned(), since))
+        };
+        let is = |why: &str, since| Some((format!("the cluster {why}"), since));
+        assert_eq!(
+            told(100, Some(board(1, &[])), true),
+            None,
+            "the driver listens yet"
+        );
+        assert_eq!(told(99 + listened, Some(board(2, &["lost"])), true), None);
+        assert_eq!(told(100 + listened, None, true), is("has no workers", 100));
+        assert_eq!(told(3_000, Some(board(3, &["lost", "idle"])), true), None);
+        assert_eq!(
+            told(3_500, Some(board(4, &[])), true),
+            None,
+            "they were there again"
+        );
+        assert_eq!(told(4_000, None, false), is("can't be reached", 4_000));
+        assert_eq!(told(9_000, None, false), is("can't be reached", 4_000));
+        assert_eq!(told(10_000, Some(board(4, &["idle"])), true), None);
+        assert_eq!(
+            told(11_500, Some(board(4, &["idle"])), true),
+            is("has no driver", 3_500)
+        );
+        let all_committed = |n_written| {
+            let mut board = board(n_written, &[]);
+            board.jobs[0].tasks_committed = 2;
+            Some(board)
+        };
+        assert_eq!(told(20_000, all_committed(5), true), None);
+        assert_eq!(
+            told(24_000, all_committed(6), true),
+            None,
+            "the driver ends it alone"
+        );
+        assert_eq!(told(25_000, Some(board(7, &[])), true), None);
+        assert_eq!(
+            told(28_000, Some(board(8, &[])), true),
+            is("has no workers", 25_000)
+        );
     }
 }

@@ -1,9 +1,11 @@
 //! The driver's front desk: a thread that hears requests, and answers at once what needs nobody else.
 
-use super::fleet;
+use super::board::Board;
+use super::numbers::{HeardNumbers, admit};
 use super::protocol::{self, Cancel, Empty, Join, Ping, Pong, Submit, Welcome, answer, read_ask};
 use crate::failure::{CliError, Exit};
 use tilework_core::ids::WorkerIdx;
+use tilework_nats::limits::MEMBERS_MAX;
 use tilework_nats::{Control, Request};
 
 /// What is asked of the driver, beyond what its front desk answers itself.
@@ -18,8 +20,20 @@ pub(super) enum Asked {
     Cancel(Cancel, Request),
 }
 
+impl Asked {
+    /// Answers that it is not done.
+    pub(super) fn refuse(self, error: CliError) {
+        match self {
+            Asked::Joined(..) => {}
+            Asked::Submit(_, request) | Asked::Plan(_, request) | Asked::Cancel(_, request) => {
+                request.answer(answer::<Empty>(Err(error)));
+            }
+        }
+    }
+}
+
 /// Answers what can be answered at once.
-pub(super) fn receive(control: &Control, request: Request) -> Option<Asked> {
+pub(super) fn receive(control: &Control, numbers: &HeardNumbers, request: Request) -> Option<Asked> {
     let refused = |request: Request, error: CliError| {
         tracing::info!(subject = request.subject, "refused: {}", error.message);
         request.answer(answer::<Empty>(Err(error)));
@@ -40,12 +54,15 @@ pub(super) fn receive(control: &Control, request: Request) -> Option<Asked> {
         }
         protocol::JOIN => {
             let join = read!(Join);
-            match fleet::admit(control, &join) {
+            let admitted = join
+                .check()
+                .and_then(|()| Ok(admit(control, numbers, &join, MEMBERS_MAX)?));
+            match admitted {
                 Ok(worker) => {
                     request.answer(answer(Ok(Welcome { worker: worker.0 })));
                     Some(Asked::Joined(worker, join))
                 }
-                Err(error) => refused(request, super::joining::unanswered(&error)),
+                Err(error) => refused(request, error),
             }
         }
         protocol::SUBMIT => Some(Asked::Submit(Box::new(read!(Submit)), request)),
@@ -68,9 +85,13 @@ pub(super) fn no_workers() -> CliError {
         .with_next("start one: tilework worker --cluster worker.join --data-root NAME=DIR")
 }
 
-/// A job that nobody knows.
-pub fn no_such_job(named: &str) -> CliError {
-    CliError::usage(format!("the cluster knows no job `{named}`")).with_next("see all jobs: tilework jobs")
+/// A job that nobody knows, unless it is one of those on the board whose name is written in another way.
+pub fn no_such_job(named: &str, board: &Board) -> CliError {
+    let unknown = CliError::usage(format!("the cluster knows no job `{named}`"));
+    match board.output_like(named) {
+        Some(output) => unknown.with_next(format!("if you mean `{output}`, write it so")),
+        None => unknown.with_next("see all jobs: tilework jobs"),
+    }
 }
 
 /// A beginning of several ids.

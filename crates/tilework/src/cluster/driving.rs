@@ -1,12 +1,15 @@
 //! The driver process: it waits for the lease, and drives all jobs of the cluster while it has it.
 
 use super::desk::receive;
-use super::fleet;
+use super::fleet::FleetView;
 use super::ground::Ground;
 use super::host::ClusterHost;
 use super::joining::{name_here, unreachable};
+use super::numbers::{self, HeardNumbers};
 use super::record::unix_ms;
-use crate::failure::CliError;
+use crate::failure::{CliError, Exit};
+use crate::webhook::Webhook;
+use crate::webhook::address::WebhookUrl;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -34,11 +37,26 @@ pub struct DriverSettings {
     pub roots: Arc<DataRoots>,
     /// Instruction set that plans count on.
     pub simd: Simd,
+    /// Where the alarms of all jobs are posted, if anywhere.
+    pub webhook: Option<WebhookUrl>,
+}
+
+/// What outlasts the lease.
+struct Lasting {
+    numbers: Arc<HeardNumbers>,
+    webhook: Option<Arc<Webhook>>,
 }
 
 /// Drives whenever it has the lease, until it is told to stop.
 pub fn run(settings: &DriverSettings, stop: &StopSwitch) -> Result<(), CliError> {
     let name = name_here(Role::Driver);
+    let webhook = settings.webhook.clone().map(Webhook::start_for_all).transpose();
+    let webhook =
+        webhook.map_err(|error| CliError::new(Exit::JobFailed, format!("cannot start a thread: {error}")))?;
+    let lasting = Lasting {
+        numbers: Arc::default(),
+        webhook: webhook.map(Arc::new),
+    };
     let control = super::joining::connect(&settings.join, &name)?;
     while let Err(error) = control.create_stores() {
         if stop.requested().is_some() {
@@ -55,11 +73,14 @@ pub fn run(settings: &DriverSettings, stop: &StopSwitch) -> Result<(), CliError>
             continue;
         }
         tracing::info!(name, "drives");
-        if let Err(error) = lead(settings, &name, &control, &keeper, stop) {
+        if let Err(error) = lead(settings, &name, &control, &keeper, &lasting, stop) {
             tracing::error!("can't drive: {}", error.message);
             thread::sleep(RETRY_PAUSE);
         }
         tracing::info!(name, "drives no more");
+    }
+    if let Some(webhook) = lasting.webhook.and_then(Arc::into_inner) {
+        webhook.finish().warn();
     }
     Ok(())
 }
@@ -76,6 +97,7 @@ fn lead(
     name: &str,
     control: &Arc<Control>,
     keeper: &Arc<LeaseKeeper>,
+    lasting: &Lasting,
     stop: &StopSwitch,
 ) -> Result<(), CliError> {
     let kept = |error| super::joining::unanswered(&error);
@@ -93,25 +115,28 @@ fn lead(
         control: Arc::clone(control),
         roots: Arc::clone(&settings.roots),
         simd: settings.simd,
+        webhook: lasting.webhook.clone(),
         leads,
     };
     let requests = control.requests().map_err(kept)?;
     let (to_host, asked) = channel();
     let closing = Arc::new(AtomicBool::new(false));
-    let admitted = fleet::admitted(control).map_err(kept)?;
-    let mut host = ClusterHost::new(ground, stop, asked, admitted, name);
-    if let Err(error) = host.take_over_all(&port.inbox()) {
+    let joined = numbers::admitted(control).map_err(kept)?;
+    let fleet = FleetView::new(joined, Arc::clone(&lasting.numbers));
+    let mut host = ClusterHost::new(ground, stop, keeper, asked, fleet, name, port.inbox());
+    if let Err(error) = host.take_over_all() {
         host.close();
         return Err(kept(error));
     }
     let desk = {
         let (control, closing, inbox) = (Arc::clone(control), Arc::clone(&closing), port.inbox());
+        let numbers = Arc::clone(&lasting.numbers);
         thread::spawn(move || {
             while !closing.load(Ordering::Relaxed) {
                 let Some(request) = requests.next(STANDBY_POLL) else {
                     continue;
                 };
-                if let Some(asked) = receive(&control, request) {
+                if let Some(asked) = receive(&control, &numbers, request) {
                     let _ = to_host.send(asked);
                     let _ = inbox.send(DriverEvent::Tick);
                 }

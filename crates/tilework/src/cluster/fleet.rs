@@ -1,83 +1,19 @@
 //! Who the workers are: what they said when they joined, and what the driver heard of them since.
 
 use super::board::WorkerOnBoard;
+use super::numbers::HeardNumbers;
 use super::protocol::Join;
 use super::record::PlannedFor;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tilework_core::driver::DriverEvent;
 use tilework_core::ids::WorkerIdx;
 use tilework_core::message::{ToDriver, WorkerReport};
-use tilework_nats::{Bucket, Control, ControlError};
+use tilework_nats::limits::MEMBERS_MAX;
 
-/// How long a lost worker stays on the board.
-const SHOWN_LOST: Duration = Duration::from_secs(600);
-/// Where the number of the next worker is kept.
-const NEXT_KEY: &str = "next-worker";
-/// Times that a number is asked for while other drivers hand out theirs.
-const NUMBER_TRIES: u32 = 20;
-
-fn key_of(worker: WorkerIdx) -> String {
-    format!("worker.{worker}")
-}
-
-/// Gives a worker the number that it has already, or one that nobody else has, and keeps who it is for other drivers.
-pub fn admit(control: &Control, join: &Join) -> Result<WorkerIdx, ControlError> {
-    if let Some(worker) = join.worker.map(WorkerIdx)
-        && claim(control, worker, join)?
-    {
-        return Ok(worker);
-    }
-    for _ in 0..NUMBER_TRIES {
-        let entry = control.get(Bucket::Lock, NEXT_KEY)?;
-        let (revision, next) = entry.map_or((0, 0), |entry| {
-            let text = String::from_utf8_lossy(&entry.value).into_owned();
-            (entry.revision, text.parse::<u32>().unwrap_or(0))
-        });
-        let text = (next + 1).to_string();
-        match control.set(Bucket::Lock, NEXT_KEY, text.as_bytes(), revision) {
-            // Where records were lost, numbers begin again, and some workers have theirs still.
-            Ok(_) if claim(control, WorkerIdx(next), join)? => return Ok(WorkerIdx(next)),
-            Ok(_) | Err(ControlError::Changed) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(ControlError::Changed)
-}
-
-/// Keeps who has a number; whether nobody else does.
-fn claim(control: &Control, worker: WorkerIdx, join: &Join) -> Result<bool, ControlError> {
-    let said = Join {
-        worker: Some(worker.0),
-        ..join.clone()
-    };
-    let text = serde_json::to_vec(&said).unwrap_or_default();
-    match control.set(Bucket::Lock, &key_of(worker), &text, 0) {
-        Ok(_) => Ok(true),
-        Err(ControlError::Changed) => {
-            let known = control.get(Bucket::Lock, &key_of(worker))?;
-            let known = known.and_then(|entry| serde_json::from_slice::<Join>(&entry.value).ok());
-            Ok(known == Some(said))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Who joined under other drivers.
-pub fn admitted(control: &Control) -> Result<BTreeMap<WorkerIdx, Join>, ControlError> {
-    let mut joined = BTreeMap::new();
-    for key in control.keys(Bucket::Lock)? {
-        let Some(worker) = key.strip_prefix("worker.").and_then(|number| number.parse().ok()) else {
-            continue;
-        };
-        let entry = control.get(Bucket::Lock, &key)?;
-        if let Some(join) = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok()) {
-            joined.insert(WorkerIdx(worker), join);
-        }
-    }
-    Ok(joined)
-}
-
+/// How long a lost worker stays on the board, and one that was never heard is known.
+const KEPT_LOST: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 struct Member {
     is_working: bool,
@@ -91,22 +27,33 @@ struct Member {
 pub struct FleetView {
     joined: BTreeMap<WorkerIdx, Join>,
     members: BTreeMap<WorkerIdx, Member>,
+    /// Who has a number and was not heard, since when: dead since, for all that is known.
+    unheard: BTreeMap<WorkerIdx, Instant>,
     /// Workers that left in good order, whose records are not needed any more.
     left: Vec<WorkerIdx>,
+    numbers: Arc<HeardNumbers>,
 }
 
 impl FleetView {
-    /// Nobody heard yet, of those that joined under other drivers.
-    pub fn new(joined: BTreeMap<WorkerIdx, Join>) -> FleetView {
-        FleetView {
-            joined,
+    /// Nobody heard yet, of those that joined under other drivers. Who is heard is told to `numbers`.
+    pub fn new(joined: BTreeMap<WorkerIdx, Join>, numbers: Arc<HeardNumbers>) -> FleetView {
+        let mut fleet = FleetView {
+            numbers,
             ..FleetView::default()
+        };
+        for (worker, join) in joined {
+            fleet.on_joined(worker, join);
         }
+        fleet
     }
 
     /// Somebody joined.
     pub fn on_joined(&mut self, worker: WorkerIdx, join: Join) {
+        self.numbers.hear(worker);
         self.joined.insert(worker, join);
+        if !self.members.contains_key(&worker) {
+            self.unheard.entry(worker).or_insert_with(Instant::now);
+        }
     }
 
     /// The driver hears something. `is_new_commit`: a task is committed for the first time.
@@ -115,14 +62,22 @@ impl FleetView {
             DriverEvent::Received(message) => self.on_report(message, is_new_commit),
             DriverEvent::WorkerLost(worker) => {
                 self.members.remove(worker);
-                self.joined.remove(worker);
-                self.left.push(*worker);
+                self.unheard.remove(worker);
+                if self.joined.remove(worker).is_some() {
+                    self.left.push(*worker);
+                }
             }
             _ => {}
         }
     }
 
     fn on_report(&mut self, message: &ToDriver, is_new_commit: bool) {
+        let is_made_up = !self.members.contains_key(&message.worker) && self.members.len() >= MEMBERS_MAX;
+        if is_made_up {
+            return;
+        }
+        self.numbers.hear(message.worker);
+        self.unheard.remove(&message.worker);
         let member = self.members.entry(message.worker).or_insert(Member {
             is_working: false,
             is_draining: false,
@@ -173,21 +128,21 @@ impl FleetView {
             .map_or_else(|| "?".to_owned(), |join| join.host.clone())
     }
 
-    /// Forgets who left, or was lost long ago; their records may go.
+    /// Forgets who left, was lost long ago, or was never heard for as long; their records may go.
     pub fn forget_gone(&mut self) -> Vec<WorkerIdx> {
-        let is_gone = |member: &Member| {
-            member
-                .lost_since
-                .is_some_and(|since| since.elapsed() > SHOWN_LOST)
-        };
-        let gone: Vec<WorkerIdx> = self
-            .members
-            .iter()
-            .filter(|(_, member)| is_gone(member))
-            .map(|(worker, _)| *worker)
-            .collect();
+        self.forget_lost_for(KEPT_LOST)
+    }
+
+    fn forget_lost_for(&mut self, time: Duration) -> Vec<WorkerIdx> {
+        let lost = self.members.iter();
+        let lost = lost.filter_map(|(worker, member)| Some((worker, member.lost_since.as_ref()?)));
+        let gone = lost
+            .chain(&self.unheard)
+            .filter(|(_, since)| since.elapsed() > time);
+        let gone: Vec<WorkerIdx> = gone.map(|(worker, _)| *worker).collect();
         for worker in &gone {
             self.members.remove(worker);
+            self.unheard.remove(worker);
             self.joined.remove(worker);
         }
         let mut left = std::mem::take(&mut self.left);
@@ -222,15 +177,6 @@ impl FleetView {
             }
         });
         shown.collect()
-    }
-}
-
-/// Removes what is kept of workers that are gone.
-pub fn dismiss(control: &Control, workers: &[WorkerIdx]) {
-    for worker in workers {
-        if let Err(error) = control.delete(Bucket::Lock, &key_of(*worker)) {
-            tracing::debug!(%worker, %error, "the record of a worker that is gone stays");
-        }
     }
 }
 
@@ -310,5 +256,41 @@ mod tests {
         fleet.on_event(&DriverEvent::WorkerLost(WorkerIdx(0)), false);
         assert_eq!(fleet.forget_gone(), [WorkerIdx(0)]);
         assert_eq!(states(&fleet).len(), 1);
+    }
+
+    #[test]
+    fn who_is_never_heard_is_forgotten_and_not_shown() {
+        let earlier = BTreeMap::from([(WorkerIdx(3), join(5, 1)), (WorkerIdx(5), join(5, 1))]);
+        let numbers = Arc::new(HeardNumbers::default());
+        let mut fleet = FleetView::new(earlier, Arc::clone(&numbers));
+        fleet.on_joined(WorkerIdx(6), join(5, 1));
+        assert_eq!(numbers.next(), 7);
+        says(&mut fleet, 5, WorkerReport::Joined { memory_bytes: 5 });
+        assert_eq!(states(&fleet), [(5, "idle".to_owned(), 0)]);
+        assert_eq!(fleet.forget_gone(), [], "they may be heard yet");
+        assert_eq!(
+            fleet.forget_lost_for(Duration::ZERO),
+            [WorkerIdx(3), WorkerIdx(6)],
+            "and who was heard stays"
+        );
+        assert_eq!(fleet.planned_for().map(|planned| planned.workers), Some(1));
+        // Its number is its own: it joins again when it is back.
+        fleet.on_joined(WorkerIdx(3), join(4, 1));
+        says(&mut fleet, 3, WorkerReport::Joined { memory_bytes: 4 });
+        assert_eq!(fleet.planned_for().map(|planned| planned.workers), Some(2));
+        assert_eq!(fleet.forget_lost_for(Duration::ZERO), []);
+        fleet.on_lost(WorkerIdx(3));
+        assert_eq!(fleet.forget_lost_for(Duration::ZERO), [WorkerIdx(3)]);
+    }
+
+    #[test]
+    fn reports_under_made_up_numbers_have_a_bound() {
+        let mut fleet = FleetView::default();
+        for worker in 0..MEMBERS_MAX as u32 + 7 {
+            says(&mut fleet, worker, WorkerReport::Drained);
+        }
+        assert_eq!(states(&fleet).len(), MEMBERS_MAX);
+        fleet.on_event(&DriverEvent::WorkerLost(WorkerIdx(1)), false);
+        assert_eq!(fleet.forget_gone(), [], "nothing is kept of who never joined");
     }
 }

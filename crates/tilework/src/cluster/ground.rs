@@ -6,6 +6,7 @@ use crate::failure::CliError;
 use crate::product::inputs::{AddRequest, InputRequest, Inputs, Paths};
 use crate::product::report::{plan_json, write_plan};
 use crate::product::request::{ProductRequest, Resources, resume_request};
+use crate::webhook::Webhook;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct Ground {
     pub roots: Arc<DataRoots>,
     /// Instruction set that plans count on.
     pub simd: Simd,
+    /// Where alarms are posted, if anywhere.
+    pub webhook: Option<Arc<Webhook>>,
     /// Whether this process still drives.
     pub leads: Arc<dyn Fn() -> bool + Send + Sync>,
 }

@@ -1,16 +1,19 @@
 //! The surroundings of the driver machine in a cluster: jobs and their threads, the workers, events, the board.
 
+mod requests;
+
 use super::TILEWORK;
 use super::board::{Board, DriverOnBoard, JobOnBoard};
 use super::board_writer::BoardWriter;
-use super::conductor::{Begin, OpenedJob, Order, Submission, Told, conduct};
-use super::desk::{Asked, ambiguous, no_such_job, no_workers};
+use super::conductor::{Begin, conduct, leads_no_more};
+use super::desk::Asked;
+use super::ending::RunEnd;
 use super::events::{Gathered, JobEvent};
 use super::fleet::FleetView;
-use super::ground::{Ground, name_of, plan};
-use super::protocol::{Join, Submit, Submitted, answer};
-use super::record::{JobRecord, JobStands, PlannedFor, key_of, unix_ms};
-use crate::failure::CliError;
+use super::ground::Ground;
+use super::openings::{Opening, Openings};
+use super::record::{JobRecord, JobStands, key_of, unix_ms};
+use super::to_host::{OpenedJob, Order, Ticket, ToHost, Told};
 use crate::product::request::Description;
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
@@ -25,7 +28,8 @@ use tilework_core::failure::{JobEnd, StopCause};
 use tilework_core::ids::{JobId, RunEpoch, WorkerIdx};
 use tilework_core::message::WorkerReport;
 use tilework_core::task_table::TaskStatus;
-use tilework_nats::{Bucket, ControlError, Request};
+use tilework_nats::streams::job_of_token;
+use tilework_nats::{Bucket, ControlError, LeaseKeeper};
 use tilework_runtime::alarm_log::AlarmLog;
 use tilework_runtime::engine::DriverPort;
 use tilework_runtime::steps::Step;
@@ -39,8 +43,14 @@ const BOARD_PERIOD: Duration = Duration::from_secs(1);
 const BOARD_PERIOD_IDLE: Duration = Duration::from_secs(2);
 /// Ended jobs that the board shows.
 const ENDED_SHOWN_MAX: usize = 100;
-/// How long the cluster knows of an ended job.
+/// Ended jobs that the cluster knows of, the latest ...
+const ENDED_KEPT_MAX: usize = 1_000;
+/// ... and for how long.
 const ENDED_KEPT_MS: u64 = 7 * 24 * 3600 * 1000;
+/// Jobs that are driven at a time.
+const JOBS_MAX: usize = 1_000;
+/// Requests that wait for others, at most.
+const WAITING_MAX: usize = 1_000;
 
 /// A job that is driven here.
 struct Driven {
@@ -49,6 +59,8 @@ struct Driven {
     shown: JobOnBoard,
     alarms: AlarmLog,
     cancelled: bool,
+    /// Its run is over, and its record will say so.
+    is_ending: bool,
     /// When its time is up, until it has been told so.
     deadline_unix_ms: Option<u64>,
     n_committed_here: u64,
@@ -58,13 +70,20 @@ struct Driven {
 pub(super) struct ClusterHost<'a> {
     ground: Ground,
     stop: &'a StopSwitch,
+    keeper: &'a LeaseKeeper,
     asked: Receiver<Asked>,
+    /// What is asked and has to wait for what is under way.
+    waiting: VecDeque<Asked>,
+    openings: Openings,
+    inbox: Sender<DriverEvent>,
     to_here: Sender<Told>,
     told: Receiver<Told>,
     urgent: VecDeque<DriverEvent>,
     jobs: BTreeMap<JobId, Driven>,
     /// Jobs that have ended, the latest first.
     ended: VecDeque<JobOnBoard>,
+    /// Those whose records are not needed any more.
+    forgotten: Vec<JobId>,
     fleet: FleetView,
     events: Gathered,
     board: BoardWriter,
@@ -78,9 +97,11 @@ impl<'a> ClusterHost<'a> {
     pub(super) fn new(
         ground: Ground,
         stop: &'a StopSwitch,
+        keeper: &'a LeaseKeeper,
         asked: Receiver<Asked>,
-        admitted: BTreeMap<WorkerIdx, Join>,
+        fleet: FleetView,
         name: &str,
+        inbox: Sender<DriverEvent>,
     ) -> ClusterHost<'a> {
         let (to_here, told) = channel();
         let owner = Owner::current();
@@ -94,13 +115,18 @@ impl<'a> ClusterHost<'a> {
         ClusterHost {
             ground,
             stop,
+            keeper,
             asked,
+            waiting: VecDeque::new(),
+            openings: Openings::default(),
+            inbox,
             to_here,
             told,
             urgent: VecDeque::new(),
             jobs: BTreeMap::new(),
             ended: VecDeque::new(),
-            fleet: FleetView::new(admitted),
+            forgotten: Vec::new(),
+            fleet,
             events: Gathered::default(),
             board,
             driver,
@@ -111,7 +137,7 @@ impl<'a> ClusterHost<'a> {
     }
 
     /// Goes on with the jobs that the last driver left, and remembers how the others ended.
-    pub(super) fn take_over_all(&mut self, inbox: &Sender<DriverEvent>) -> Result<(), ControlError> {
+    pub(super) fn take_over_all(&mut self) -> Result<(), ControlError> {
         let control = Arc::clone(&self.ground.control);
         let mut ended = Vec::new();
         for key in control.keys(Bucket::Jobs)? {
@@ -119,36 +145,57 @@ impl<'a> ClusterHost<'a> {
                 continue;
             };
             match JobRecord::from_bytes(&key, &entry.value) {
-                Ok(record) if record.stands == JobStands::Running => {
-                    self.begin(Begin::TakenOver(Box::new(record)), inbox);
-                }
-                Ok(record) if is_expired(&record) => control.delete(Bucket::Jobs, &key)?,
+                Ok(record) if record.stands == JobStands::Running => self.take_over(record),
                 Ok(record) => ended.push(on_board(&record, None)),
                 Err(cause) => tracing::warn!(key, cause, "a job's record can't be read"),
             }
         }
-        ended.sort_by_key(|job| std::cmp::Reverse(job.submitted_unix_ms));
-        ended.truncate(ENDED_SHOWN_MAX);
+        ended.sort_by_key(|job| std::cmp::Reverse(job.ended_unix_ms));
         self.ended = ended.into();
         Ok(())
     }
 
-    fn begin(&mut self, begin: Begin, inbox: &Sender<DriverEvent>) {
-        let (ground, to_here, inbox) = (self.ground.clone(), self.to_here.clone(), inbox.clone());
+    fn take_over(&mut self, record: JobRecord) {
+        let shown = JobOnBoard {
+            waits_for: Some("a driver that has just begun to drive opens it".to_owned()),
+            ..on_board(&record, None)
+        };
+        let opening = Opening {
+            output: Some(record.output.clone()),
+            job: Some((record.id(), Box::new(shown))),
+            ..Opening::default()
+        };
+        self.begin(opening, Begin::TakenOver(Box::new(record)));
+    }
+
+    fn begin(&mut self, opening: Opening, begin: Begin) {
+        let (ground, stop) = (self.ground.clone(), Arc::clone(&opening.stop));
+        self.prepare(opening, move |to_host| conduct(&ground, begin, stop, to_host));
+    }
+
+    /// Does something that takes a while on a thread of its own.
+    fn prepare(&mut self, opening: Opening, work: impl FnOnce(&ToHost) + Send + 'static) {
+        let to_host = ToHost {
+            ticket: self.openings.begin(opening),
+            told: self.to_here.clone(),
+            inbox: self.inbox.clone(),
+        };
         self.threads.retain(|thread| !thread.is_finished());
-        self.threads.push(thread::spawn(move || {
-            conduct(&ground, begin, &to_here, &inbox);
-            let _ = inbox.send(DriverEvent::Tick);
-        }));
+        self.threads.push(thread::spawn(move || work(&to_host)));
     }
 
     /// Ends the threads of all jobs without ending the jobs.
     pub(super) fn close(mut self) {
         self.events.publish(&self.ground.control);
+        self.board.dismiss(self.fleet.forget_gone());
         for job in self.jobs.values() {
             job.stop.store(true, Ordering::Relaxed);
         }
         self.jobs.clear();
+        self.openings.stop_all();
+        for asked in self.waiting.drain(..) {
+            asked.refuse(leads_no_more());
+        }
         // A job that has just been opened would wait for orders that nobody gives any more.
         drop(std::mem::replace(&mut self.told, channel().1));
         for thread in self.threads.drain(..) {
@@ -160,22 +207,29 @@ impl<'a> ClusterHost<'a> {
         // Watchers wait for this.
         self.board_written = Instant::now() - BOARD_PERIOD_IDLE;
         match told {
-            Told::Opened(opened) => self.on_opened(*opened),
+            Told::Waits(ticket, why) => self.openings.waits(ticket, why),
+            Told::Opened(ticket, opened) => self.on_opened(ticket, *opened),
             Told::Ended(record) => {
                 let shown = self.jobs.remove(&record.id()).map(|job| job.shown);
                 let shown = on_board(&record, shown);
+                self.ended.retain(|job| job.id != shown.id);
                 self.ended.push_front(shown);
-                self.ended.truncate(ENDED_SHOWN_MAX);
             }
+            Told::Over(ticket) => drop(self.openings.end(ticket)),
+        }
+        for asked in std::mem::take(&mut self.waiting) {
+            self.on_asked(asked);
         }
     }
 
-    fn on_opened(&mut self, opened: OpenedJob) {
+    fn on_opened(&mut self, ticket: Ticket, opened: OpenedJob) {
+        let Some(Opening { stop, cancelled, .. }) = self.openings.end(ticket) else {
+            return;
+        };
         let OpenedJob {
             start,
             record,
             orders,
-            stop,
             kind,
             files,
             n_resumed,
@@ -200,93 +254,17 @@ impl<'a> ClusterHost<'a> {
             stop,
             shown,
             alarms: AlarmLog::beside(disk, &files),
-            cancelled: false,
+            cancelled,
+            is_ending: false,
             deadline_unix_ms: record.deadline_unix_ms,
             n_committed_here: 0,
         };
         self.jobs.insert(id, driven);
         self.urgent.push_back(DriverEvent::Submitted(start));
-    }
-
-    fn on_asked(&mut self, asked: Asked, inbox: &Sender<DriverEvent>) {
-        match asked {
-            Asked::Joined(worker, join) => {
-                self.fleet.on_joined(worker, join);
-                self.board_changed = true;
-            }
-            Asked::Submit(submit, request) => self.on_submit(submit, request, inbox),
-            Asked::Plan(submit, request) => {
-                let planned_for = self.planned_for(&submit);
-                let ground = self.ground.clone();
-                self.threads.push(thread::spawn(move || {
-                    let planned = planned_for
-                        .ok_or_else(no_workers)
-                        .and_then(|planned_for| plan(&ground, &submit, planned_for));
-                    request.answer(answer(planned));
-                }));
-            }
-            Asked::Cancel(cancel, request) => {
-                let answered = self.on_cancel(&cancel.job);
-                request.answer(answer(answered));
-            }
+        if cancelled {
+            let stop = DriverEvent::StopRequested(id, StopCause::Interrupted);
+            self.urgent.push_back(stop);
         }
-    }
-
-    fn planned_for(&self, submit: &Submit) -> Option<PlannedFor> {
-        let workers = self.fleet.planned_for()?;
-        let allowed = submit.memory_bytes.unwrap_or(u64::MAX);
-        Some(PlannedFor {
-            memory_bytes: workers.memory_bytes.min(allowed),
-            ..workers
-        })
-    }
-
-    fn on_submit(&mut self, submit: Box<Submit>, request: Request, inbox: &Sender<DriverEvent>) {
-        let refuse = |request: Request, error| request.answer(answer::<Submitted>(Err(error)));
-        let Some(planned_for) = self.planned_for(&submit) else {
-            return refuse(request, no_workers());
-        };
-        let Some(output) = &submit.output else {
-            return refuse(request, CliError::usage("a job needs an output"));
-        };
-        let output = match name_of(&self.ground.roots, output) {
-            Ok(output) => output,
-            Err(error) => return refuse(request, error),
-        };
-        let mut running = self.jobs.iter().filter(|(_, job)| job.shown.output == output);
-        let running = running.next().map(|(id, _)| *id);
-        let submission = Submission {
-            submit,
-            output,
-            planned_for,
-            running,
-            request,
-        };
-        self.begin(Begin::Submitted(Box::new(submission)), inbox);
-    }
-
-    fn on_cancel(&mut self, named: &str) -> Result<Submitted, CliError> {
-        let board = self.board(None);
-        let found = board.find(named).map_err(|ids| ambiguous(named, &ids))?;
-        let shown = found.ok_or_else(|| no_such_job(named))?.clone();
-        let driven = self.jobs.iter_mut().find(|(_, job)| job.shown.id == shown.id);
-        let Some((id, job)) = driven else {
-            let message = format!("the job `{named}` is {} already", shown.state);
-            return Err(CliError::usage(message).with_next("see all jobs: tilework jobs"));
-        };
-        job.cancelled = true;
-        job.stop.store(true, Ordering::Relaxed);
-        self.urgent
-            .push_back(DriverEvent::StopRequested(*id, StopCause::Interrupted));
-        Ok(Submitted {
-            job: shown.id,
-            run: shown.run,
-            output: shown.output,
-            tasks: shown.tasks,
-            tasks_resumed: shown.tasks_committed,
-            was_running: true,
-            notes: Vec::new(),
-        })
     }
 
     fn stop_overdue(&mut self) {
@@ -317,7 +295,8 @@ impl<'a> ClusterHost<'a> {
                 shown
             })
             .collect();
-        jobs.extend(self.ended.iter().cloned());
+        jobs.extend(self.openings.on_board().cloned());
+        jobs.extend(self.ended.iter().take(ENDED_SHOWN_MAX).cloned());
         jobs.sort_by_key(|job| std::cmp::Reverse(job.submitted_unix_ms));
         Board {
             tilework: TILEWORK.to_owned(),
@@ -334,8 +313,21 @@ impl<'a> ClusterHost<'a> {
         if age >= BOARD_PERIOD_IDLE || self.board_changed && age >= BOARD_PERIOD {
             self.board_written = Instant::now();
             self.board_changed = false;
+            self.forget_ended();
             let gone = self.fleet.forget_gone();
-            self.board.write(self.board(Some(machine)), gone);
+            let forgotten = std::mem::take(&mut self.forgotten);
+            self.board.write(self.board(Some(machine)), gone, forgotten);
+        }
+    }
+
+    /// The latest jobs are remembered, and none for very long.
+    fn forget_ended(&mut self) {
+        while let Some(last) = self.ended.back() {
+            if self.ended.len() <= ENDED_KEPT_MAX && !is_expired(last) {
+                break;
+            }
+            self.forgotten.extend(job_of_token(&last.id));
+            self.ended.pop_back();
         }
     }
 }
@@ -374,10 +366,10 @@ impl DriverHost for ClusterHost<'_> {
         }
     }
 
-    fn on_tick(&mut self, port: &mut dyn DriverPort) {
-        let inbox = port.inbox();
+    fn on_tick(&mut self, _port: &mut dyn DriverPort) {
+        self.keeper.alive();
         while let Ok(asked) = self.asked.try_recv() {
-            self.on_asked(asked, &inbox);
+            self.on_asked(asked);
         }
     }
 
@@ -393,6 +385,12 @@ impl DriverHost for ClusterHost<'_> {
         }
         self.board_changed = true;
         tracing::warn!(kind = alarm.name(), "{}", alarm.text());
+        if let Some(webhook) = &self.ground.webhook {
+            let shown = alarm.job.and_then(|job| Some(&self.jobs.get(&job)?.shown));
+            let run = RunEpoch(shown.map_or(0, |shown| shown.run));
+            let output = shown.map(|shown| shown.output.as_str());
+            webhook.send_of(output, alarm, &LoggedAlarm::now(alarm, run));
+        }
         let concerned = |id: &JobId| alarm.job.is_none_or(|job| job == *id);
         for (id, job) in self.jobs.iter_mut().filter(|(id, _)| concerned(id)) {
             let logged = LoggedAlarm::now(alarm, RunEpoch(job.shown.run));
@@ -431,11 +429,12 @@ impl DriverHost for ClusterHost<'_> {
         };
         let event = JobEvent::about_job("ended", driven.shown.run, Some(text));
         self.events.add(job, event);
-        let order = Order::End {
+        driven.is_ending = true;
+        let order = Order::End(RunEnd {
             end,
             cancelled: driven.cancelled,
             facts,
-        };
+        });
         let _ = driven.orders.send(order);
     }
 
@@ -443,9 +442,8 @@ impl DriverHost for ClusterHost<'_> {
         !(self.ground.leads)() || self.stop.requested().is_some()
     }
 }
-fn is_expired(record: &JobRecord) -> bool {
-    record
-        .ended_unix_ms
+fn is_expired(job: &JobOnBoard) -> bool {
+    job.ended_unix_ms
         .is_some_and(|ended| unix_ms().saturating_sub(ended) > ENDED_KEPT_MS)
 }
 

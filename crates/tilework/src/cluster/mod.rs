@@ -2,7 +2,8 @@
 //!
 //! - [`protocol`]: requests and their answers; [`record`]: what the cluster keeps of a job; [`board`]: what anyone may see of it all
 //! - [`driving`]: the driver process and its lease; `desk`: requests; `host`: jobs, events and the board, around the driver machine
-//! - [`conductor`]: one job at its driver; [`ground`]: what all of them stand on; [`fleet`]: who the workers are
+//! - [`conductor`]: one job at its driver, from its `submission` or `takeover` to its `ending`, `keeping` its record; [`ground`]: what all of them stand on
+//! - [`fleet`]: who the workers are; [`numbers`]: what they are called
 //! - [`working`]: the worker process; [`opened`]: the jobs that a worker has open
 //! - [`clients`]: submitting, watching; [`account`]: a job in words; [`examination`]: whether all of it is fit for work
 //! - [`joining`]: from a join file to a connection
@@ -14,15 +15,22 @@ pub mod clients;
 pub mod conductor;
 pub mod desk;
 pub mod driving;
+pub mod ending;
 pub mod events;
 pub mod examination;
 pub mod fleet;
 pub mod ground;
 mod host;
 pub mod joining;
+mod keeping;
+pub mod numbers;
 pub mod opened;
+mod openings;
 pub mod protocol;
 pub mod record;
+pub mod submission;
+mod takeover;
+pub mod to_host;
 pub mod working;
 
 /// This release, which all processes of a cluster must have in common.

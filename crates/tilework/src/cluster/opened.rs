@@ -91,6 +91,12 @@ impl Jobs<'static> for OpenedJobs {
         Ok(served)
     }
 
+    fn on_failed(&self, attempt: JobAttempt) {
+        let (job, run) = (attempt.job, attempt.attempt.epoch);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|open| open.job != job || open.run != run);
+    }
+
     fn on_idle(&self) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

@@ -1,6 +1,7 @@
 //! Requests to the driver and its answers: JSON, with the release of whoever asks, for a cluster is of one release.
 
 use super::TILEWORK;
+use super::board::JobOnBoard;
 use super::record::unix_ms;
 use crate::failure::{CliError, Exit};
 use serde::de::DeserializeOwned;
@@ -24,6 +25,14 @@ pub const PING: &str = "tw.request.ping";
 
 /// Bytes of a request, at most.
 const BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the name of a worker's host, at most: what the name system allows.
+const HOST_BYTES_MAX: usize = 255;
+/// Bytes of the name of a release, at most.
+const RELEASE_BYTES_MAX: usize = 64;
+/// Bytes of a data root's name, at most, as on the command line.
+const ROOT_NAME_BYTES_MAX: usize = 32;
+/// Data roots of one worker, at most.
+const ROOTS_MAX: usize = 32;
 
 /// Something asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -137,6 +146,37 @@ pub struct Join {
     pub worker: Option<u32>,
 }
 
+impl Join {
+    /// Refuses, by name, what no worker says of itself: it would be kept, and shown to all who look.
+    pub fn check(&self) -> Result<(), CliError> {
+        let too_long = |what: &str, has: usize, max: usize, unit: &str| {
+            Err(CliError::usage(format!(
+                "a worker with {what} of {has} {unit}: at most {max} are kept"
+            )))
+        };
+        let texts = [
+            ("a host name", &self.host, HOST_BYTES_MAX),
+            ("a release", &self.tilework, RELEASE_BYTES_MAX),
+        ];
+        let roots = self.data_roots.iter();
+        let roots = roots.map(|root| ("the name of a data root", root, ROOT_NAME_BYTES_MAX));
+        for (what, text, max) in texts.into_iter().chain(roots) {
+            if text.len() > max {
+                return too_long(what, text.len(), max, "bytes");
+            }
+            if text.chars().any(char::is_control) {
+                return Err(CliError::usage(format!(
+                    "a worker with {what} that has control characters: {text:?}"
+                )));
+            }
+        }
+        if self.data_roots.len() > ROOTS_MAX {
+            return too_long("a list", self.data_roots.len(), ROOTS_MAX, "data roots");
+        }
+        Ok(())
+    }
+}
+
 /// The driver welcomes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Welcome {
@@ -238,6 +278,21 @@ pub struct Submitted {
     pub was_running: bool,
     /// The plan in words, and what is worth knowing.
     pub notes: Vec<String>,
+}
+
+impl Submitted {
+    /// A job that was going on already.
+    pub fn running(job: &JobOnBoard) -> Submitted {
+        Submitted {
+            job: job.id.clone(),
+            run: job.run,
+            output: job.output.clone(),
+            tasks: job.tasks,
+            tasks_resumed: job.tasks_committed,
+            was_running: true,
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// What a product would take.
@@ -344,6 +399,70 @@ mod tests {
         let cancel = Cancel { job: "a7".into() };
         assert_eq!(read_ask::<Cancel>(&ask(cancel.clone())), Ok(cancel));
         assert!(read_ask::<Cancel>(&vec![b' '; BYTES_MAX + 1]).is_err());
+    }
+
+    fn join() -> Join {
+        Join {
+            tilework: TILEWORK.to_owned(),
+            host: "h".to_owned(),
+            pid: u32::MAX,
+            threads: u32::MAX,
+            memory_bytes: u64::MAX,
+            data_roots: vec!["data".to_owned()],
+            started_unix_ms: u64::MAX,
+            worker: Some(u32::MAX),
+        }
+    }
+
+    #[test]
+    fn the_longest_worker_that_is_admitted_fits_its_record() {
+        let longest = Join {
+            tilework: "\"".repeat(RELEASE_BYTES_MAX),
+            host: "\"".repeat(HOST_BYTES_MAX),
+            data_roots: vec!["\"".repeat(ROOT_NAME_BYTES_MAX); ROOTS_MAX],
+            ..join()
+        };
+        assert_eq!(longest.check(), Ok(()));
+        let bytes = serde_json::to_vec(&longest).expect("it becomes JSON").len();
+        assert!(bytes <= tilework_nats::limits::MEMBER_BYTES_MAX, "{bytes}");
+    }
+
+    #[test]
+    fn what_no_worker_says_of_itself_is_refused_by_name() {
+        assert_eq!(join().check(), Ok(()));
+        let root = |name: &str, n: usize| Join {
+            data_roots: vec![name.to_owned(); n],
+            ..join()
+        };
+        let refused = [
+            (
+                Join {
+                    host: "h".repeat(HOST_BYTES_MAX + 1),
+                    ..join()
+                },
+                "a host name of 256 bytes",
+            ),
+            (
+                Join {
+                    host: "h\u{1b}[2J".into(),
+                    ..join()
+                },
+                "control characters",
+            ),
+            (
+                Join {
+                    tilework: "1".repeat(65),
+                    ..join()
+                },
+                "a release of 65 bytes",
+            ),
+            (root(&"d".repeat(33), 1), "a data root of 33 bytes"),
+            (root("d", ROOTS_MAX + 1), "33 data roots"),
+        ];
+        for (join, words) in refused {
+            let message = join.check().expect_err(words).message;
+            assert!(message.contains(words), "{message}");
+        }
     }
 
     #[test]

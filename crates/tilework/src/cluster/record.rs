@@ -75,6 +75,9 @@ pub struct JobRecord {
     pub submitted_unix_ms: u64,
     /// When it stops.
     pub deadline_unix_ms: Option<u64>,
+    /// Whether somebody wants its end: whoever drives it ends it.
+    #[serde(default)]
+    pub cancel_asked: bool,
     /// When it ended.
     pub ended_unix_ms: Option<u64>,
     /// What is reported of it, if it is done.
@@ -117,6 +120,7 @@ impl JobRecord {
             planned_for: job.planned_for,
             submitted_unix_ms: unix_ms(),
             deadline_unix_ms: job.deadline_unix_ms,
+            cancel_asked: false,
             ended_unix_ms: None,
             report: None,
             failure: None,
@@ -126,6 +130,17 @@ impl JobRecord {
     /// The job's id: nobody can make a record say another text than the one that its tasks name.
     pub fn id(&self) -> JobId {
         job_id(self.job_text.as_bytes())
+    }
+
+    /// Whether there is more than how it stands to tell of its end.
+    pub fn has_details(&self) -> bool {
+        self.report.is_some() || (self.failure.iter()).any(|failure| !failure.facts.is_empty())
+    }
+
+    /// Leaves out all but how it stands and why.
+    pub fn drop_details(&mut self) {
+        self.report = None;
+        self.failure.iter_mut().for_each(|failure| failure.facts.clear());
     }
 
     /// As it is stored.

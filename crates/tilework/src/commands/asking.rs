@@ -5,7 +5,7 @@ use crate::args::clients::{ListArgs, NamedJobArgs, WatchArgs};
 use crate::cluster::clients::Client;
 use crate::cluster::events::{self, JobEvent};
 use crate::cluster::protocol::{CANCEL, Cancel, Submitted};
-use crate::cluster::record::unix_ms;
+use crate::cluster::record::{JobStands, unix_ms};
 use crate::failure::{CliError, Exit};
 use crate::human;
 use crate::output::Output;
@@ -87,6 +87,9 @@ pub fn cancel(args: &NamedJobArgs, output: &Output) -> Result<(), CliError> {
     });
     output.report(json, |out| {
         writeln!(out, "{}: {}", record.output, record.stands.name())?;
+        if record.stands == JobStands::Done {
+            return writeln!(out, "  it was complete before it could be cancelled");
+        }
         writeln!(
             out,
             "  what was committed is kept; go on with: tilework resume {}",

@@ -41,7 +41,7 @@ pub(crate) fn run_product(
         return Err(CliError::usage(
             "--alert-webhook posts from the process that runs the job, which may leave a cluster at any time",
         )
-        .with_next("leave it out, and see the job's alarms with `tilework explain`"));
+        .with_next("leave it out; on a cluster the drivers post the alarms of all jobs: tilework driver --alert-webhook URL"));
     }
     let submit = submit_of(inputs, algorithm, Some(destination), run, resources)?;
     submit_and_watch(cluster, submit, &run.cluster, output)
@@ -118,12 +118,15 @@ struct Waiting {
 impl Waiting {
     /// Says what is new.
     fn tell(&mut self, sight: &Sight, output: &Output) {
-        let why = sight.trouble.clone().or_else(|| sight.job.waits_for.clone());
+        let trouble = sight.trouble.clone().map(|trouble| (trouble.since, trouble.why));
+        let why = trouble.or_else(|| Some((Instant::now(), sight.job.waits_for.clone()?)));
         match (&self.since, why) {
-            (Some((_, told)), Some(why)) if *told == why => {}
-            (_, Some(why)) => {
+            (Some((_, told)), Some((_, why))) if *told == why => {}
+            (before, Some((since, why))) => {
                 output.note(&format!("note: {why}"));
-                self.since = Some((Instant::now(), why));
+                // Another cause, or the same in other words: it has stood still all the time.
+                let since = before.as_ref().map_or(since, |(before, _)| since.min(*before));
+                self.since = Some((since, why));
             }
             (Some(_), None) => {
                 output.note("note: the job goes on");

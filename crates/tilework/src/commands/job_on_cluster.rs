@@ -5,9 +5,9 @@ use super::explain::{alarm_line, most_telling};
 use crate::args::inspect::JobArgs;
 use crate::cluster::account::{Account, Known, WorkerOnJob};
 use crate::cluster::board::{Board, JobOnBoard};
-use crate::cluster::clients::{Client, find_on};
+use crate::cluster::clients::{Client, find_at, find_on};
 use crate::cluster::record::unix_ms;
-use crate::failure::{CliError, Exit};
+use crate::failure::CliError;
 use crate::human;
 use crate::output::Output;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ pub(crate) struct JobOnCluster {
 }
 
 impl JobOnCluster {
-    /// The job, if a cluster is named and knows it. A cluster that can't be reached is an error only where nothing of the job is here.
+    /// The job, if a cluster is named and knows it. That a cluster can't be asked is an error only where nothing of the job is here.
     pub(crate) fn find(args: &JobArgs, output: &Output) -> Result<Option<JobOnCluster>, CliError> {
         let Some(cluster) = &args.cluster else {
             return Ok(None);
@@ -32,7 +32,13 @@ impl JobOnCluster {
         let note = match found {
             Ok(Some(found)) => return Ok(Some(found)),
             Ok(None) => format!("the cluster knows no job `{}`", args.output.display()),
-            Err(error) if error.exit == Exit::Unreachable && is_known_here(&args.output) => error.message,
+            Err(error) if is_known_here(&args.output) => {
+                format!(
+                    "the cluster of `{}` could not be asked: {}",
+                    cluster.display(),
+                    error.message
+                )
+            }
             Err(error) => return Err(error),
         };
         output.note(&format!("{note}: this is what stands beside the output here"));
@@ -109,7 +115,14 @@ fn find(cluster: &Path, named: &Path) -> Result<Option<JobOnCluster>, CliError> 
     let Some((board, named)) = board.zip(named.to_str()) else {
         return Ok(None);
     };
-    let job = find_on(&board, named)?.cloned();
+    let path = Path::new(named);
+    let job = match find_at(&board, path) {
+        Some(job) => Some(job),
+        // Its name may also be the beginning of an id.
+        None if is_known_here(path) => None,
+        None => find_on(&board, named)?,
+    };
+    let job = job.cloned();
     Ok(job.map(|job| JobOnCluster { client, board, job }))
 }
 

@@ -57,6 +57,7 @@ pub fn drive(args: &DriverArgs, output: &Output) -> Result<(), CliError> {
         join: read_join(&args.process.cluster, Role::Driver)?,
         roots: open_roots(&args.process)?,
         simd: simd()?,
+        webhook: args.alert_webhook.clone(),
     };
     let stop = StopSwitch::default();
     let _signals = signals::stop_on_signals(&stop, output)?;

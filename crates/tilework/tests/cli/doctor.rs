@@ -67,7 +67,18 @@ fn a_cluster_that_cannot_be_reached_hides_nothing_that_stands_here() {
         answer.stderr.contains("what stands beside the output here"),
         "{answer:?}"
     );
-    folder
-        .run("explain C.npy --cluster c/worker.join")
-        .fails(2, &["client.join"]);
+    // Nor does one that is gone, or another role's.
+    for (join, why) in [("c/worker.join", "is a worker's"), ("gone.join", "gone.join")] {
+        for command in ["explain", "status"] {
+            folder
+                .run(&format!("{command} D.npy --cluster {join}"))
+                .fails(2, &[why]);
+            let answer = folder.done(&format!("{command} C.npy --cluster {join}"));
+            assert!(answer.stdout.starts_with("C.npy: unfinished"), "{answer:?}");
+            assert!(
+                answer.stderr.contains("could not be asked") && answer.stderr.contains(why),
+                "{answer:?}"
+            );
+        }
+    }
 }

@@ -184,3 +184,64 @@ fn who_finds_nobody_ends_with_6() {
     assert!(told["error"].as_str().unwrap().contains("connect"), "{told}");
     println!("no server: said after {:.1} s", asked.elapsed().as_secs_f64());
 }
+
+#[test]
+fn a_job_without_workers_is_waited_for_no_longer_than_asked() {
+    let cluster = Cluster::start();
+    let _driver = cluster.driver("driver");
+    let mut worker = cluster.worker("w1", SLOW);
+    let mut job = cluster.submit(&format!("{MULTIPLY} data:/C.npy"));
+    job.wait_for_begun(None);
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.end().code(), Some(0), "{}", worker.said());
+    let asked = Instant::now();
+    let told = cluster.fail(&format!("watch {} --wait 2s", job.id), 6);
+    let took = asked.elapsed();
+    assert!(
+        took >= Duration::from_secs(2) && took < Duration::from_secs(7),
+        "{took:?}: {told}"
+    );
+    assert!(told["error"].as_str().unwrap().contains("no workers"), "{told}");
+    let _next = cluster.worker("w2", "");
+    cluster.is_right(&job);
+}
+
+#[test]
+fn a_path_means_the_file_at_that_place_and_no_other_of_that_name() {
+    let cluster = Cluster::start();
+    let _driver = cluster.driver("driver");
+    let _worker = cluster.worker("w1", "");
+    let job = cluster.submit(&format!("{MULTIPLY} data:/C.npy"));
+    cluster.is_right(&job);
+    for line in ["watch C.npy", "cancel C.npy", "logs ./C.npy"] {
+        let told = cluster.fail(line, 2);
+        assert!(told["error"].as_str().unwrap().contains("knows no job"), "{told}");
+        assert!(told["next"].as_str().unwrap().contains("`data:/C.npy`"), "{told}");
+    }
+    let nothing_here = cluster.succeed("status C.npy");
+    assert_eq!(
+        (nothing_here["state"].as_str(), nothing_here["id"].as_str()),
+        (Some("none"), None),
+        "{nothing_here}"
+    );
+    // The root is here where it is at the driver.
+    for named in [
+        "data:/C.npy",
+        "data:C.npy",
+        "data/C.npy",
+        "./data/../data/C.npy",
+        &job.id[..6],
+    ] {
+        for line in ["status", "explain", "watch"] {
+            let told = cluster.succeed(&format!("{line} {named}"));
+            assert_eq!(told["id"], job.id.as_str(), "{line} {named}: {told}");
+        }
+    }
+    // What stands here is not taken for a job whose id begins like that.
+    let beginning = &job.id[..1];
+    cluster
+        .stage
+        .succeed(&format!("multiply data/A.npy data/B.npy -o {beginning}"));
+    let here = cluster.succeed(&format!("status {beginning}"));
+    assert_eq!(here["output"], beginning, "{here}");
+}

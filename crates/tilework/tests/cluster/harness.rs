@@ -20,7 +20,7 @@ use tilework_core::ids::JobId;
 use tilework_nats::child_server::ChildServer;
 use tilework_nats::server::Places;
 use tilework_nats::streams::job_of_token;
-use tilework_nats::{ClusterFolder, JoinFile, Role};
+use tilework_nats::{ClusterFolder, JoinFile, NatsOptions, Role};
 
 /// Between two looks at events or processes.
 const LOOK: Duration = Duration::from_millis(20);
@@ -252,6 +252,12 @@ impl Cluster {
             !self.committed(&job.output).contains(&begun.task),
             "the fault came after the commit of {begun:?}"
         );
+    }
+
+    /// How something that is not a process of its own connects.
+    pub(crate) fn options(&self, role: Role, name: &str) -> NatsOptions {
+        let folder = ClusterFolder::open(&self.folder()).unwrap();
+        NatsOptions::joining(&JoinFile::read(&folder.join(role), role).unwrap(), name)
     }
 
     /// A join file of a role whose server is at another port.

@@ -12,12 +12,15 @@ mod common;
 mod harness;
 mod proxy;
 
+mod alarms;
 mod clients;
 mod drivers;
 mod inputs;
 mod network;
+mod numbers;
 mod security;
 mod servers;
 mod stale;
+mod takeovers;
 mod two_hosts;
 mod workers;

@@ -6,15 +6,10 @@ use tilework::cluster::protocol::{CANCEL, PING, Ping, Pong, SUBMIT, ask, read_an
 use tilework_core::ids::{Attempt, AttemptNo, JobId, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
 use tilework_core::message::{JobAttempt, ToDriver, WorkerReport};
 use tilework_nats::streams::job_of_token;
-use tilework_nats::{ClusterFolder, Control, JoinFile, NatsOptions, NatsWorkerPort, Role};
+use tilework_nats::{Control, NatsWorkerPort, Role};
 use tilework_runtime::engine::WorkerPort;
 
 const WAIT: Duration = Duration::from_secs(10);
-
-fn options(cluster: &Cluster, role: Role, name: &str) -> NatsOptions {
-    let folder = ClusterFolder::open(&cluster.folder()).unwrap();
-    NatsOptions::joining(&JoinFile::read(&folder.join(role), role).unwrap(), name)
-}
 
 /// A commit is a record in the journal: whoever says that there is one, in whatever name, is believed only if it is there.
 #[test]
@@ -28,7 +23,7 @@ fn what_is_reported_in_another_workers_name_commits_nothing() {
     let id: JobId = job_of_token(&job.id).unwrap();
     let named = WorkerIdx(worker.number());
     let mut impostor =
-        NatsWorkerPort::connect(&options(&cluster, Role::Worker, "impostor"), named).expect("it joins");
+        NatsWorkerPort::connect(&cluster.options(Role::Worker, "impostor"), named).expect("it joins");
     for task in (0..shown.tasks).filter(|task| *task != begun.task) {
         let attempt = Attempt {
             epoch: RunEpoch(shown.run),
@@ -65,7 +60,7 @@ fn requests_that_make_no_sense_are_refused_and_the_driver_goes_on() {
     let cluster = Cluster::start();
     let _driver = cluster.driver("driver");
     let _worker = cluster.worker("w1", "");
-    let client = Control::connect(&options(&cluster, Role::Client, "client")).expect("it joins");
+    let client = Control::connect(&cluster.options(Role::Client, "client")).expect("it joins");
     let other_release = br#"{"tilework":"0.0.1-other","body":{}}"#.to_vec();
     for subject in [SUBMIT, CANCEL, PING, "tw.request.plan", "tw.request.unheard-of"] {
         for payload in [

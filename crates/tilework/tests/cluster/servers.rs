@@ -65,8 +65,15 @@ fn all_of_nats_is_lost(with_its_driver: bool) {
         );
     }
     let back = unix_ms();
-    // Numbers begin again: nobody may get one that a worker has who was there before.
+    // The store's numbers begin again: nobody may keep one that a worker has who was there before.
     let newcomer = cluster.worker("w3", SLOW);
+    if !with_its_driver {
+        let before = workers.iter().map(|worker| worker.number()).max();
+        assert!(
+            Some(newcomer.number()) > before,
+            "the driver knows who was there before"
+        );
+    }
     let committed = cluster.committed(&job.output);
     let line = "resume data:/C.npy";
     let mut resumed = wait_for("somebody knows of workers", || {

@@ -50,15 +50,35 @@ impl JobRun {
                 self.poison(task, Failure::retry(Cause::Job, text), around);
                 return;
             }
-            let needed_bytes = self.needs.memory_bytes;
-            let to = match self.avoid.get(&task) {
-                Some(avoid) => around.fleet.least_loaded(needed_bytes, *avoid),
+            let was_given_back = self.given_back.remove(&task);
+            let to = if self.has_failed(task) {
+                self.where_to_retry(task, around)
+            } else if was_given_back {
                 // In the shared queue a busy worker would take it ahead, have it recalled for the idle one, and take it again.
-                None if self.given_back.remove(&task) => around.fleet.idle(needed_bytes),
-                None => None,
+                let mut idle = around.fleet.idle(self.needs.memory_bytes);
+                idle.find(|worker| !self.failing.contains(worker))
+            } else {
+                None
             };
             self.release(task, number, to, around);
         }
+    }
+
+    fn has_failed(&self, task: TaskIdx) -> bool {
+        let troubles = self.troubles.get(&task);
+        troubles.is_some_and(|troubles| !troubles.failed_on.is_empty())
+    }
+
+    /// Who should try a task next that failed: somebody who has not tried it, rather than who has, the longest ago if so; among those
+    /// somebody who does not fail at other tasks. Nobody in particular if there is only the worker that failed last.
+    pub(super) fn where_to_retry(&self, task: TaskIdx, around: &Surroundings<'_>) -> Option<WorkerIdx> {
+        let troubles = self.troubles.get(&task)?;
+        let (failed_last, _) = troubles.failed_on.last()?;
+        let rank = |worker: WorkerIdx| {
+            let is_failing = self.failing.contains(&worker);
+            (worker != *failed_last).then(|| (troubles.recency(worker), is_failing))
+        };
+        around.fleet.best(self.needs.memory_bytes, rank)
     }
 
     pub(super) fn release(
@@ -148,12 +168,27 @@ impl JobRun {
             }
             let Some(worker) = deal.take_turn() else { break };
             if has_room(around, worker)
-                && let Some(task) = self.again.pop_front()
+                && let Some(task) = self.next_again(worker, &deal, around)
             {
                 let number = self.tasks.release(task);
                 self.release(task, number, Some(worker), around);
             }
         }
         self.deal = Some(deal);
+    }
+
+    /// The first of the tasks that came back that this worker should do: it did not fail at it, or everyone did.
+    fn next_again(&mut self, worker: WorkerIdx, deal: &Deal, around: &Surroundings<'_>) -> Option<TaskIdx> {
+        let (troubles, fleet) = (&self.troubles, &*around.fleet);
+        let may_try = |task: &TaskIdx| {
+            let Some(troubles) = troubles.get(task) else {
+                return true;
+            };
+            let has_failed = |worker| troubles.recency(worker).is_some();
+            let is_there = |worker| fleet.get(worker).is_some_and(|member| !member.quarantined);
+            !has_failed(worker) || deal.workers().all(|other| has_failed(other) || !is_there(other))
+        };
+        let at = self.again.iter().position(may_try)?;
+        self.again.remove(at)
     }
 }

@@ -148,6 +148,7 @@ impl JobRun {
         if !self.is_current(attempt) {
             return;
         }
+        self.failing.remove(&worker);
         let now = around.now;
         let flights = self.in_flight.get(&attempt.task);
         let flight = flights.and_then(|flights| flights.iter().find(|flight| flight.attempt == attempt));
@@ -194,7 +195,6 @@ impl JobRun {
         }
         self.forget_waiting(task);
         self.troubles.remove(&task);
-        self.avoid.remove(&task);
         self.given_back.remove(&task);
         if self.tasks.commit(task) {
             self.progress(around);

@@ -1,6 +1,6 @@
 //! What goes wrong: attempts that fail, workers that are lost, and when enough is enough.
 
-use super::{JobRun, Surroundings};
+use super::{JobRun, Surroundings, Troubles};
 use crate::alarm::AlarmKind;
 use crate::driver::fleet::Held;
 use crate::driver::{DriverEffect, WhenFull};
@@ -9,6 +9,33 @@ use crate::ids::{Attempt, Millis, TaskIdx, WorkerIdx};
 use crate::limits;
 use crate::message::ToWorker;
 use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+impl Troubles {
+    /// Whether so many workers met a cause that it is hardly their machines' fault.
+    fn is_on_enough_workers(&self, cause: Cause) -> bool {
+        let n_same = self.failed_on.iter().filter(|(_, other)| *other == cause).count();
+        let is_changed = cause == Cause::InputChanged && n_same >= limits::WORKERS_INPUT_CHANGED_MAX;
+        is_changed || self.failed_on.len() >= limits::WORKERS_FAILED_MAX
+    }
+
+    /// The failure that ends the job, with where it happened.
+    fn place(&self, task: TaskIdx, failure: Failure) -> Failure {
+        let workers: Vec<String> = self
+            .failed_on
+            .iter()
+            .map(|(worker, _)| worker.to_string())
+            .collect();
+        let plural = if workers.len() == 1 { "" } else { "s" };
+        let text = format!(
+            "{} (task {task} failed on worker{plural} {})",
+            failure.text,
+            workers.join(", ")
+        );
+        Failure { text, ..failure }
+    }
+}
 
 impl JobRun {
     pub(in crate::driver) fn on_failed(
@@ -32,19 +59,42 @@ impl JobRun {
         if failure.remedy == Remedy::Corrupt {
             self.on_corrupt(worker, task, around);
         }
+        if around.fleet.get(worker).is_some() {
+            self.failing.insert(worker);
+        }
+        let is_of_machine = !self.start.one_machine && failure.cause.is_of_machine();
         let troubles = self.troubles.entry(task).or_default();
-        let (n_failed, n_max) = match failure.remedy {
-            Remedy::Fatal => (1, 1),
+        troubles.failed(worker, failure.cause);
+        let (n_failed, is_enough) = match failure.remedy {
+            Remedy::Fatal => {
+                let n_failed = troubles.failed_on.len();
+                let mut fitting = around.fleet.fitting(self.needs.memory_bytes);
+                let is_last = fitting.all(|(other, _)| troubles.recency(other).is_some());
+                let is_enough = !is_of_machine || is_last || troubles.is_on_enough_workers(failure.cause);
+                (n_failed as u8, is_enough)
+            }
             Remedy::Retry => {
                 troubles.n_retried += 1;
-                (troubles.n_retried, limits::ATTEMPTS_MAX_RETRY)
+                (
+                    troubles.n_retried,
+                    troubles.n_retried >= limits::ATTEMPTS_MAX_RETRY,
+                )
             }
             Remedy::Corrupt => {
                 troubles.n_corrupt += 1;
-                (troubles.n_corrupt, limits::ATTEMPTS_MAX_CORRUPT)
+                (
+                    troubles.n_corrupt,
+                    troubles.n_corrupt >= limits::ATTEMPTS_MAX_CORRUPT,
+                )
             }
         };
-        if n_failed >= n_max {
+        if is_enough {
+            let has_place = !self.start.one_machine && (failure.remedy != Remedy::Fatal || is_of_machine);
+            let failure = if has_place {
+                troubles.place(task, failure)
+            } else {
+                failure
+            };
             self.poison(task, failure, around);
         } else if alone {
             self.n_retries += 1;
@@ -78,8 +128,6 @@ impl JobRun {
         around: &mut Surroundings<'_>,
     ) {
         let delay_ms = limits::BACKOFF_FIRST_MS << (n_failed - 1);
-        // What fails here, for want of a file or by its own fault, may go well there.
-        self.avoid.insert(task, worker);
         self.backing_off.insert((Millis(around.now.0 + delay_ms), task));
         // Held as released while it waits, so that the window's order does not take it early.
         self.tasks.hold(task);
@@ -113,6 +161,7 @@ impl JobRun {
         around: &mut Surroundings<'_>,
     ) -> u64 {
         self.leaving.remove(&worker);
+        self.failing.remove(&worker);
         if let Some(deal) = &mut self.deal {
             deal.on_lost(worker);
         }

@@ -20,12 +20,7 @@ impl JobRun {
             return;
         }
         self.watch_standstill(around);
-        let mut idle: Vec<WorkerIdx> = around
-            .fleet
-            .fitting(self.needs.memory_bytes)
-            .filter(|(_, member)| member.held.is_empty())
-            .map(|(worker, _)| worker)
-            .collect();
+        let mut idle: Vec<WorkerIdx> = around.fleet.idle(self.needs.memory_bytes).collect();
         let is_any_idle = around
             .fleet
             .fitting(self.needs.memory_bytes)
@@ -37,7 +32,10 @@ impl JobRun {
             return;
         }
         if !self.tasks.has_waiting() && self.again.is_empty() && self.backing_off.is_empty() {
-            self.recall_for(idle.len(), around);
+            // The last is asked first: better one that does not fail.
+            idle.sort_by_key(|worker| !self.failing.contains(worker));
+            let n_failing = idle.partition_point(|worker| self.failing.contains(worker));
+            self.recall_for(&idle[n_failing..], around);
             self.back_up_stragglers(&mut idle, around);
         }
     }
@@ -87,15 +85,20 @@ impl JobRun {
     }
 
     /// Idle workers get what others took ahead.
-    pub(super) fn recall_for(&self, n_idle: usize, around: &mut Surroundings<'_>) {
+    pub(super) fn recall_for(&self, idle: &[WorkerIdx], around: &mut Surroundings<'_>) {
         if matches!(self.start.assign, Assign::RoundRobin { .. }) {
             return;
         }
         let ahead = self.in_flight.values().flat_map(Flights::iter);
         let ahead = ahead.filter(|flight| flight.started.is_none());
         let ahead = ahead.filter_map(|flight| Some((flight.holder?, flight.attempt)));
+        // What would be given to a busy worker again is where it should be.
+        let ahead = ahead.filter(|(_, attempt)| {
+            let next = self.where_to_retry(attempt.task, around);
+            next.is_none_or(|worker| idle.contains(&worker))
+        });
         // Idle workers hold nothing, so none of it is theirs.
-        let recalls = ahead.take(n_idle);
+        let recalls = ahead.take(idle.len());
         let recalls: Vec<_> = recalls
             .map(|(worker, attempt)| DriverEffect::Send(worker, ToWorker::Recall(self.named(attempt))))
             .collect();
@@ -127,7 +130,16 @@ impl JobRun {
             if self.n_backups >= self.backups_max() {
                 break;
             }
-            let Some(worker) = idle.pop() else { break };
+            let has_failed = |worker: &WorkerIdx| {
+                let troubles = self.troubles.get(&task);
+                troubles.is_some_and(|troubles| troubles.recency(*worker).is_some())
+            };
+            let untried = idle.iter().rposition(|worker| !has_failed(worker));
+            // Whoever failed at it may be the only one left while the other one hangs.
+            let Some(chosen) = untried.or(idle.len().checked_sub(1)) else {
+                break;
+            };
+            let worker = idle.remove(chosen);
             let number = self.tasks.release(task);
             self.n_backups += 1;
             let backup = self.launch(task, number, Some(worker), around);

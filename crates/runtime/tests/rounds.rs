@@ -1,0 +1,213 @@
+//! A job of several rounds, cut off at every sync: it goes on with the round that had begun, and ends with the undisturbed answer.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use tilework_core::driver::{Assign, Needs};
+use tilework_core::failure::{Cause, Failure, JobEnd};
+use tilework_core::ids::{RoundIdx, TaskIdx};
+use tilework_core::record::{Commit, RoundStart};
+use tilework_runtime::job::{Next, TaskContext, TaskSummary};
+use tilework_runtime::{Job, JobFolder, RunOptions, StopSwitch, run};
+use tilework_store::disk::{Disk, DiskFile, DiskFileExt, FileId};
+use tilework_store::fake_disk::{CrashMode, FakeDisk};
+use tilework_store::journal::JobFiles;
+
+const OUTPUT: &str = "/data/sum";
+const N_ROUNDS: u32 = 3;
+const N_TASKS: u64 = 3;
+
+/// Each task adds its number to the state; a round's sum is the next round's state. The last one is the output.
+struct Sums {
+    disk: Arc<dyn Disk>,
+    state: Mutex<u64>,
+    output: Mutex<Option<Arc<dyn DiskFile>>>,
+    /// Which round each execution was in.
+    ran: Mutex<Vec<u32>>,
+}
+
+fn files() -> JobFiles {
+    JobFiles::beside(Path::new(OUTPUT))
+}
+
+fn failed(error: std::io::Error) -> Failure {
+    Failure::fatal(Cause::Storage, error.to_string())
+}
+
+impl Sums {
+    fn new(disk: &FakeDisk) -> Sums {
+        Sums {
+            disk: Arc::new(disk.clone()),
+            state: Mutex::new(1),
+            output: Mutex::default(),
+            ran: Mutex::default(),
+        }
+    }
+
+    /// What an undisturbed run comes to.
+    fn expected() -> u64 {
+        (0..N_ROUNDS).fold(1, |state, _| (0..N_TASKS).map(|task| state + task).sum())
+    }
+}
+
+impl Job for Sums {
+    type Workspace = ();
+    type Output = ();
+
+    fn n_tasks(&self) -> u64 {
+        N_TASKS
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            memory_bytes: 1,
+            expected_ms: 1,
+        }
+    }
+
+    fn open_outputs(&self, resumed: bool) -> Result<(), Failure> {
+        let path = files().partial();
+        let opened = if resumed {
+            self.disk.open_write(&path)
+        } else {
+            self.disk.create_new(&path)
+        };
+        *self.output.lock().unwrap() = Some(opened.map_err(failed)?);
+        self.disk.sync_dir(&files().parent()).map_err(failed)
+    }
+
+    fn workspace(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn run(&self, _: &mut (), context: &TaskContext<'_>) -> Result<((), TaskSummary), Failure> {
+        self.ran.lock().unwrap().push(context.round.0);
+        let sum = *self.state.lock().unwrap() + context.task.0;
+        let summary = TaskSummary {
+            checked: false,
+            crc32c: 0,
+            residual: 0.0,
+            residual_bound: 0.0,
+            output: sum.to_le_bytes().to_vec(),
+        };
+        Ok(((), summary))
+    }
+
+    fn write(&self, _task: TaskIdx, (): ()) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn is_intact(&self, _commit: &Commit) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
+    fn advance(&self, round: RoundIdx, commits: &mut dyn Iterator<Item = &Commit>) -> Result<Next, Failure> {
+        let of = |commit: &Commit| u64::from_le_bytes(commit.output[..].try_into().unwrap());
+        let sum: u64 = commits.map(of).sum();
+        if round.0 + 1 < N_ROUNDS {
+            return Ok(Next::Round {
+                n_tasks: N_TASKS,
+                state: sum.to_le_bytes().to_vec(),
+            });
+        }
+        let output = self.output.lock().unwrap();
+        let file = output.as_ref().expect("opened");
+        file.write_all_at(&sum.to_le_bytes(), 0).map_err(failed)?;
+        Ok(Next::Done)
+    }
+
+    fn adopt(&self, start: &RoundStart) -> Result<(), Failure> {
+        *self.state.lock().unwrap() = u64::from_le_bytes(start.state[..].try_into().unwrap());
+        Ok(())
+    }
+
+    fn output_file(&self) -> Result<FileId, Failure> {
+        let output = self.output.lock().unwrap();
+        let stat = output.as_ref().expect("opened").stat();
+        stat.map(|stat| stat.id()).map_err(failed)
+    }
+
+    fn seal(&self) -> Result<(), Failure> {
+        let output = self.output.lock().unwrap();
+        output.as_ref().expect("opened").sync_data().map_err(failed)
+    }
+}
+
+/// Runs the job, as far as the disk lets it; how it ended, if it could begin, and the rounds of all executions.
+fn run_on(disk: &FakeDisk) -> Option<(JobEnd, Vec<u32>)> {
+    let job = Sums::new(disk);
+    let mut folder = JobFolder::open(Arc::new(disk.clone()), Path::new(OUTPUT)).ok()?;
+    let options = RunOptions {
+        n_workers: 2,
+        assign: Assign::Dynamic,
+        may_replace_output: false,
+        stop: StopSwitch::default(),
+    };
+    let report = run(&job, b"{}", &mut folder, &options, &(), &|_| b"report".to_vec());
+    if report.end == JobEnd::Done {
+        folder.finish().ok()?;
+    }
+    Some((report.end, job.ran.into_inner().unwrap()))
+}
+
+fn new_disk() -> FakeDisk {
+    let disk = FakeDisk::new(3);
+    disk.install("/data/other", b"");
+    disk
+}
+
+fn answer(disk: &FakeDisk) -> u64 {
+    let bytes = disk.contents(OUTPUT).unwrap();
+    u64::from_le_bytes(bytes.try_into().unwrap())
+}
+
+/// The round that has begun, as the journal tells it.
+fn begun_round(disk: &FakeDisk) -> u32 {
+    let found = tilework_store::journal::recover(disk, &files()).unwrap();
+    found.map_or(0, |(recovered, _)| recovered.current_round().0)
+}
+
+#[test]
+fn rounds_follow_each_other_and_one_journal_file_is_left() {
+    let disk = new_disk();
+    let (end, ran) = run_on(&disk).unwrap();
+    assert_eq!(end, JobEnd::Done);
+    assert_eq!(answer(&disk), Sums::expected());
+    let of_round = |round| ran.iter().filter(|ran| **ran == round).count() as u64;
+    assert_eq!((0..N_ROUNDS).map(of_round).collect::<Vec<_>>(), [N_TASKS; 3]);
+    assert_eq!(disk.read_dir(&files().folder()).unwrap(), ["journal"]);
+}
+
+#[test]
+fn a_power_cut_at_any_sync_costs_no_round_that_was_complete() {
+    let mut resumed_in = [0; N_ROUNDS as usize];
+    for mode in [CrashMode::Vanish, CrashMode::Keep, CrashMode::Tear] {
+        for n_syncs in 1.. {
+            let disk = new_disk();
+            disk.crash_after_syncs(n_syncs);
+            let first = run_on(&disk);
+            let left = disk.after_crash(mode);
+            if !disk.is_frozen() {
+                assert_eq!(first.map(|(end, _)| end), Some(JobEnd::Done));
+                break;
+            }
+            if left.stat(Path::new(OUTPUT)).unwrap().is_some() {
+                assert_eq!(answer(&left), Sums::expected(), "{mode:?} after {n_syncs} syncs");
+                continue;
+            }
+            let begun = begun_round(&left);
+            let (end, ran) = run_on(&left).unwrap();
+            assert_eq!(end, JobEnd::Done, "{mode:?} after {n_syncs} syncs");
+            assert_eq!(answer(&left), Sums::expected(), "{mode:?} after {n_syncs} syncs");
+            let has_partial = left.stat(&files().partial()).unwrap().is_some();
+            assert!(!has_partial);
+            if begun > 0 {
+                assert!(
+                    ran.iter().all(|round| *round >= begun),
+                    "{ran:?} again, in round {begun}"
+                );
+            }
+            resumed_in[begun as usize] += 1;
+        }
+    }
+    assert!(resumed_in.iter().all(|n| *n > 1), "{resumed_in:?}");
+}

@@ -1,0 +1,144 @@
+//! How a job's run ended, as its record tells it.
+
+use super::ground::Ground;
+use super::keeping::{Kept, keep};
+use super::record::{JobRecord, JobStands, key_of, unix_ms};
+use super::to_host::{ToHost, Told};
+use crate::failure::{CliError, Exit};
+use crate::product::inputs::Inputs;
+use crate::product::running::{Residuals, failed, stopped};
+use serde_json::json;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+use tilework_core::failure::JobEnd;
+use tilework_linalg::Plan;
+use tilework_nats::ControlError;
+use tilework_store::journal::JobFiles;
+
+/// Pause before the store is asked again to keep an end that it refused.
+const REFUSED_PAUSE: Duration = Duration::from_secs(2);
+
+/// How a run ended, as its driver knows it.
+pub struct RunEnd {
+    /// How.
+    pub end: JobEnd,
+    /// Whether somebody cancelled it.
+    pub cancelled: bool,
+    /// What is told of it beside what the journal knows.
+    pub facts: serde_json::Value,
+}
+
+/// Keeps how a run ended, and tells the driver.
+pub(super) fn tell_end(
+    ground: &Ground,
+    to_host: &ToHost,
+    record: JobRecord,
+    inputs: &Inputs,
+    plan: &Plan,
+    ended: RunEnd,
+) {
+    let RunEnd {
+        end,
+        cancelled,
+        facts,
+    } = ended;
+    let output = Path::new(&record.output);
+    let (stands, error) = match end {
+        JobEnd::Done => {
+            let report = report(ground, &record, inputs, plan, &facts);
+            return end_record(ground, to_host, record, JobStands::Done, Ok(report));
+        }
+        JobEnd::Stopped(_) if cancelled => (JobStands::Cancelled, cancelled_error(output)),
+        JobEnd::Stopped(cause) => (JobStands::Stopped, stopped(cause, output, None)),
+        JobEnd::Failed(failure) => (JobStands::Failed, failed(&failure, output)),
+    };
+    end_record(ground, to_host, record, stands, Err(error.with_facts(facts)));
+}
+
+/// What waiting commands end with when somebody cancels the job.
+pub(super) fn cancelled_error(output: &Path) -> CliError {
+    CliError::new(Exit::Cancelled, "cancelled: what was committed is kept")
+        .with_next(format!("go on with: tilework resume {}", output.display()))
+}
+
+/// Keeps how a job ended, and tells the driver; unless this process does not drive any more: the next one sees at the output how far the job
+/// is.
+pub(super) fn end_record(
+    ground: &Ground,
+    to_host: &ToHost,
+    record: JobRecord,
+    stands: JobStands,
+    outcome: Result<serde_json::Value, CliError>,
+) {
+    let (report, error) = match outcome {
+        Ok(report) => (Some(report), None),
+        Err(error) => (None, Some(error)),
+    };
+    let mut record = record;
+    record.stands = stands;
+    record.ended_unix_ms = Some(unix_ms());
+    record.report = report;
+    record.failure = error.map(Into::into);
+    loop {
+        match keep(ground, &record) {
+            Kept::Yes => {
+                to_host.tell(Told::Ended(Box::new(record)));
+                return;
+            }
+            Kept::NotOurs => return,
+            // An end without its details is better than none.
+            Kept::Refused(ControlError::TooLarge { .. }) if record.has_details() => record.drop_details(),
+            Kept::Refused(error) => {
+                tracing::error!(output = record.output, %error, "the end of a job is not kept yet");
+                thread::sleep(REFUSED_PAUSE);
+            }
+        }
+    }
+}
+
+/// What is told of a finished product: the names are those of one machine's report.
+fn report(
+    ground: &Ground,
+    record: &JobRecord,
+    inputs: &Inputs,
+    plan: &Plan,
+    facts: &serde_json::Value,
+) -> serde_json::Value {
+    let disk = ground.disk();
+    let files = JobFiles::beside(Path::new(&record.output));
+    let recovered = tilework_store::journal::recover(&*disk, &files);
+    let recovered = recovered.ok().flatten().map(|(recovered, _)| recovered);
+    let residuals = recovered.as_ref().map(Residuals::of).unwrap_or_default();
+    let seconds = unix_ms().saturating_sub(record.submitted_unix_ms) as f64 / 1e3;
+    let spec = &inputs.spec;
+    let mut report = json!({
+        "job": spec.kind(),
+        "status": "done",
+        "id": key_of(record.id()),
+        "output": record.output,
+        "m": plan.grid.m,
+        "n": plan.grid.n,
+        "k": plan.k,
+        "dtype": spec.dtype.to_string(),
+        "alpha": spec.alpha,
+        "beta": spec.beta,
+        "seconds": seconds,
+        "gflops": plan.flops() / seconds.max(1e-3) / 1e9,
+        "tasks": plan.grid.n_tiles(),
+        "residual_max": residuals.max,
+        "residual_bound": residuals.bound,
+        "algorithm": plan.layout.algorithm.to_string(),
+    });
+    if let (Some(report), Some(facts)) = (report.as_object_mut(), facts.as_object()) {
+        report.extend(facts.clone());
+    }
+    for worker in report["workers"].as_array_mut().into_iter().flatten() {
+        let commits = recovered.iter().flat_map(|recovered| recovered.commits.values());
+        let number = worker["worker"].as_u64();
+        let its = commits.filter(|commit| Some(commit.worker.0.into()) == number);
+        let seconds: f64 = its.map(|commit| commit.seconds).sum();
+        worker["seconds_busy"] = json!(seconds);
+    }
+    report
+}

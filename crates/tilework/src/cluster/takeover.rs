@@ -1,0 +1,198 @@
+//! A job that another driver left. What may pass, such as a data root that is not mounted yet, is waited for: nobody loses work because
+//! a driver started too early.
+
+use super::conductor::{Begun, Conducting, committed_tasks, release};
+use super::ending::{RunEnd, cancelled_error, end_record, tell_end};
+use super::ground::Ground;
+use super::keeping::{Kept, is_cancel_asked, keep};
+use super::record::{JobRecord, JobStands};
+use super::to_host::{ToHost, Told};
+use crate::failure::{CliError, Exit};
+use crate::product::inputs::Paths;
+use crate::product::request::{Description, ProductRequest, stored_inputs};
+use crate::product::running::multiply;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use tilework_core::failure::JobEnd;
+use tilework_core::ids::RunEpoch;
+use tilework_linalg::{AlgorithmChoice, Number};
+use tilework_runtime::{FolderState, JobFolder};
+use tilework_store::element_type::Dtype;
+use tilework_store::journal::Recovered;
+
+/// Pause before a job that can't be taken over yet is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// How often it is seen meanwhile whether the job is still wanted.
+const RETRY_POLL: Duration = Duration::from_millis(100);
+
+/// Why a job is not taken over.
+enum NotTaken {
+    /// What keeps it may pass.
+    Yet(CliError),
+    /// Nobody can go on with it.
+    Ever(CliError),
+}
+
+impl<E: Into<CliError>> From<E> for NotTaken {
+    fn from(error: E) -> NotTaken {
+        NotTaken::Yet(error.into())
+    }
+}
+
+/// Goes on with the job, as soon as that is possible, to its end. `stop` gives up before it has begun.
+pub(super) fn take_over(ground: &Ground, record: JobRecord, stop: Arc<AtomicBool>, to_host: &ToHost) {
+    let mut told: Option<String> = None;
+    loop {
+        match try_take_over(ground, &record, &stop, to_host) {
+            Ok(()) => return,
+            Err(NotTaken::Ever(error)) => {
+                tracing::error!(output = record.output, "nobody can go on: {}", error.message);
+                return end_record(ground, to_host, record, JobStands::Failed, Err(error));
+            }
+            Err(NotTaken::Yet(error)) if told.as_ref() != Some(&error.message) => {
+                let why = error.message;
+                tracing::warn!(output = record.output, "can't be taken over yet: {why}");
+                to_host.tell(Told::Waits(to_host.ticket, why.clone()));
+                told = Some(why);
+            }
+            Err(NotTaken::Yet(_)) => {}
+        }
+        let again_at = Instant::now() + RETRY_PAUSE;
+        while Instant::now() < again_at && !stop.load(Ordering::Relaxed) {
+            thread::sleep(RETRY_POLL);
+        }
+        if !(ground.leads)() {
+            return;
+        }
+        if stop.load(Ordering::Relaxed) {
+            if is_cancel_asked(&ground.control, record.id()) {
+                let error = cancelled_error(Path::new(&record.output));
+                end_record(ground, to_host, record, JobStands::Cancelled, Err(error));
+            }
+            return;
+        }
+    }
+}
+
+fn try_take_over(
+    ground: &Ground,
+    record: &JobRecord,
+    stop: &Arc<AtomicBool>,
+    to_host: &ToHost,
+) -> Result<(), NotTaken> {
+    let disk = ground.disk();
+    let output = PathBuf::from(&record.output);
+    let description = Description::from_text(record.job_text.as_bytes()).map_err(|error| {
+        let message = format!("`{}` was begun by another release: {error}", record.output);
+        let error = CliError::new(Exit::JobFailed, message);
+        NotTaken::Ever(error.with_next(format!(
+            "go on with that release: tilework resume {}",
+            record.output
+        )))
+    })?;
+    let request = ProductRequest {
+        inputs: stored_inputs(&description, &output, Paths::Named),
+        output,
+        resources: ground.resources(record.planned_for),
+        overwrite: record.may_replace_output,
+        restart: false,
+        algorithm: AlgorithmChoice::Only(description.plan.algorithm),
+    };
+    let inputs = request.inputs.open(&disk)?;
+    let conducting = Conducting {
+        ground,
+        asked: request,
+        inputs,
+        stop: Arc::clone(stop),
+        to_host,
+    };
+    match description.spec.dtype {
+        Dtype::F64 => conducting.take_over::<f64>(record, description),
+        Dtype::F32 => conducting.take_over::<f32>(record, description),
+    }
+}
+
+impl Conducting<'_> {
+    fn take_over<T: Number>(self, record: &JobRecord, description: Description) -> Result<(), NotTaken> {
+        let disk = self.ground.disk();
+        let mut folder = JobFolder::take_over(Arc::clone(&disk), &self.asked.output)?;
+        let plan = self
+            .asked
+            .resources
+            .plan::<T>(&self.inputs, self.asked.algorithm, Some(&description))?;
+        match folder.state() {
+            FolderState::Finished(recovered) if is_job(recovered, &description) => {
+                release(folder);
+                let ended = RunEnd {
+                    end: JobEnd::Done,
+                    cancelled: false,
+                    // Who did what, only the driver before knew.
+                    facts: json!({}),
+                };
+                tell_end(
+                    self.ground,
+                    self.to_host,
+                    record.clone(),
+                    &self.inputs,
+                    &plan,
+                    ended,
+                );
+                return Ok(());
+            }
+            FolderState::Unfinished(recovered) if is_job(recovered, &description) => {}
+            _ => {
+                let message = format!("what was begun of `{}` is gone", record.output);
+                let error = CliError::new(Exit::JobFailed, message).with_next("submit it again");
+                return Err(NotTaken::Ever(error));
+            }
+        }
+        if record.cancel_asked {
+            drop(folder);
+            let error = cancelled_error(&self.asked.output);
+            end_record(
+                self.ground,
+                self.to_host,
+                record.clone(),
+                JobStands::Cancelled,
+                Err(error),
+            );
+            return Ok(());
+        }
+        let files = folder.files().clone();
+        let id = description.id();
+        let job = multiply::<T>(&disk, &self.inputs, &plan, self.ground.simd, id, &files);
+        let committed = committed_tasks(&folder, plan.grid.n_tiles());
+        let after_last = RunEpoch(record.run + 1);
+        let (epoch, writer) = self.begin_run(&job, &mut folder, &description, true, after_last)?;
+        let mut record = record.clone();
+        record.run = epoch.0;
+        match keep(self.ground, &record) {
+            Kept::Yes => {}
+            Kept::NotOurs => return Ok(()),
+            Kept::Refused(error) => {
+                let message = format!("the job can't be kept in the cluster: {error}");
+                return Err(CliError::new(Exit::Unreachable, message).into());
+            }
+        }
+        let begun = Begun {
+            folder,
+            writer,
+            record,
+            committed,
+            took_over: true,
+            job,
+            plan,
+            description,
+        };
+        self.conduct(begun, || ());
+        Ok(())
+    }
+}
+
+fn is_job(recovered: &Recovered, description: &Description) -> bool {
+    recovered.job_text.as_deref() == Some(&description.to_text()[..])
+}
