@@ -230,12 +230,30 @@ impl JobFolder {
 
     /// Ends the use of a finished job's folder: of it only the journal is kept.
     pub fn finish(self) -> Result<(), FolderError> {
-        let folder = self.files.folder();
-        let Some(lock) = self.lock else {
-            return Ok(());
+        let io_error = |source| FolderError::Io {
+            path: self.files.folder(),
+            source,
         };
-        lock.remove(&*self.disk)
-            .map_err(|source| FolderError::Io { path: folder, source })
+        let lock = match self.lock {
+            Some(lock) => lock,
+            // It was held when this driver took over; whoever held it may be gone by now, and then nobody else would remove it.
+            None => match Lock::acquire(&*self.disk, &self.files.lock(), &Owner::current()) {
+                Ok(lock) => lock,
+                Err(LockError::Held(_)) => return Ok(()),
+                Err(LockError::Io(source)) => return Err(io_error(source)),
+            },
+        };
+        lock.remove(&*self.disk).map_err(io_error)
+    }
+
+    /// Ends the use of a folder whose job another driver goes on with. One that has finished it by now has left the lock to its holder.
+    pub fn let_go(self) {
+        let is_finished = || matches!(inspect(&*self.disk, &self.files), Ok(FolderState::Finished(_)));
+        if let Some(lock) = self.lock
+            && is_finished()
+        {
+            let _ = lock.remove(&*self.disk);
+        }
     }
 
     /// Opens a segment for this run, whose number is at least `at_least`.
@@ -257,5 +275,52 @@ impl JobFolder {
             epoch,
             SegmentWriter::create(&*self.disk, &self.files, job_text, &run)?,
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tempfile::TempDir;
+    use tilework_core::record::Record;
+    use tilework_store::disk::RealDisk;
+
+    /// A driver that began a job and was stopped, and another one that took the job over from it.
+    fn two_drivers() -> (TempDir, JobFiles, [JobFolder; 2]) {
+        let place = tempfile::tempdir().unwrap();
+        let output = place.path().join("C.npy");
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let first = JobFolder::open(Arc::clone(&disk), &output).unwrap();
+        first.start_run(RunEpoch(1), b"job", 0).unwrap();
+        let second = JobFolder::take_over(disk, &output).unwrap();
+        assert!(first.lock.is_some() && second.lock.is_none());
+        (place, JobFiles::beside(&output), [first, second])
+    }
+
+    fn complete(folder: &JobFolder) {
+        let (_, mut segment) = folder.start_run(RunEpoch(2), b"job", 0).unwrap();
+        segment.append(&[Record::Done(b"{}".to_vec())]).unwrap();
+        fs::write(folder.files().output(), b"C").unwrap();
+    }
+
+    #[test]
+    fn a_driver_that_let_go_in_time_leaves_the_lock_to_the_one_that_finishes() {
+        let (_place, files, [first, second]) = two_drivers();
+        first.let_go();
+        assert!(files.lock().exists(), "the job is not finished");
+        complete(&second);
+        second.finish().unwrap();
+        assert!(!files.lock().exists());
+    }
+
+    #[test]
+    fn a_driver_that_wakes_after_the_end_removes_its_lock() {
+        let (_place, files, [first, second]) = two_drivers();
+        complete(&second);
+        second.finish().unwrap();
+        assert!(files.lock().exists(), "nobody else may begin while it is held");
+        first.let_go();
+        assert!(!files.lock().exists());
     }
 }

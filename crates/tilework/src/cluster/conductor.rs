@@ -155,6 +155,7 @@ impl Conducting<'_> {
         drop(begun.writer);
         let Some(ended) = ended else {
             // This driver drives no more: the next one goes on.
+            begun.folder.let_go();
             return;
         };
         // Before anybody can hear of the end, and begin something else here.

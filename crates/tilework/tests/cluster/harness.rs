@@ -1,11 +1,12 @@
 //! A cluster for one test: its folder, and processes that are started one by one, may be killed one by one, and never outlive the test.
+#![allow(dead_code, reason = "the soak and the tests of single faults use a part each")]
 
 use crate::common::{PATIENCE, Running, Stage};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -48,8 +49,17 @@ impl Cluster {
         Cluster::with_inputs("1200x300", "300x1200")
     }
 
+    /// The same for other hosts, which reach it at this address.
+    pub(crate) fn listening_on(address: Ipv4Addr) -> Cluster {
+        Cluster::made("1200x300", "300x1200", address)
+    }
+
     /// The same with inputs of other extents.
     pub(crate) fn with_inputs(a: &str, b: &str) -> Cluster {
+        Cluster::made(a, b, Ipv4Addr::LOCALHOST)
+    }
+
+    fn made(a: &str, b: &str, address: Ipv4Addr) -> Cluster {
         let stage = Stage::empty();
         fs::create_dir(stage.path(DATA)).unwrap();
         for (extents, name, seed) in [(a, "A", 1), (b, "B", 2)] {
@@ -57,8 +67,10 @@ impl Cluster {
                 "generate normal {extents} -o data/{name}.npy --seed {seed}"
             ));
         }
-        let port = free_port();
-        stage.succeed(&format!("cluster init c --listen 127.0.0.1:{port}"));
+        let port = free_port(address);
+        stage.succeed(&format!(
+            "cluster init c --listen {address}:{port} --host {address}"
+        ));
         let mut cluster = Cluster {
             stage,
             server: None,
@@ -183,6 +195,12 @@ impl Cluster {
         Client::join(&self.stage.path("c/client.join")).unwrap()
     }
 
+    /// The process that drives, as the board has it.
+    pub(crate) fn driving_pid(&self) -> Option<u32> {
+        let client = Client::join(&self.stage.path("c/client.join")).ok()?;
+        Some(client.board().ok()??.driver?.pid)
+    }
+
     /// A job by its id.
     pub(crate) fn job(&self, id: &str, output: &str) -> Job {
         Job {
@@ -301,11 +319,11 @@ fn last_lines(log: &Path) -> String {
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
-fn free_port() -> u16 {
+fn free_port(address: Ipv4Addr) -> u16 {
     let first = std::process::id().wrapping_mul(31);
     let mut ports = (0..1000).map(|n| (PORTS.start + (first + n * 7) % (PORTS.end - PORTS.start)) as u16);
     ports
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .find(|port| TcpListener::bind((address, *port)).is_ok())
         .expect("there is a free port")
 }
 

@@ -22,4 +22,5 @@ mod security;
 mod servers;
 mod stale;
 mod takeovers;
+mod two_hosts;
 mod workers;

@@ -1,0 +1,119 @@
+//! What must hold when a round is over, and what is kept if it does not.
+
+use crate::common::Stage;
+use crate::harness::{Cluster, DATA, wait_for};
+use crate::round::{output, product};
+use crate::schedule::N_JOBS;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+/// Every output has the bytes that one undisturbed process writes.
+pub(crate) fn outputs_are_right(cluster: &Cluster) {
+    for job in 0..N_JOBS {
+        let line = format!("{} -o undisturbed{job}.npy", product(job, DATA));
+        cluster.stage.succeed(&line);
+        let undisturbed = cluster.stage.read(&format!("undisturbed{job}.npy"));
+        let written = fs::read(cluster.data(&output(job))).unwrap();
+        assert!(
+            written == undisturbed,
+            "job {job}: other bytes than without faults"
+        );
+    }
+}
+
+/// Beside inputs and outputs there are their finished journals, and none of the processes is there.
+pub(crate) fn nothing_is_left(cluster: &Cluster) {
+    let mut allowed: BTreeSet<String> = ["A.npy", "A2.npy", "B.npy"].map(String::from).into();
+    let mut expected = allowed.clone();
+    for job in 0..N_JOBS {
+        let journal = format!("{}.tilework", output(job));
+        allowed.insert(format!("{journal}/alarms.jsonl"));
+        expected.extend([output(job), format!("{journal}/journal")]);
+    }
+    allowed.extend(expected.iter().cloned());
+    let found = files_below(&cluster.data(""));
+    assert!(
+        found.is_superset(&expected) && found.is_subset(&allowed),
+        "expected {expected:?}, found {found:?}"
+    );
+    let processes = processes_of(&cluster.stage);
+    // A process that was killed may be seen a moment longer.
+    wait_for(&format!("the end of {processes:?}"), || {
+        processes_of(&cluster.stage).is_empty().then_some(())
+    });
+}
+
+fn files_below(folder: &Path) -> BTreeSet<String> {
+    let mut folders = vec![folder.to_path_buf()];
+    let mut found = BTreeSet::new();
+    while let Some(next) = folders.pop() {
+        // Folders may vanish while they are read: that of a server's ports does.
+        for entry in fs::read_dir(next).into_iter().flatten().filter_map(Result::ok) {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let inner = path.strip_prefix(folder).unwrap();
+                found.insert(inner.to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// Processes that work in the folder, and children of this one.
+fn processes_of(stage: &Stage) -> Vec<String> {
+    let me = std::process::id().to_string();
+    let folder = fs::canonicalize(stage.folder()).unwrap();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+        let path = entry.path();
+        let works_there = fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder));
+        let stat = fs::read_to_string(path.join("stat")).unwrap_or_default();
+        // Its name is in brackets and may contain anything; its parent is the second word after that.
+        let parent = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        if works_there || parent == Some(&me) {
+            let command = fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+            found.push(format!("{} {}", path.display(), command.replace('\0', " ")));
+        }
+    }
+    found
+}
+
+/// Copies what processes logged and what journals say to a place that stays, if the round fails.
+pub(crate) struct KeptOnFailure {
+    from: PathBuf,
+    to: PathBuf,
+}
+
+impl KeptOnFailure {
+    pub(crate) fn of(seed: u64, folder: &Path) -> KeptOnFailure {
+        let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cluster-soak-{seed}"));
+        KeptOnFailure {
+            from: folder.to_path_buf(),
+            to,
+        }
+    }
+}
+
+impl Drop for KeptOnFailure {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        let _ = fs::remove_dir_all(&self.to);
+        for file in files_below(&self.from) {
+            if file.ends_with(".npy") || file.ends_with(".partial") {
+                continue;
+            }
+            let to = self.to.join(&file);
+            let made = fs::create_dir_all(to.parent().unwrap_or(&self.to));
+            let _ = made.and_then(|()| fs::copy(self.from.join(&file), &to));
+        }
+        println!("  logs and journals are in {}", self.to.display());
+    }
+}
