@@ -358,6 +358,9 @@ mod tests {
         fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
             self.disk.read_dir(path)
         }
+        fn hard_link(&self, file: &Path, name: &Path) -> io::Result<()> {
+            self.disk.hard_link(file, name)
+        }
         fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
             self.disk.rename(from, to)
         }
