@@ -4,6 +4,7 @@ use crate::args::cluster::{ClusterVerb, ClusterVerbs};
 use crate::args::{Args, Command};
 use crate::commands;
 use crate::failure::CliError;
+use crate::job::kinds::Kinds;
 use crate::logging;
 use crate::output::{self, Output};
 use clap::Parser;
@@ -13,15 +14,15 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Runs one command line, program name first. `started` is when the process began.
-pub fn run(words: &[OsString], started: Instant) -> ExitCode {
+/// Runs one command line, program name first, in a program that knows `kinds` of jobs. `started` is when the process began.
+pub fn run(words: &[OsString], kinds: &Kinds, started: Instant) -> ExitCode {
     let (output, outcome) = match Args::try_parse_from(words) {
         Ok(args) => {
             let global = &args.global;
             let output = Output::new(global.json, global.quiet, global.verbose, started);
             let outcome = logging::start(global).and_then(|()| {
                 tracing::debug!(words = ?without_secrets(words), "begins");
-                dispatch(args.command.as_ref(), &output)
+                dispatch(args.command.as_ref(), kinds, &output)
             });
             (output, outcome)
         }
@@ -62,12 +63,14 @@ fn without_secrets(words: &[OsString]) -> Vec<String> {
     shown.collect()
 }
 
-fn dispatch(command: Option<&Command>, output: &Output) -> Result<(), CliError> {
+fn dispatch(command: Option<&Command>, kinds: &Kinds, output: &Output) -> Result<(), CliError> {
     match command {
         None => commands::introduction::run(output),
         Some(Command::Multiply(args)) => commands::multiply::run(args, output),
         Some(Command::Gram(args)) => commands::gram::run(args, output),
         Some(Command::Plan(args)) => commands::plan::run(args, output),
+        Some(Command::Run(args)) => commands::run::run(args, kinds, output),
+        Some(Command::Kinds) => commands::run::kinds(kinds, output),
         Some(Command::Simulate(args)) => commands::simulate::run(args, output),
         Some(Command::Cluster(ClusterVerbs { verb })) => match verb {
             ClusterVerb::Init(args) => commands::cluster::init::run(args, output),

@@ -1,9 +1,11 @@
-//! Multiply matrices larger than memory, file to file: planned, checked, resumable.
+//! Multiply matrices larger than memory, file to file: planned, checked, resumable. And any other job that splits into tasks.
 //!
-//! This crate is the `tilework` program as a library. The pieces underneath are crates of their own: `tilework-linalg`
-//! plans and runs products, `tilework-store` reads and writes matrices, `tilework-runtime` runs any job of tasks.
+//! To write a job of your own, start at [`mod@job`]. Beyond that, this crate is the `tilework` program as a library. The pieces underneath are
+//! crates of their own: `tilework-linalg` plans and runs products, `tilework-store` reads and writes matrices, `tilework-runtime` runs any
+//! job of tasks.
 //!
 //! # Layout
+//! - [`mod@job`]: jobs of library users
 //! - [`cli`]: from the raw command line to the exit code
 //! - [`args`]: the command line, parsed and typed; [`settings`]: what it means on this machine
 //! - [`commands`]: one file per verb
@@ -27,6 +29,7 @@ pub mod commands;
 pub mod elements;
 pub mod failure;
 pub mod human;
+pub mod job;
 pub mod job_state;
 pub mod leftovers;
 pub mod logging;
@@ -38,10 +41,33 @@ pub mod settings;
 pub mod signals;
 pub mod webhook;
 
-/// Runs the program with the arguments and the environment of this process.
-pub fn main() -> std::process::ExitCode {
+pub use job::{Cancelled, Checked, Finished, Job, Needs, Next, Report, Runner, TaskContext, TaskError};
+pub use tilework_runtime::StopSwitch;
+
+/// Runs the program with the arguments and the environment of this process. Beside matrix products it knows the jobs that [`jobs!`] lists.
+///
+/// ```no_run
+/// # use tilework::{Job, Next, Report, TaskContext, TaskError};
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct Hello {}
+/// # impl Job for Hello {
+/// #     const KIND: &'static str = "hello";
+/// #     const VERSION: u32 = 1;
+/// #     type State = ();
+/// #     type Output = ();
+/// #     fn start(&self) -> Result<(), TaskError> { Ok(()) }
+/// #     fn tasks(&self, _: &()) -> u64 { 1 }
+/// #     fn run(&self, _: &(), _: u64, _: &TaskContext<'_>) -> Result<(), TaskError> { Ok(()) }
+/// #     fn advance(&self, _: &(), _: &mut dyn Iterator<Item = ()>) -> Result<Next<()>, TaskError> { Ok(Next::Done(Report::json(&1)?)) }
+/// # }
+/// fn main() -> std::process::ExitCode {
+///     tilework::main(tilework::jobs![Hello])
+/// }
+/// ```
+pub fn main(kinds: &job::kinds::Kinds) -> std::process::ExitCode {
     cli::run(
         &std::env::args_os().collect::<Vec<_>>(),
+        kinds,
         std::time::Instant::now(),
     )
 }

@@ -65,6 +65,17 @@ impl ProgressBar {
     }
 }
 
+fn tell_alarm(bar: &indicatif::ProgressBar, alarm: &Alarm) {
+    let (kind, text) = (alarm.name(), alarm.text());
+    bar.suspend(|| match alarm.severity() {
+        // A failed attempt was told of already.
+        _ if matches!(alarm.kind, AlarmKind::TaskRetried { .. }) => tracing::debug!(kind, "{text}"),
+        Severity::Note => tracing::info!(kind, "{text}"),
+        Severity::Warning => tracing::warn!(kind, "{text}"),
+        Severity::Error => tracing::error!(kind, "{text}"),
+    });
+}
+
 /// Whether enough time has passed for another line.
 fn is_line_due(last: &Mutex<Instant>) -> bool {
     let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,19 +119,58 @@ impl Observer for ProgressBar {
     }
 
     fn on_alarm(&self, alarm: &Alarm, _logged: &LoggedAlarm) {
-        let (kind, text) = (alarm.name(), alarm.text());
-        self.bar.suspend(|| match alarm.severity() {
-            // A failed attempt was told of already.
-            _ if matches!(alarm.kind, AlarmKind::TaskRetried { .. }) => tracing::debug!(kind, "{text}"),
-            Severity::Note => tracing::info!(kind, "{text}"),
-            Severity::Warning => tracing::warn!(kind, "{text}"),
-            Severity::Error => tracing::error!(kind, "{text}"),
-        });
+        tell_alarm(&self.bar, alarm);
     }
 
     fn on_damaged_output(&self, task: TaskIdx) {
         self.bar
             .suspend(|| tracing::warn!(task = task.0, "the stored tile is damaged and is computed again"));
+    }
+}
+
+/// Watches a run of a job whose tasks are all that is known of it.
+#[derive(Debug)]
+pub struct RoundBar {
+    bar: indicatif::ProgressBar,
+    last_line: Mutex<Instant>,
+}
+
+impl RoundBar {
+    /// A bar for a job of which nothing is known yet.
+    pub fn new(output: &Output) -> RoundBar {
+        RoundBar {
+            bar: bar(output, 1, "{bar:30} {percent:>3} %  {msg}"),
+            last_line: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Observer for RoundBar {
+    fn on_progress(&self, progress: &Progress) {
+        let (done, total) = (progress.n_committed, progress.n_tasks.max(1));
+        let text = format!("{} of {}", human::count(done), human::counted(total, "task"));
+        if !self.bar.is_hidden() {
+            self.bar.set_length(total);
+            self.bar.set_position(done);
+            self.bar.set_message(text);
+        } else if is_line_due(&self.last_line) {
+            tracing::info!("{} %: {text}", human::percent(done, total));
+        }
+    }
+
+    fn on_failed(&self, attempt: Attempt, failure: &Failure) {
+        let (task, attempt) = (attempt.task.0, attempt.attempt.0);
+        self.bar
+            .suspend(|| tracing::warn!(task, attempt, "attempt failed: {}", failure.text));
+    }
+
+    fn on_alarm(&self, alarm: &Alarm, _logged: &LoggedAlarm) {
+        tell_alarm(&self.bar, alarm);
     }
 }
 

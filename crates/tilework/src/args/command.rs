@@ -9,6 +9,7 @@ use super::inspect::{
 };
 use super::multiply::{MultiplyArgs, PlanArgs, ResumeArgs};
 use super::processes::{DriverArgs, WorkerArgs};
+use super::run::RunJobArgs;
 use super::simulate::SimulateArgs;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser, Subcommand};
@@ -66,6 +67,10 @@ pub enum Command {
     Gram(GramArgs),
     /// Show what a job would do, without doing it
     Plan(PlanArgs),
+    /// Run a job of this program's own; the same command again resumes
+    Run(RunJobArgs),
+    /// List this program's own jobs, with the fields of their specs
+    Kinds,
     /// Forecast a job on a cluster that need not exist: time, failures, bytes, messages
     Simulate(SimulateArgs),
     /// Make, start, stop and show a cluster

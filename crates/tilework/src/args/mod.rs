@@ -4,6 +4,7 @@
 //!
 //! - [`Args`]: global options and [`Command`], one variant per verb
 //! - [`multiply`]: `multiply`, `plan` and `resume`, which share their resources; [`gram`]: the same with one operand
+//! - [`run`]: any other job
 //! - [`simulate`]: a cluster that need not exist
 //! - [`cluster`]: makes, starts, stops and shows a cluster
 //! - [`inspect`]: the verbs that look at outputs and matrices
@@ -18,6 +19,7 @@ pub mod gram;
 pub mod inspect;
 pub mod multiply;
 pub mod processes;
+pub mod run;
 pub mod simulate;
 pub mod values;
 

@@ -20,6 +20,7 @@ pub mod multiply;
 pub mod plan;
 pub mod processes;
 pub mod resume;
+pub mod run;
 pub mod simulate;
 pub mod status;
 pub mod verify;

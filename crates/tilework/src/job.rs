@@ -1,0 +1,255 @@
+//! Any computation that splits into tasks: what you write, and what you get for it.
+//!
+//! A [`Job`] says how many tasks a round has, what one of them computes, and what follows when all are done. Splitting, workers,
+//! retries, checkpoints, resume, progress and the report are tilework's. A value of your type is the job's *spec*: its fields are what
+//! users set.
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//! use tilework::{Job, Next, Report, TaskContext, TaskError};
+//!
+//! /// The sum of the squares below `n`.
+//! #[derive(Debug, Serialize, Deserialize)]
+//! struct Squares {
+//!     n: u64,
+//! }
+//!
+//! impl Job for Squares {
+//!     const KIND: &'static str = "squares";
+//!     const VERSION: u32 = 1;
+//!     type State = ();
+//!     type Output = u64;
+//!
+//!     fn start(&self) -> Result<(), TaskError> {
+//!         Ok(())
+//!     }
+//!
+//!     fn tasks(&self, _: &()) -> u64 {
+//!         self.n.div_ceil(1000)
+//!     }
+//!
+//!     fn run(&self, _: &(), task: u64, _: &TaskContext<'_>) -> Result<u64, TaskError> {
+//!         let numbers = task * 1000..self.n.min((task + 1) * 1000);
+//!         Ok(numbers.map(|number| number * number).sum())
+//!     }
+//!
+//!     fn advance(&self, _: &(), outputs: &mut dyn Iterator<Item = u64>) -> Result<Next<()>, TaskError> {
+//!         let sum: u64 = outputs.sum();
+//!         Ok(Next::Done(Report::json(&sum)?))
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let output = folder.path().join("squares.json");
+//! let done = tilework::Runner::new().threads(2).run(Squares { n: 10_000 }, &output)?;
+//! assert_eq!(done.tasks_run, 10);
+//! assert_eq!(std::fs::read_to_string(&output)?, "333283335000\n");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Layout
+//! - [`Job`], [`Next`], [`Report`], [`TaskError`]: what a job is written with
+//! - [`rounds`]: such a job as the runtime runs it
+//! - [`running`]: from a spec to a finished output; [`Runner`]
+//! - [`kinds`]: the jobs that a program knows, by name
+
+pub mod kinds;
+pub mod rounds;
+pub mod running;
+
+pub use running::{Finished, Runner};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt::Display;
+use tilework_core::failure::{Cause, Failure};
+
+/// A computation in rounds of independent tasks. The value itself is its spec.
+///
+/// A task may run more than once, and on any worker: it must depend on spec, state and number alone. What counts is one attempt's
+/// output, the same one for all that follows.
+pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The name by which users and workers know it: lower case letters, digits and `-`.
+    const KIND: &'static str;
+    /// Raise it whenever the same spec would give other outputs: unfinished jobs of another version are not gone on with.
+    const VERSION: u32;
+    /// What a round begins with: kept at every barrier, so that a job goes on from there.
+    type State: Serialize + DeserializeOwned + Send + Sync;
+    /// What a task returns, at most [`OUTPUT_BYTES_MAX`] in MessagePack.
+    type Output: Serialize + DeserializeOwned + Send;
+
+    /// Checks the spec, before anything is written, and makes the first round's state.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the spec, for its author to read.
+    fn start(&self) -> Result<Self::State, TaskError>;
+
+    /// Tasks of the round that begins with `state`; at least 1.
+    fn tasks(&self, state: &Self::State) -> u64;
+
+    /// What a task of the round needs.
+    fn needs(&self, _state: &Self::State) -> Needs {
+        Needs::default()
+    }
+
+    /// Computes one task, counted from 0. One that takes long asks [`TaskContext::check_cancelled`] now and then.
+    ///
+    /// # Errors
+    /// [`TaskError`] says whether trying again may help; `?` on any error means that it may.
+    fn run(
+        &self,
+        state: &Self::State,
+        task: u64,
+        context: &TaskContext<'_>,
+    ) -> Result<Self::Output, TaskError>;
+
+    /// Checks an output by other means than those that made it, before it counts. The report says how many were checked.
+    ///
+    /// # Errors
+    /// [`TaskError::Corrupt`] if it is wrong: then another attempt is made.
+    fn check(&self, _state: &Self::State, _task: u64, _output: &Self::Output) -> Result<Checked, TaskError> {
+        Ok(Checked::No)
+    }
+
+    /// What follows a round, given its outputs in the order of its tasks.
+    ///
+    /// # Errors
+    /// Any error ends the job; what is committed is kept.
+    fn advance(
+        &self,
+        state: &Self::State,
+        outputs: &mut dyn Iterator<Item = Self::Output>,
+    ) -> Result<Next<Self::State>, TaskError>;
+}
+
+/// Bytes of a task's output, at most: it is kept in the journal.
+pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a task needs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Needs {
+    /// Memory in bytes, beside what the program has anyway.
+    pub memory_bytes: u64,
+    /// How long it usually takes, in seconds; what takes much longer is watched.
+    pub expected_s: f64,
+}
+
+impl Default for Needs {
+    fn default() -> Needs {
+        Needs {
+            memory_bytes: 64 * 1024 * 1024,
+            expected_s: 1.0,
+        }
+    }
+}
+
+/// Whether an output was checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// By other means than those that made it.
+    Yes,
+    /// It is only guarded by a checksum from here on.
+    No,
+}
+
+/// What follows a round.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next<State> {
+    /// Another round, which begins with this.
+    Round(State),
+    /// The job is complete.
+    Done(Report),
+}
+
+/// What a job leaves: the contents of its output file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The file's bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Report {
+    /// A JSON text.
+    ///
+    /// # Errors
+    /// If the value can't be one: a map whose keys are no texts.
+    pub fn json(value: &impl Serialize) -> Result<Report, TaskError> {
+        let mut bytes = serde_json::to_vec_pretty(value)?;
+        bytes.push(b'\n');
+        Ok(Report { bytes })
+    }
+
+    /// A file of any kind.
+    pub fn file(bytes: Vec<u8>) -> Report {
+        Report { bytes }
+    }
+}
+
+/// Why a task failed, and what may be done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskError {
+    /// Another attempt may succeed: passing trouble with files or the network.
+    Retry(String),
+    /// Trying again can't help.
+    Fatal(String),
+    /// The result is wrong: another attempt is made, elsewhere if possible.
+    Corrupt(String),
+}
+
+impl TaskError {
+    /// Trying again can't help.
+    pub fn fatal(text: impl Display) -> TaskError {
+        TaskError::Fatal(text.to_string())
+    }
+
+    /// What happened.
+    pub fn text(&self) -> &str {
+        match self {
+            TaskError::Retry(text) | TaskError::Fatal(text) | TaskError::Corrupt(text) => text,
+        }
+    }
+}
+
+/// Any error may pass: files that are away, other processes that are busy.
+impl<E: std::error::Error> From<E> for TaskError {
+    fn from(error: E) -> TaskError {
+        TaskError::Retry(error.to_string())
+    }
+}
+
+/// What the runtime makes of it. No `From`: that would forbid `?` on other errors.
+fn failure(error: TaskError) -> Failure {
+    match error {
+        TaskError::Retry(text) => Failure::retry(Cause::Job, text),
+        TaskError::Fatal(text) => Failure::fatal(Cause::Job, text),
+        TaskError::Corrupt(text) => Failure::corrupt(text),
+    }
+}
+
+/// What a running task may ask of the world.
+#[derive(Debug, Clone, Copy)]
+pub struct TaskContext<'a> {
+    inner: &'a tilework_runtime::TaskContext<'a>,
+}
+
+/// The task was told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("cancelled")]
+pub struct Cancelled;
+
+impl TaskContext<'_> {
+    /// Fails if the run stops: ask every few milliseconds of work, and return the error with `?`.
+    ///
+    /// # Errors
+    /// [`Cancelled`].
+    pub fn check_cancelled(&self) -> Result<(), Cancelled> {
+        self.inner.check_cancelled().map_err(|_| Cancelled)
+    }
+
+    /// The round, from 0.
+    pub fn round(&self) -> u32 {
+        self.inner.round.0
+    }
+}

@@ -1,0 +1,261 @@
+//! The jobs that a program knows, by name: how `run` finds them, and what their specs look like.
+
+use super::Job;
+use super::running::{Finished, JobRequest, run_job};
+use crate::failure::CliError;
+use serde_json::{Map, Value};
+use serde_reflection::{ContainerFormat, Format, Named, Tracer, TracerConfig};
+use std::marker::PhantomData;
+use tilework_runtime::{Observer, StopSwitch};
+
+/// Jobs of a program. [`jobs!`](crate::jobs) makes them.
+pub type Kinds = [&'static dyn Kind];
+
+/// Lists the types of a program's jobs, for [`main`](crate::main()).
+#[macro_export]
+macro_rules! jobs {
+    ($($job:ty),* $(,)?) => {
+        &[$(&$crate::job::kinds::KindOf::<$job>::NEW as &'static dyn $crate::job::kinds::Kind),*]
+    };
+}
+
+/// A job's type, known by its name.
+pub trait Kind: Sync {
+    /// Its name.
+    fn name(&self) -> &'static str;
+    /// Version of its code.
+    fn version(&self) -> u32;
+    /// What a spec of it says.
+    fn fields(&self) -> Vec<Field>;
+    /// Runs it in this process.
+    ///
+    /// # Errors
+    /// A spec that is none, and what [`run_job`] says.
+    fn run(
+        &self,
+        spec: Map<String, Value>,
+        request: &JobRequest,
+        stop: &StopSwitch,
+        observer: &dyn Observer,
+    ) -> Result<Finished, CliError>;
+}
+
+/// A field of a spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// Its type, in words; empty where that could not be seen.
+    pub type_name: String,
+}
+
+/// The type of a job.
+pub struct KindOf<J>(PhantomData<fn() -> J>);
+
+impl<J> KindOf<J> {
+    /// The only value.
+    pub const NEW: KindOf<J> = KindOf(PhantomData);
+}
+
+impl<J: Job> Kind for KindOf<J> {
+    fn name(&self) -> &'static str {
+        J::KIND
+    }
+
+    fn version(&self) -> u32 {
+        J::VERSION
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        fields_of::<J>()
+    }
+
+    fn run(
+        &self,
+        spec: Map<String, Value>,
+        request: &JobRequest,
+        stop: &StopSwitch,
+        observer: &dyn Observer,
+    ) -> Result<Finished, CliError> {
+        run_job(read_spec::<J>(spec)?, request, stop, observer)
+    }
+}
+
+/// The job of that name.
+///
+/// # Errors
+/// With all names that there are.
+pub fn find<'k>(kinds: &'k Kinds, name: &str) -> Result<&'k dyn Kind, CliError> {
+    let found = kinds.iter().find(|kind| kind.name() == name);
+    found.copied().ok_or_else(|| {
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        let known = if names.is_empty() {
+            "it knows only matrix products: tilework multiply, tilework gram".to_owned()
+        } else {
+            format!("it knows: {}", names.join(", "))
+        };
+        CliError::usage(format!("this program knows no job `{name}`")).with_next(known)
+    })
+}
+
+fn read_spec<J: Job>(spec: Map<String, Value>) -> Result<J, CliError> {
+    let mut unknown = Vec::new();
+    let read = serde_ignored::deserialize(Value::Object(spec), |path| unknown.push(path.to_string()));
+    let problem = match read {
+        Ok(job) if unknown.is_empty() => return Ok(job),
+        Ok(_) => format!("unknown field `{}`", unknown.join("`, `")),
+        Err(error) => error.to_string(),
+    };
+    let fields: Vec<String> = fields_of::<J>().iter().map(Field::to_string).collect();
+    Err(
+        CliError::usage(format!("the spec of `{}`: {problem}", J::KIND)).with_next(format!(
+            "give its fields with --set or --spec: {}",
+            fields.join(", ")
+        )),
+    )
+}
+
+impl std::fmt::Display for Field {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.name)?;
+        if self.type_name.is_empty() {
+            Ok(())
+        } else {
+            write!(f, ": {}", self.type_name)
+        }
+    }
+}
+
+/// What the spec's own reader asks for. One that refuses made-up values leaves the names of what it saw before.
+fn fields_of<J: Job>() -> Vec<Field> {
+    let mut tracer = Tracer::new(TracerConfig::default());
+    let Ok((Format::TypeName(name), _)) = tracer.trace_simple_type::<J>() else {
+        return Vec::new();
+    };
+    match tracer.registry_unchecked().remove(&name) {
+        Some(ContainerFormat::Struct(fields)) => fields.into_iter().map(Field::of).collect(),
+        _ => Vec::new(),
+    }
+}
+
+impl Field {
+    fn of(named: Named<Format>) -> Field {
+        Field {
+            type_name: type_name(&named.value),
+            name: named.name,
+        }
+    }
+}
+
+/// A type as JSON writes its values.
+fn type_name(format: &Format) -> String {
+    match format {
+        Format::Bool => "true or false".to_owned(),
+        Format::I8 | Format::I16 | Format::I32 | Format::I64 | Format::I128 => "integer".to_owned(),
+        Format::U8 | Format::U16 | Format::U32 | Format::U64 | Format::U128 => {
+            "integer, at least 0".to_owned()
+        }
+        Format::F32 | Format::F64 => "number".to_owned(),
+        Format::Char | Format::Str => "text".to_owned(),
+        Format::Option(inner) => format!("{}, or nothing", type_name(inner)),
+        Format::Seq(inner) => format!("list of {}", type_name(inner)),
+        Format::Tuple(items) => format!("list of {}", items.len()),
+        Format::TupleArray { content, size } => format!("list of {size} {}", type_name(content)),
+        Format::Map { value, .. } => format!("object of {}", type_name(value)),
+        Format::TypeName(name) => name.clone(),
+        Format::Unit | Format::Bytes | Format::Variable(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Next, Report, TaskContext, TaskError};
+    use serde::{Deserialize, Serialize};
+    use serde_json::json;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Example {
+        samples: u64,
+        #[serde(default)]
+        names: Option<Vec<String>>,
+        scale: f64,
+    }
+
+    impl Job for Example {
+        const KIND: &'static str = "example";
+        const VERSION: u32 = 1;
+        type State = ();
+        type Output = ();
+
+        fn start(&self) -> Result<(), TaskError> {
+            Ok(())
+        }
+
+        fn tasks(&self, (): &()) -> u64 {
+            1
+        }
+
+        fn run(&self, (): &(), _: u64, _: &TaskContext<'_>) -> Result<(), TaskError> {
+            Ok(())
+        }
+
+        fn advance(&self, (): &(), _: &mut dyn Iterator<Item = ()>) -> Result<Next<()>, TaskError> {
+            Ok(Next::Done(Report::json(&())?))
+        }
+    }
+
+    fn read(spec: Value) -> Result<Example, String> {
+        let Value::Object(spec) = spec else { unreachable!() };
+        read_spec(spec).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn fields_are_told_with_their_types() {
+        let fields = fields_of::<Example>();
+        let fields: Vec<String> = fields.iter().map(Field::to_string).collect();
+        assert_eq!(
+            fields,
+            [
+                "samples: integer, at least 0",
+                "names: list of text, or nothing",
+                "scale: number"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_spec_is_read_whole_or_refused_with_the_field() {
+        let expected = Example {
+            samples: 3,
+            names: None,
+            scale: 0.5,
+        };
+        assert_eq!(read(json!({ "samples": 3, "scale": 0.5 })), Ok(expected));
+        for (spec, complaint) in [
+            (json!({ "samples": 3 }), "missing field `scale`"),
+            (
+                json!({ "samples": -3, "scale": 1 }),
+                "invalid value: integer `-3`",
+            ),
+            (
+                json!({ "samples": 3, "scale": 1, "scael": 2 }),
+                "unknown field `scael`",
+            ),
+        ] {
+            let error = read(spec).unwrap_err();
+            assert!(
+                error.contains(complaint) && error.contains("`example`"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn jobs_are_found_by_name() {
+        let kinds: &Kinds = crate::jobs![Example];
+        assert_eq!(find(kinds, "example").unwrap().version(), 1);
+        let error = find(kinds, "exmaple").err().unwrap();
+        assert!(error.next.unwrap().contains("example"));
+    }
+}

@@ -1,0 +1,312 @@
+//! From a spec to a finished output in this process: started, run, or gone on with.
+
+use super::rounds::Rounds;
+use super::{Job, TaskError};
+use crate::failure::{CliError, Exit};
+use crate::product::running::{failed, stopped};
+use crate::settings::default_memory_bytes;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use tilework_core::driver::Assign;
+use tilework_core::failure::{Cause, JobEnd};
+use tilework_runtime::description::FORMAT_VERSION;
+use tilework_runtime::{
+    AlarmsTold, FolderState, JobDescription, JobFolder, Observer, RunOptions, StopSwitch,
+};
+use tilework_store::disk::{Disk, RealDisk, parent_dir};
+use tilework_store::journal::{JobFiles, Recovered};
+
+/// A user's job as its journal stores it: nothing of how it is split is kept but what the spec says.
+pub type Description = JobDescription<Value, Value>;
+
+/// Runs jobs in this process.
+///
+/// By default it uses all processors, half of the memory that is free, and refuses to replace an output.
+#[derive(Debug, Clone, Default)]
+pub struct Runner {
+    n_threads: Option<usize>,
+    memory_bytes: Option<u64>,
+    overwrite: bool,
+    restart: bool,
+    stop: StopSwitch,
+}
+
+/// A job that is done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// Tasks that this run computed, in all of its rounds.
+    pub tasks_run: u64,
+    /// Tasks of the round that it went on with that earlier runs had committed.
+    pub tasks_resumed: u64,
+    /// Attempts that were made again.
+    pub retries: u64,
+    /// Tasks that each worker computed.
+    pub tasks_by_worker: Vec<u64>,
+    /// What was told on the way.
+    pub alarms: AlarmsTold,
+    /// From the call to its return.
+    pub elapsed: Duration,
+}
+
+impl Runner {
+    /// With the defaults.
+    pub fn new() -> Runner {
+        Runner::default()
+    }
+
+    /// Tasks that run at a time, at most.
+    pub fn threads(mut self, n_threads: usize) -> Runner {
+        self.n_threads = Some(n_threads.max(1));
+        self
+    }
+
+    /// Memory for all tasks that run at a time, in bytes: what one needs is the job's own word.
+    pub fn memory(mut self, bytes: u64) -> Runner {
+        self.memory_bytes = Some(bytes);
+        self
+    }
+
+    /// Replaces an output that is there, once the new one is complete.
+    pub fn overwrite(mut self) -> Runner {
+        self.overwrite = true;
+        self
+    }
+
+    /// Discards what is unfinished, instead of going on with it.
+    pub fn restart(mut self) -> Runner {
+        self.restart = true;
+        self
+    }
+
+    /// Stops when the switch says so; the same call goes on later.
+    pub fn stop(mut self, stop: StopSwitch) -> Runner {
+        self.stop = stop;
+        self
+    }
+
+    /// Computes the job into the file `output`, or goes on with it.
+    ///
+    /// # Errors
+    /// What is wrong with the spec or the output; what failed; or that it was stopped. What is committed is kept beside the output.
+    pub fn run<J: Job>(self, job: J, output: impl AsRef<Path>) -> Result<Finished, CliError> {
+        let request = JobRequest {
+            output: output.as_ref().to_path_buf(),
+            n_threads: self
+                .n_threads
+                .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)),
+            memory_bytes: match self.memory_bytes {
+                Some(bytes) => bytes,
+                None => default_memory_bytes(Path::new("/"))?,
+            },
+            round_robin: false,
+            overwrite: self.overwrite,
+            restart: self.restart,
+        };
+        run_job(job, &request, &self.stop, &())
+    }
+}
+
+/// A job that is to be run, and with what.
+#[derive(Debug, Clone)]
+pub struct JobRequest {
+    /// Where its report goes.
+    pub output: PathBuf,
+    /// Tasks that run at a time, at most.
+    pub n_threads: usize,
+    /// Memory for all of them.
+    pub memory_bytes: u64,
+    /// Whether task i goes to worker i mod n, instead of to whoever has room.
+    pub round_robin: bool,
+    /// A finished output may be replaced.
+    pub overwrite: bool,
+    /// An unfinished one is discarded.
+    pub restart: bool,
+}
+
+/// Computes a job, or goes on with it.
+///
+/// # Errors
+/// As [`Runner::run`].
+pub fn run_job<J: Job>(
+    job: J,
+    request: &JobRequest,
+    stop: &StopSwitch,
+    observer: &dyn Observer,
+) -> Result<Finished, CliError> {
+    let started = Instant::now();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let files = JobFiles::beside(&request.output);
+    let description = describe(&job)?;
+    let rounds =
+        Rounds::start(job, Arc::clone(&disk), files.partial()).map_err(|error| refused::<J>(&error))?;
+    let n_workers = workers_that_fit::<J>(&rounds, request)?;
+    check_output(&*disk, &request.output)?;
+    check_state(
+        &tilework_runtime::folder::inspect(&*disk, &files)?,
+        &description,
+        request,
+        &*disk,
+    )?;
+    let mut folder = JobFolder::open(Arc::clone(&disk), &request.output)?;
+    check_state(folder.state(), &description, request, &*disk)?;
+    if request.restart {
+        folder.discard()?;
+    }
+    let options = RunOptions {
+        n_workers,
+        assign: if request.round_robin {
+            Assign::RoundRobin { n_workers }
+        } else {
+            Assign::Dynamic
+        },
+        may_replace_output: request.overwrite,
+        stop: stop.clone(),
+    };
+    let report = |recovered: &Recovered| {
+        let n_checked = recovered.commits.values().filter(|commit| commit.checked).count();
+        json!({ "checked": n_checked, "residual_max": 0.0, "residual_bound": 0.0 })
+            .to_string()
+            .into_bytes()
+    };
+    let run = tilework_runtime::run(
+        &rounds,
+        &description.to_text(),
+        &mut folder,
+        &options,
+        observer,
+        &report,
+    );
+    let error = match run.end {
+        JobEnd::Done => {
+            folder.finish()?;
+            return Ok(Finished {
+                tasks_run: run.n_tasks_run,
+                tasks_resumed: run.n_tasks_resumed,
+                retries: run.n_retries,
+                tasks_by_worker: run.workers.iter().map(|share| share.n_tasks).collect(),
+                alarms: run.alarms,
+                elapsed: started.elapsed(),
+            });
+        }
+        JobEnd::Stopped(cause) => stopped(cause, &request.output, None),
+        JobEnd::Failed(failure) => {
+            if run.n_tasks_run == 0 && failure.cause == Cause::DiskFull {
+                folder.abandon();
+            }
+            failed(&failure, &request.output)
+        }
+    };
+    Err(error.with_facts(json!({ "alarms": run.alarms.latest, "alarms_total": run.alarms.n_alarms })))
+}
+
+fn describe<J: Job>(job: &J) -> Result<Description, CliError> {
+    let spec = serde_json::to_value(job)
+        .map_err(|error| CliError::usage(format!("the spec of `{}` can't be kept: {error}", J::KIND)))?;
+    Ok(Description {
+        format_version: FORMAT_VERSION,
+        kind: J::KIND.to_owned(),
+        version: J::VERSION,
+        numerics_version: 0,
+        spec,
+        plan: Value::Null,
+        inputs: Vec::new(),
+        output: None,
+    })
+}
+
+fn refused<J: Job>(error: &TaskError) -> CliError {
+    CliError::usage(format!("`{}` refuses its spec: {}", J::KIND, error.text()))
+}
+
+fn workers_that_fit<J: Job>(rounds: &Rounds<J>, request: &JobRequest) -> Result<u32, CliError> {
+    let needed = tilework_runtime::Job::needs(rounds).memory_bytes.max(1);
+    let n_fitting = request.memory_bytes / needed;
+    if n_fitting == 0 {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let message = format!(
+            "{} MiB of memory are too few: a task of `{}` needs {} MiB",
+            mib(request.memory_bytes),
+            J::KIND,
+            mib(needed)
+        );
+        return Err(CliError::new(Exit::Resources, message)
+            .with_next(format!("allow it: --memory {}MiB", mib(needed))));
+    }
+    Ok(n_fitting.min(request.n_threads as u64) as u32)
+}
+
+fn check_output(disk: &dyn Disk, output: &Path) -> Result<(), CliError> {
+    let parent = parent_dir(output);
+    let found = disk
+        .stat(parent)
+        .map_err(|error| CliError::io("look at", parent, &error))?;
+    match found {
+        Some(stat) if stat.is_dir => Ok(()),
+        Some(_) => Err(CliError::usage(format!("`{}` is not a folder", parent.display()))
+            .with_next("choose another output with -o")),
+        None => Err(CliError::usage(format!(
+            "the folder `{}` of the output does not exist",
+            parent.display()
+        ))
+        .with_next(format!("make it: mkdir -p {}", parent.display()))),
+    }
+}
+
+/// Refuses to go on with a job that is not the one asked for, and to replace what is finished.
+fn check_state(
+    state: &FolderState,
+    description: &Description,
+    request: &JobRequest,
+    disk: &dyn Disk,
+) -> Result<(), CliError> {
+    let output = request.output.display();
+    let unfinished = match state {
+        FolderState::Unfinished(recovered) => recovered.job_text.as_deref(),
+        FolderState::Empty | FolderState::Finished(_) => None,
+    };
+    if let Some(text) = unfinished.filter(|_| !request.restart) {
+        return check_same_job(text, description, &request.output);
+    }
+    let exists = disk
+        .stat(&request.output)
+        .map_err(|error| CliError::io("look at", &request.output, &error))?
+        .is_some();
+    if exists && !request.overwrite {
+        return Err(CliError::usage(format!("`{output}` exists"))
+            .with_next("add --overwrite to replace it (it is kept until the new one is complete)"));
+    }
+    Ok(())
+}
+
+fn check_same_job(text: &[u8], description: &Description, output: &Path) -> Result<(), CliError> {
+    let mut differences = Vec::new();
+    match Description::from_text(text) {
+        Ok(stored) if stored == *description => return Ok(()),
+        Ok(stored) => {
+            if stored.kind != description.kind {
+                differences.push(format!("it was `{}`, now `{}`", stored.kind, description.kind));
+            }
+            if stored.version != description.version {
+                let (then, now) = (stored.version, description.version);
+                differences.push(format!("its code was of version {then}, now of {now}"));
+            }
+            if stored.spec != description.spec {
+                differences.push(format!("its spec was {}, now {}", stored.spec, description.spec));
+            }
+            if stored.output.is_some() {
+                differences.push("it was begun on a cluster".to_owned());
+            }
+        }
+        Err(error) => differences.push(format!("it was begun by another release: {error}")),
+    }
+    let output = output.display();
+    let message = format!(
+        "`{output}` is unfinished, and this is not the same job: {}",
+        differences.join("; ")
+    );
+    Err(CliError::usage(message)
+        .with_next("discard it with --restart, or finish it first with the same command as before"))
+}
