@@ -4,10 +4,11 @@
 //! size and all sampled blocks, and resets the modification time, is not seen.
 
 use std::io;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{DiskFile, DiskFileExt};
+use crate::disk::{Disk, DiskFile, DiskFileExt};
 
 const N_BLOCKS: u64 = 256;
 const BLOCK_BYTES: u64 = 4096;
@@ -42,6 +43,22 @@ pub enum IdentityDifference {
 }
 
 impl InputIdentity {
+    /// The identity of a file of any kind.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn of_file(disk: &dyn Disk, path: &Path) -> io::Result<InputIdentity> {
+        let file = disk.open_read(path)?;
+        let stat = file.stat()?;
+        Ok(InputIdentity {
+            path: path.to_string_lossy().into_owned(),
+            len: stat.len,
+            mtime_ns: stat.mtime_ns,
+            header: "file".to_owned(),
+            sample_hash: sample_hash(&*file, 0, stat.len)?.0,
+        })
+    }
+
     /// Compares what was recorded (`self`) with what is there now.
     pub fn difference(&self, now: &InputIdentity) -> IdentityDifference {
         let changed = |what| IdentityDifference::Changed { what };
@@ -99,10 +116,8 @@ fn sample_blocks(data_len: u64) -> impl Iterator<Item = (u64, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::Disk;
     use crate::fake_disk::FakeDisk;
     use proptest::prelude::*;
-    use std::path::Path;
 
     fn hash_of(data: &[u8]) -> (String, u64) {
         let disk = FakeDisk::new(1);
@@ -119,6 +134,21 @@ mod tests {
             header: "npy <f8 1 x 2 row-major".to_owned(),
             sample_hash: "00".to_owned(),
         }
+    }
+
+    #[test]
+    fn a_file_of_any_kind_is_known_again() {
+        let disk = FakeDisk::new(1);
+        disk.install("/text", b"words");
+        let identity = || InputIdentity::of_file(&disk, Path::new("/text")).unwrap();
+        let before = identity();
+        assert_eq!(before.difference(&identity()), IdentityDifference::Same);
+        disk.install("/text", b"wards");
+        assert!(matches!(
+            before.difference(&identity()),
+            IdentityDifference::Changed { .. }
+        ));
+        assert!(InputIdentity::of_file(&disk, Path::new("/none")).is_err());
     }
 
     #[test]

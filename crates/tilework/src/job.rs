@@ -54,16 +54,20 @@
 //! - [`rounds`]: such a job as the runtime runs it
 //! - [`running`]: from a spec to a finished output; [`Runner`]
 //! - [`kinds`]: the jobs that a program knows, by name
+//! - [`matrix`]: rows of a matrix file, for jobs that read some
 
 pub mod kinds;
+pub mod matrix;
 pub mod rounds;
 pub mod running;
 
+pub use matrix::Matrix;
 pub use running::{Finished, Runner};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Display;
+use std::path::PathBuf;
 use tilework_core::failure::{Cause, Failure};
 
 /// A computation in rounds of independent tasks. The value itself is its spec.
@@ -85,6 +89,12 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// # Errors
     /// Whatever is wrong with the spec, for its author to read.
     fn start(&self) -> Result<Self::State, TaskError>;
+
+    /// The files that tasks read. They are looked at when the job begins, when it goes on, and before its output gets its name: a job
+    /// whose inputs have changed is not the same job.
+    fn inputs(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 
     /// Tasks of the round that begins with `state`; at least 1.
     fn tasks(&self, state: &Self::State) -> u64;

@@ -41,7 +41,9 @@ pub mod settings;
 pub mod signals;
 pub mod webhook;
 
-pub use job::{Cancelled, Checked, Finished, Job, Needs, Next, Report, Runner, TaskContext, TaskError};
+pub use job::{
+    Cancelled, Checked, Finished, Job, Matrix, Needs, Next, Report, Runner, TaskContext, TaskError,
+};
 pub use tilework_runtime::StopSwitch;
 
 /// Runs the program with the arguments and the environment of this process. Beside matrix products it knows the jobs that [`jobs!`] lists.
