@@ -59,13 +59,23 @@ impl SegmentWriter {
     ) -> io::Result<SegmentWriter> {
         let file = disk.create_new(path)?;
         let mut segment = SegmentWriter { file, offset: 0 };
+        let opened = segment
+            .append_opening(job_text, run)
+            .and_then(|()| disk.sync_dir(&files.folder()));
+        if let Err(error) = opened {
+            // Whoever tries again, on a full disk for hours, must not leave a file each time.
+            let _ = disk.remove_file(path);
+            return Err(error);
+        }
+        Ok(segment)
+    }
+
+    fn append_opening(&mut self, job_text: &[u8], run: &RunStart) -> io::Result<()> {
         let opening = [Record::Job(job_text.to_vec()), Record::Run(run.clone())];
         for _ in 0..2 {
-            segment.append(&opening)?;
+            self.append(&opening)?;
         }
-        segment.sync()?;
-        disk.sync_dir(&files.folder())?;
-        Ok(segment)
+        self.sync()
     }
 
     /// Appends records; they are durable after the next [`sync`](Self::sync).
