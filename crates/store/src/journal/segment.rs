@@ -94,3 +94,32 @@ impl SegmentWriter {
         self.file.sync_data()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_disk::FakeDisk;
+    use tilework_core::ids::RunEpoch;
+
+    #[test]
+    fn a_segment_that_cannot_be_begun_leaves_no_file() {
+        let run = RunStart {
+            job: super::super::recover::job_id(b"{}"),
+            epoch: RunEpoch(1),
+            started_unix_ms: 0,
+            pid: 1,
+        };
+        for nth in 2.. {
+            let disk = FakeDisk::new(1);
+            let files = JobFiles::beside(Path::new("/c.npy"));
+            disk.create_dir(&files.folder()).unwrap();
+            disk.fail_nth(nth, io::ErrorKind::StorageFull);
+            let created = SegmentWriter::create(&disk, &files, b"{}", &run);
+            if created.is_ok() {
+                assert!(nth > 4, "some calls failed");
+                break;
+            }
+            assert!(disk.read_dir(&files.folder()).unwrap().is_empty(), "call {nth}");
+        }
+    }
+}
