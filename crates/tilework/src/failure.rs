@@ -70,7 +70,8 @@ impl Exit {
 }
 
 /// A failed command.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
 pub struct CliError {
     /// How the program ends.
     pub exit: Exit,

@@ -3,7 +3,7 @@
 use super::{Checked, Job, Next, OUTPUT_BYTES_MAX, Report, TaskContext, TaskError, failure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tilework_core::driver::Needs;
 use tilework_core::failure::{Cause, Failure};
@@ -12,6 +12,7 @@ use tilework_core::record::{Commit, RoundStart};
 use tilework_runtime::TaskSummary;
 use tilework_runtime::steps::storage_failure;
 use tilework_store::disk::{Disk, DiskFile, DiskFileExt, FileId};
+use tilework_store::identity::{IdentityDifference, InputIdentity};
 
 /// A started job.
 pub struct Rounds<J: Job> {
@@ -20,6 +21,8 @@ pub struct Rounds<J: Job> {
     disk: Arc<dyn Disk>,
     partial: PathBuf,
     output: Mutex<Option<Arc<dyn DiskFile>>>,
+    /// What the inputs were when this run began.
+    inputs: Vec<InputIdentity>,
 }
 
 /// The round that is under way.
@@ -34,7 +37,12 @@ impl<J: Job> Rounds<J> {
     ///
     /// # Errors
     /// What the job says of its spec, or that it has no tasks.
-    pub fn start(job: J, disk: Arc<dyn Disk>, partial: PathBuf) -> Result<Rounds<J>, TaskError> {
+    pub fn start(
+        job: J,
+        disk: Arc<dyn Disk>,
+        partial: PathBuf,
+        inputs: Vec<InputIdentity>,
+    ) -> Result<Rounds<J>, TaskError> {
         let state = job.start()?;
         let round = begin(&job, RoundIdx(0), state)?;
         Ok(Rounds {
@@ -43,7 +51,26 @@ impl<J: Job> Rounds<J> {
             disk,
             partial,
             output: Mutex::default(),
+            inputs,
         })
+    }
+
+    fn check_inputs(&self) -> Result<(), Failure> {
+        for input in &self.inputs {
+            let changed = |what: String| {
+                Failure::fatal(
+                    Cause::InputChanged,
+                    format!("`{}` changed while it was used: {what}", input.path),
+                )
+            };
+            let now = InputIdentity::of_file(&*self.disk, Path::new(&input.path));
+            match input.difference(&now.map_err(|error| changed(error.to_string()))?) {
+                IdentityDifference::Same => {}
+                IdentityDifference::Touched => return Err(changed("it was written to".to_owned())),
+                IdentityDifference::Changed { what } => return Err(changed(what)),
+            }
+        }
+        Ok(())
     }
 
     fn current(&self) -> Arc<Round<J::State>> {
@@ -230,6 +257,7 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
     }
 
     fn seal(&self) -> Result<(), Failure> {
+        self.check_inputs()?;
         self.output()?
             .sync_data()
             .map_err(|error| storage_failure("make the output durable", &error))

@@ -12,11 +12,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tilework_core::driver::Assign;
 use tilework_core::failure::{Cause, JobEnd};
-use tilework_runtime::description::FORMAT_VERSION;
+use tilework_runtime::description::{FORMAT_VERSION, InputsDifference};
 use tilework_runtime::{
     AlarmsTold, FolderState, JobDescription, JobFolder, Observer, RunOptions, StopSwitch,
 };
 use tilework_store::disk::{Disk, RealDisk, parent_dir};
+use tilework_store::identity::InputIdentity;
 use tilework_store::journal::{JobFiles, Recovered};
 
 /// A user's job as its journal stores it: nothing of how it is split is kept but what the spec says.
@@ -139,22 +140,19 @@ pub fn run_job<J: Job>(
     let started = Instant::now();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let files = JobFiles::beside(&request.output);
-    let description = describe(&job)?;
-    let rounds =
-        Rounds::start(job, Arc::clone(&disk), files.partial()).map_err(|error| refused::<J>(&error))?;
+    let fresh = describe(&job, &*disk)?;
+    let rounds = Rounds::start(job, Arc::clone(&disk), files.partial(), fresh.inputs.clone())
+        .map_err(|error| refused::<J>(&error))?;
     let n_workers = workers_that_fit::<J>(&rounds, request)?;
     check_output(&*disk, &request.output)?;
-    check_state(
-        &tilework_runtime::folder::inspect(&*disk, &files)?,
-        &description,
-        request,
-        &*disk,
-    )?;
+    let state = tilework_runtime::folder::inspect(&*disk, &files)?;
+    request.to_go_on_with(&state, &fresh, &*disk)?;
     let mut folder = JobFolder::open(Arc::clone(&disk), &request.output)?;
-    check_state(folder.state(), &description, request, &*disk)?;
-    if request.restart {
+    let stored = request.to_go_on_with(folder.state(), &fresh, &*disk)?;
+    if stored.is_none() {
         folder.discard()?;
     }
+    let description = stored.unwrap_or(fresh);
     let options = RunOptions {
         n_workers,
         assign: if request.round_robin {
@@ -162,7 +160,8 @@ pub fn run_job<J: Job>(
         } else {
             Assign::Dynamic
         },
-        may_replace_output: request.overwrite,
+        // What is there now was there when somebody said --overwrite, for this run or for the one that it goes on with.
+        may_replace_output: request.overwrite || exists(&*disk, &request.output)?,
         stop: stop.clone(),
     };
     let report = |recovered: &Recovered| {
@@ -202,7 +201,7 @@ pub fn run_job<J: Job>(
     Err(error.with_facts(json!({ "alarms": run.alarms.latest, "alarms_total": run.alarms.n_alarms })))
 }
 
-fn describe<J: Job>(job: &J) -> Result<Description, CliError> {
+fn describe<J: Job>(job: &J, disk: &dyn Disk) -> Result<Description, CliError> {
     let spec = serde_json::to_value(job)
         .map_err(|error| CliError::usage(format!("the spec of `{}` can't be kept: {error}", J::KIND)))?;
     Ok(Description {
@@ -212,9 +211,16 @@ fn describe<J: Job>(job: &J) -> Result<Description, CliError> {
         numerics_version: 0,
         spec,
         plan: Value::Null,
-        inputs: Vec::new(),
+        inputs: identities(job, disk)?,
         output: None,
     })
+}
+
+fn identities<J: Job>(job: &J, disk: &dyn Disk) -> Result<Vec<InputIdentity>, CliError> {
+    let identity = |path: &PathBuf| {
+        InputIdentity::of_file(disk, path).map_err(|error| CliError::io("read", path, &error))
+    };
+    job.inputs().iter().map(identity).collect()
 }
 
 fn refused<J: Job>(error: &TaskError) -> CliError {
@@ -255,58 +261,69 @@ fn check_output(disk: &dyn Disk, output: &Path) -> Result<(), CliError> {
     }
 }
 
-/// Refuses to go on with a job that is not the one asked for, and to replace what is finished.
-fn check_state(
-    state: &FolderState,
-    description: &Description,
-    request: &JobRequest,
-    disk: &dyn Disk,
-) -> Result<(), CliError> {
-    let output = request.output.display();
-    let unfinished = match state {
-        FolderState::Unfinished(recovered) => recovered.job_text.as_deref(),
-        FolderState::Empty | FolderState::Finished(_) => None,
-    };
-    if let Some(text) = unfinished.filter(|_| !request.restart) {
-        return check_same_job(text, description, &request.output);
-    }
-    let exists = disk
-        .stat(&request.output)
-        .map_err(|error| CliError::io("look at", &request.output, &error))?
-        .is_some();
-    if exists && !request.overwrite {
-        return Err(CliError::usage(format!("`{output}` exists"))
-            .with_next("add --overwrite to replace it (it is kept until the new one is complete)"));
-    }
-    Ok(())
+fn exists(disk: &dyn Disk, output: &Path) -> Result<bool, CliError> {
+    let stat = disk
+        .stat(output)
+        .map_err(|error| CliError::io("look at", output, &error))?;
+    Ok(stat.is_some())
 }
 
-fn check_same_job(text: &[u8], description: &Description, output: &Path) -> Result<(), CliError> {
-    let mut differences = Vec::new();
-    match Description::from_text(text) {
-        Ok(stored) if stored == *description => return Ok(()),
-        Ok(stored) => {
-            if stored.kind != description.kind {
-                differences.push(format!("it was `{}`, now `{}`", stored.kind, description.kind));
-            }
-            if stored.version != description.version {
-                let (then, now) = (stored.version, description.version);
-                differences.push(format!("its code was of version {then}, now of {now}"));
-            }
-            if stored.spec != description.spec {
-                differences.push(format!("its spec was {}, now {}", stored.spec, description.spec));
-            }
-            if stored.output.is_some() {
-                differences.push("it was begun on a cluster".to_owned());
-            }
+impl JobRequest {
+    /// The unfinished job at the output, as it was described when it began; nothing if one begins afresh.
+    fn to_go_on_with(
+        &self,
+        state: &FolderState,
+        fresh: &Description,
+        disk: &dyn Disk,
+    ) -> Result<Option<Description>, CliError> {
+        let unfinished = match state {
+            FolderState::Unfinished(recovered) => recovered.job_text.as_deref(),
+            FolderState::Empty | FolderState::Finished(_) => None,
+        };
+        let output = self.output.display();
+        if let Some(text) = unfinished.filter(|_| !self.restart) {
+            return same_job(text, fresh).map(Some).map_err(|differences| {
+                let message = format!(
+                    "`{output}` is unfinished, and this is not the same job: {}",
+                    differences.join("; ")
+                );
+                CliError::usage(message).with_next(
+                    "discard it with --restart, or finish it first with the same command as before",
+                )
+            });
         }
-        Err(error) => differences.push(format!("it was begun by another release: {error}")),
+        if exists(disk, &self.output)? && !self.overwrite {
+            return Err(CliError::usage(format!("`{output}` exists"))
+                .with_next("add --overwrite to replace it (it is kept until the new one is complete)"));
+        }
+        Ok(None)
     }
-    let output = output.display();
-    let message = format!(
-        "`{output}` is unfinished, and this is not the same job: {}",
-        differences.join("; ")
-    );
-    Err(CliError::usage(message)
-        .with_next("discard it with --restart, or finish it first with the same command as before"))
+}
+
+/// The stored job, if it is the one asked for; else how they differ.
+fn same_job(text: &[u8], fresh: &Description) -> Result<Description, Vec<String>> {
+    let stored = Description::from_text(text)
+        .map_err(|error| vec![format!("it was begun by another release: {error}")])?;
+    let mut differences = Vec::new();
+    if stored.kind != fresh.kind {
+        differences.push(format!("it was `{}`, now `{}`", stored.kind, fresh.kind));
+    }
+    if stored.version != fresh.version {
+        let (then, now) = (stored.version, fresh.version);
+        differences.push(format!("its code was of version {then}, now of {now}"));
+    }
+    if stored.spec != fresh.spec {
+        differences.push(format!("its spec was {}, now {}", stored.spec, fresh.spec));
+    }
+    if let InputsDifference::Changed(changes) = stored.compare_inputs(&fresh.inputs) {
+        differences.extend(changes);
+    }
+    if stored.output.is_some() {
+        differences.push("it was begun on a cluster".to_owned());
+    }
+    if differences.is_empty() {
+        Ok(stored)
+    } else {
+        Err(differences)
+    }
 }

@@ -1,0 +1,359 @@
+//! Jobs of library users: the examples against independent results, killed and gone on with at their rounds; and jobs that misbehave.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use tilework::failure::Exit;
+use tilework::{Job, Matrix, Next, Report, Runner, StopSwitch, TaskContext, TaskError};
+
+/// For what other processes do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder, and an example's program in it.
+struct Stage {
+    folder: tempfile::TempDir,
+    program: PathBuf,
+}
+
+impl Stage {
+    fn of(example: &str) -> Stage {
+        let program = Path::new(env!("CARGO_BIN_EXE_tilework"));
+        let program = program.parent().unwrap().join("examples").join(example);
+        assert!(
+            program.exists(),
+            "{} is not built: cargo build -p tilework --examples",
+            program.display()
+        );
+        Stage {
+            folder: tempfile::tempdir().unwrap(),
+            program,
+        }
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.current_dir(self.folder.path()).args(line.split(' '));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TILEWORK_")) {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn run(&self, line: &str) -> Output {
+        self.command(line).output().unwrap()
+    }
+
+    /// Runs it to its end; what it reports.
+    fn succeed(&self, line: &str) -> Value {
+        let output = self.run(&format!("{line} --json"));
+        assert!(output.status.success(), "{line}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn refuse(&self, line: &str) -> Value {
+        let output = self.run(&format!("{line} --json"));
+        assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn report(&self, name: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.path(name)).unwrap()).unwrap()
+    }
+}
+
+fn digits() -> String {
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits.npy");
+    digits.canonicalize().unwrap().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn hello_greets_in_order_and_tells_what_is_wrong_with_a_spec() {
+    let stage = Stage::of("hello");
+    let done = stage.succeed(r#"run hello --set names=["Ada","Alan"]"#);
+    assert_eq!(
+        (&done["tasks_run"], &done["output"]),
+        (&2.into(), &"hello.json".into())
+    );
+    assert_eq!(
+        stage.report("hello.json"),
+        serde_json::json!(["Hello, Ada!", "Hello, Alan!"])
+    );
+    // A finished one is kept.
+    let refused = stage.refuse(r#"run hello --set names=["Grace"]"#);
+    assert!(refused["next"].as_str().unwrap().contains("--overwrite"));
+    stage.succeed(r#"run hello --set names=["Grace"] --overwrite"#);
+    assert_eq!(stage.report("hello.json"), serde_json::json!(["Hello, Grace!"]));
+    for (line, complaint) in [
+        ("run hello -o x", "missing field `names`"),
+        ("run hello -o x --set names=[] --set who=1", "unknown field `who`"),
+        ("run hello -o x --set names=[]", "has no tasks"),
+        ("run hello -o none/x --set names=[1]", "invalid type"),
+        ("run helo", "no job `helo`"),
+        ("run hello --set names", "no value"),
+        ("run hello --spec none.json", "none.json"),
+    ] {
+        let refused = stage.refuse(line);
+        assert!(
+            refused["error"].as_str().unwrap().contains(complaint),
+            "{line}: {refused}"
+        );
+    }
+    assert!(!stage.path("x").exists() && !stage.path("x.tilework").exists());
+    let kinds = stage.succeed("kinds");
+    assert_eq!(kinds["kinds"][0]["fields"]["names"], "list of text");
+}
+
+#[test]
+fn pi_is_the_same_whoever_throws() {
+    let stage = Stage::of("pi");
+    fs::write(
+        stage.path("spec.json"),
+        r#"{"samples": 1000003, "tasks": 7, "seed": 3}"#,
+    )
+    .unwrap();
+    stage.succeed("run pi --spec spec.json -o one.json --threads 1");
+    let two = stage.succeed("run pi --spec spec.json -o two.json --threads 2 --assign round-robin");
+    assert_eq!(two["tasks_by_worker"], serde_json::json!([4, 3]));
+    assert_eq!(
+        fs::read(stage.path("one.json")).unwrap(),
+        fs::read(stage.path("two.json")).unwrap()
+    );
+    let pi = stage.report("one.json")["pi"].as_f64().unwrap();
+    // Four standard deviations of so many darts.
+    assert!((pi - std::f64::consts::PI).abs() < 4.0 * 1.65e-3, "{pi}");
+    stage.succeed("run pi --spec spec.json --set seed=4 -o other.json");
+    assert_ne!(stage.report("one.json"), stage.report("other.json"));
+}
+
+/// Lloyd's algorithm over the whole matrix at once.
+fn lloyd(matrix: &Matrix, k: usize) -> (u64, Vec<u64>) {
+    let n_cols = matrix.n_cols() as usize;
+    let all = matrix.rows(0..matrix.n_rows()).unwrap();
+    let rows: Vec<&[f64]> = all.chunks_exact(n_cols).collect();
+    let mut centres: Vec<Vec<f64>> = (0..k).map(|i| rows[i * rows.len() / k].to_vec()).collect();
+    for round in 1.. {
+        let nearest = |row: &[f64]| {
+            let squared =
+                |centre: &[f64]| -> f64 { centre.iter().zip(row).map(|(c, x)| (c - x).powi(2)).sum() };
+            (0..k)
+                .min_by(|i, j| squared(&centres[*i]).total_cmp(&squared(&centres[*j])))
+                .unwrap()
+        };
+        let of: Vec<usize> = rows.iter().map(|row| nearest(row)).collect();
+        let mean = |i: usize| -> Vec<f64> {
+            let mine: Vec<&&[f64]> = rows
+                .iter()
+                .zip(&of)
+                .filter(|(_, of)| **of == i)
+                .map(|(row, _)| row)
+                .collect();
+            (0..n_cols)
+                .map(|col| mine.iter().map(|row| row[col]).sum::<f64>() / mine.len() as f64)
+                .collect()
+        };
+        let next: Vec<Vec<f64>> = (0..k).map(mean).collect();
+        if next == centres {
+            let count = |i| of.iter().filter(|of| **of == i).count() as u64;
+            return (round, (0..k).map(count).collect());
+        }
+        centres = next;
+    }
+    unreachable!()
+}
+
+const KMEANS: &str = "--set k=10 --set tasks=3";
+
+#[test]
+fn kmeans_finds_what_lloyd_finds() {
+    let stage = Stage::of("kmeans");
+    stage.succeed(&format!("run kmeans --set matrix={} {KMEANS}", digits()));
+    let found = stage.report("kmeans.json");
+    let (rounds, counts) = lloyd(&Matrix::open(digits()).unwrap(), 10);
+    assert_eq!(
+        (&found["rounds"], &found["counts"]),
+        (&rounds.into(), &counts.into())
+    );
+}
+
+/// Starts a job whose tasks are slow, and kills it when a round of it has begun.
+fn kill_in_round(stage: &Stage, line: &str, output: &str, round: u32) {
+    let mut command = stage.command(line);
+    command.env("TILEWORK_TEST_SLOW", "*:30ms").stderr(Stdio::null());
+    let mut job: Child = command.spawn().unwrap();
+    let begun = stage.path(&format!("{output}.tilework/round-{round:06}"));
+    let deadline = Instant::now() + PATIENCE;
+    while !begun.exists() {
+        assert!(Instant::now() < deadline, "round {round} has not begun");
+        assert_eq!(job.try_wait().unwrap(), None, "it ended before round {round}");
+        thread::sleep(Duration::from_millis(2)); // waits: the pace of looking
+    }
+    job.kill().unwrap();
+    job.wait().unwrap();
+    assert!(!stage.path(output).exists());
+}
+
+#[test]
+fn a_job_that_is_killed_in_each_of_its_rounds_goes_on_with_that() {
+    let stage = Stage::of("kmeans");
+    fs::copy(digits(), stage.path("digits.npy")).unwrap();
+    let line = |output: &str| format!("run kmeans --set matrix=digits.npy {KMEANS} -o {output}");
+    let whole = stage.succeed(&line("undisturbed.json"));
+    for round in 1..=6 {
+        kill_in_round(&stage, &line("k.json"), "k.json", round);
+    }
+    // Another spec, and other inputs, are another job.
+    let other = stage.refuse(&line("k.json").replace("tasks=3", "tasks=4"));
+    assert!(
+        other["error"].as_str().unwrap().contains("its spec was"),
+        "{other}"
+    );
+    let mut bytes = fs::read(stage.path("digits.npy")).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(stage.path("digits.npy"), &bytes).unwrap();
+    let changed = stage.refuse(&line("k.json"));
+    assert!(
+        changed["error"].as_str().unwrap().contains("digits.npy"),
+        "{changed}"
+    );
+    bytes[last] ^= 1;
+    fs::write(stage.path("digits.npy"), &bytes).unwrap();
+    let rest = stage.succeed(&line("k.json"));
+    let run = |report: &Value| report["tasks_run"].as_u64().unwrap();
+    assert!(
+        run(&rest) <= run(&whole) - 6 * 3,
+        "six rounds were complete: {rest}, {whole}"
+    );
+    assert_eq!(
+        fs::read(stage.path("k.json")).unwrap(),
+        fs::read(stage.path("undisturbed.json")).unwrap()
+    );
+    let left: Vec<_> = fs::read_dir(stage.path("k.json.tilework")).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
+/// What a task of a job does.
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Deed {
+    Panics,
+    IsTooLarge,
+    FailsOnce,
+    Refuses,
+    IsWrong,
+}
+
+/// Five tasks, of which the third does something.
+#[derive(Serialize, Deserialize)]
+struct Misbehaves<const VERSION: u32> {
+    deed: Deed,
+    folder: PathBuf,
+}
+
+impl<const VERSION: u32> Job for Misbehaves<VERSION> {
+    const KIND: &'static str = "misbehaves";
+    const VERSION: u32 = VERSION;
+    type State = ();
+    type Output = Vec<u8>;
+
+    fn start(&self) -> Result<(), TaskError> {
+        Ok(())
+    }
+
+    fn tasks(&self, (): &()) -> u64 {
+        5
+    }
+
+    fn run(&self, (): &(), task: u64, _: &TaskContext<'_>) -> Result<Vec<u8>, TaskError> {
+        if task != 2 {
+            return Ok(vec![1]);
+        }
+        match self.deed {
+            Deed::Panics => panic!("the task panicked on purpose"),
+            Deed::IsTooLarge => Ok(vec![200; 2 << 20]),
+            Deed::FailsOnce if self.folder.join("failed").exists() => Ok(vec![1]),
+            Deed::FailsOnce => {
+                fs::write(self.folder.join("failed"), b"")?;
+                // `?` makes any error one that may pass.
+                fs::read(self.folder.join("none"))?;
+                Ok(Vec::new())
+            }
+            Deed::Refuses => Err(TaskError::fatal("the task refuses")),
+            Deed::IsWrong => Ok(vec![0]),
+        }
+    }
+
+    fn check(&self, (): &(), _: u64, output: &Vec<u8>) -> Result<tilework::Checked, TaskError> {
+        match output[..] {
+            [0] => Err(TaskError::Corrupt("the output is 0".to_owned())),
+            _ => Ok(tilework::Checked::Yes),
+        }
+    }
+
+    fn advance(&self, (): &(), outputs: &mut dyn Iterator<Item = Vec<u8>>) -> Result<Next<()>, TaskError> {
+        Ok(Next::Done(Report::json(&outputs.count())?))
+    }
+}
+
+fn misbehave<const VERSION: u32>(
+    deed: Deed,
+    folder: &Path,
+) -> Result<tilework::Finished, tilework::failure::CliError> {
+    let job = Misbehaves::<VERSION> {
+        deed,
+        folder: folder.to_path_buf(),
+    };
+    Runner::new().threads(2).run(job, folder.join("out.json"))
+}
+
+#[test]
+fn a_job_whose_task_misbehaves_fails_with_the_reason_and_keeps_the_others() {
+    for (deed, reason) in [
+        (Deed::Panics, "on purpose"),
+        (Deed::IsTooLarge, "the output of task 2 has"),
+        (Deed::Refuses, "the task refuses"),
+        (Deed::IsWrong, "the output is 0"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let error = misbehave::<1>(deed, folder.path()).unwrap_err();
+        assert_eq!(error.exit, Exit::JobFailed, "{error}");
+        assert!(error.message.contains(reason), "{error}");
+        assert!(!folder.path().join("out.json").exists());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let done = misbehave::<1>(Deed::FailsOnce, folder.path()).unwrap();
+    assert_eq!((done.tasks_run, done.retries), (5, 1));
+}
+
+#[test]
+fn code_of_another_version_goes_on_with_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    misbehave::<1>(Deed::Refuses, folder.path()).unwrap_err();
+    let error = misbehave::<2>(Deed::Refuses, folder.path()).unwrap_err();
+    assert_eq!(error.exit, Exit::Usage);
+    assert!(error.message.contains("version 1, now of 2"), "{error}");
+    assert!(error.next.unwrap().contains("--restart"));
+}
+
+#[test]
+fn a_job_that_is_stopped_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let stop = StopSwitch::default();
+    stop.interrupt();
+    let job = Misbehaves::<1> {
+        deed: Deed::FailsOnce,
+        folder: folder.path().to_path_buf(),
+    };
+    let error = Runner::new()
+        .stop(stop)
+        .run(job, folder.path().join("out.json"))
+        .unwrap_err();
+    assert_eq!(error.exit, Exit::Interrupted, "{error}");
+}
