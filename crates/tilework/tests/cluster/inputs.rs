@@ -46,7 +46,8 @@ fn an_input_that_changes_ends_the_job_with_2() {
 fn an_input_that_is_patched_in_place_ends_the_job_with_2() {
     let cluster = Cluster::start();
     let _driver = cluster.driver("driver");
-    let _workers = [cluster.worker("w1", SLOW), cluster.worker("w2", SLOW)];
+    // The first one fails, and is given other tasks, long before the second one can find the same.
+    let (first, _second) = (cluster.worker("w1", SLOW), cluster.worker("w2", "*:3000ms"));
     let mut client = cluster.staying_client("client", &format!("{MULTIPLY} data:/C.npy --json"));
     let mut job = cluster.running_job("C.npy");
     job.wait_for_commits(1);
@@ -66,6 +67,15 @@ fn an_input_that_is_patched_in_place_ends_the_job_with_2() {
     println!("input patched: {}", told["error"]);
     assert!(told["error"].as_str().unwrap().contains("A.npy"), "{told}");
     assert!(!cluster.data("C.npy").exists());
+    let by_first: Vec<_> = job
+        .events()
+        .iter()
+        .filter(|event| event.worker == Some(first.number()))
+        .collect();
+    let failed = by_first.iter().position(|event| event.what == "failed");
+    let since = &by_first[failed.expect("it found the change")..];
+    println!("after it found the change: {} events", since.len());
+    assert!(since.iter().all(|event| event.what != "committed"), "{since:?}");
 }
 
 #[test]
