@@ -28,18 +28,6 @@ impl InputGuard {
         Ok(InputGuard { disk, files })
     }
 
-    /// Fails if these files, opened anew, are not those that `first` saw. The device may have another number: it was mounted again.
-    pub fn check_same_as(&self, first: &InputGuard) -> Result<(), Failure> {
-        let seen = |stat: &Option<FileStat>| stat.map(|stat| (stat.len, stat.mtime_ns, stat.inode));
-        for ((path, now), (_, then)) in self.files.iter().zip(&first.files) {
-            if seen(now) != seen(then) {
-                let text = format!("the input `{}` changed since it was first used", path.display());
-                return Err(Failure::fatal(Cause::InputChanged, text));
-            }
-        }
-        Ok(())
-    }
-
     /// Fails if a file is not the one that was opened, or was written to since.
     ///
     /// Called after the last read of every tile, before its commit, and before the output gets its name.

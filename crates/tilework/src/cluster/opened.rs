@@ -18,7 +18,7 @@ use tilework_linalg::multiply::NUMERICS_VERSION;
 use tilework_linalg::{AlgorithmChoice, Number, Plan};
 use tilework_nats::{Bucket, Control};
 use tilework_runtime::Job;
-use tilework_runtime::description::{FORMAT_VERSION, InputsDifference};
+use tilework_runtime::description::FORMAT_VERSION;
 use tilework_runtime::journal_writer::JournalWriter;
 use tilework_runtime::served::{Jobs, Served};
 use tilework_store::data_roots::DataRoots;
@@ -26,10 +26,7 @@ use tilework_store::disk::{Disk, is_disk_full};
 use tilework_store::element_type::Dtype;
 use tilework_store::journal::{JobFiles, SegmentWriter, run_of_segment};
 
-mod first_seen;
 mod shelf;
-
-pub use first_seen::FirstSeen;
 
 /// A worker's jobs.
 pub struct OpenedJobs {
@@ -41,8 +38,6 @@ pub struct OpenedJobs {
     pub worker: WorkerIdx,
     /// What the process may use.
     pub resources: WorkerResources,
-    /// How inputs were in each job's run when this process opened them first, under whichever number.
-    pub first_seen: Arc<FirstSeen>,
     /// Open jobs.
     pub open: OpenJobs,
 }
@@ -115,9 +110,10 @@ impl OpenedJobs {
         let inputs = request
             .open(&disk)
             .map_err(|error| self.input_failure(&error.message))?;
-        check_inputs(&description, &inputs)?;
-        self.first_seen
-            .check(job, RunEpoch(record.adopts_from), &inputs.guard)?;
+        let identities = inputs
+            .identities()
+            .map_err(|error| Failure::retry(Cause::Storage, error.message))?;
+        record.check_inputs(&identities)?;
         let holds_memory = inputs
             .operands()
             .any(|operand| operand.source().resident_bytes() > 0);
@@ -187,19 +183,6 @@ fn checked_description(record: &JobRecord) -> Result<Description, Failure> {
         ));
     }
     Ok(description)
-}
-
-fn check_inputs(description: &Description, inputs: &Inputs) -> Result<(), Failure> {
-    let now = inputs
-        .identities()
-        .map_err(|error| Failure::retry(Cause::Storage, error.message))?;
-    match description.compare_inputs(&now) {
-        InputsDifference::Same | InputsDifference::Touched(_) => Ok(()),
-        InputsDifference::Changed(changes) => {
-            let text = format!("inputs are not what they were: {}", changes.join("; "));
-            Err(Failure::fatal(Cause::InputChanged, text))
-        }
-    }
 }
 
 struct Opening<'a> {

@@ -2,7 +2,7 @@
 
 use super::TILEWORK;
 use super::joining::{connect, name_here, unreachable};
-use super::opened::{FirstSeen, OpenJobs, OpenedJobs, WorkerResources};
+use super::opened::{OpenJobs, OpenedJobs, WorkerResources};
 use super::protocol::{JOIN, Join, Welcome, ask, read_answer};
 use super::record::unix_ms;
 use crate::failure::{CliError, Exit};
@@ -57,14 +57,13 @@ pub fn run(
         started_unix_ms: unix_ms(),
         worker: None,
     };
-    let first_seen = Arc::new(FirstSeen::default());
     while let Some(worker) = number(&control, &join, stop)? {
         join.worker = Some(worker.0);
         let Some(port) = port_of(worker, settings, stop) else {
             break;
         };
         on_joined(worker);
-        let Some(next) = work_as(&join, port, &control, &first_seen, settings, stop, observer) else {
+        let Some(next) = work_as(&join, port, &control, settings, stop, observer) else {
             break;
         };
         join.worker = Some(next);
@@ -90,7 +89,6 @@ fn work_as(
     join: &Join,
     port: NatsWorkerPort,
     control: &Arc<Control>,
-    first_seen: &Arc<FirstSeen>,
     settings: &WorkerSettings,
     stop: &StopSwitch,
     observer: &dyn Observer,
@@ -100,7 +98,6 @@ fn work_as(
         roots: Arc::clone(&settings.roots),
         worker: port.worker(),
         resources: settings.resources,
-        first_seen: Arc::clone(first_seen),
         open: OpenJobs::none(),
     };
     let shared = Shared {
