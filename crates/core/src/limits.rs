@@ -13,7 +13,7 @@ pub const ATTEMPTS_MAX_RETRY: u8 = 5;
 pub const ATTEMPTS_MAX_CORRUPT: u8 = 3;
 /// Workers on which a task may fail for what looks like the fault of their machines, before its job fails.
 pub const WORKERS_FAILED_MAX: usize = 3;
-/// Workers that may find an input of a task changed before its job fails: a single one may see a stale copy.
+/// Workers that may find an input changed before the job fails: a single one may see a stale copy.
 pub const WORKERS_INPUT_CHANGED_MAX: usize = 2;
 /// Workers that may be lost while they run the same task before its job fails.
 pub const ATTEMPTS_MAX_LOST: u8 = 3;
@@ -65,6 +65,8 @@ pub const BACKUPS_PER_MILLE: u64 = 50;
 pub const DURATIONS_KEPT: usize = 15;
 /// Alarms of one run that are written beside its output; what comes after them is only logged.
 pub const ALARMS_WRITTEN_MAX: u64 = 10_000;
+/// How long after the last alarm the end of a job waits for it to be written: a file system that hangs must not hang a driver.
+pub const ALARMS_FLUSH_MS: u64 = 3_000;
 /// Alarms that a run's report lists, the latest; it counts them all.
 pub const ALARMS_REPORTED_MAX: usize = 100;
 /// Alarms that wait for a webhook; what comes while it is full is not posted, which is said at the end.

@@ -209,7 +209,16 @@ impl Control {
     pub fn delete(&self, bucket: Bucket, key: &str) -> Result<(), ControlError> {
         check_key(key)?;
         let id = self.stores.message_id();
-        self.in_stores(async || self.stores.delete(bucket, key, &id).await)
+        self.in_stores(async || self.stores.delete(bucket, key, None, &id).await)
+    }
+
+    /// The same, if its revision is still this one.
+    ///
+    /// # Errors
+    /// [`ControlError::Changed`], and as [`delete`](Self::delete).
+    pub fn delete_unchanged(&self, bucket: Bucket, key: &str, revision: u64) -> Result<(), ControlError> {
+        let id = self.stores.message_id();
+        self.in_stores(async || self.stores.delete(bucket, key, Some(revision), &id).await)
     }
 
     /// For drivers: tells who listens to the job's events, and keeps it for who comes later. Returns at once; events are stored in order

@@ -1,4 +1,4 @@
-//! Carries out core's `Lease` machine over the record `driver` of the lock bucket, on a thread of its own: nothing that a driver does
+//! Carries out core's `Lease` machine over the record `driver` of the lease bucket, on a thread of its own: nothing that a driver does
 //! delays a renewal.
 //!
 //! Whether this driver leads is told by the clock too: it ends on time even if the thread that would end it is late.
@@ -88,6 +88,7 @@ impl LeaseKeeper {
             revision: 0,
             asked: Millis(0),
             wake_at: Millis(0),
+            hangs: false,
             shared: Arc::clone(&shared),
         };
         let spawned = thread::Builder::new()
@@ -218,6 +219,8 @@ struct Keeper {
     /// When the last renewal that succeeded was asked for.
     asked: Millis,
     wake_at: Millis,
+    /// Whether the driver was seen to hang when the store was to be asked last.
+    hangs: bool,
     shared: Arc<Shared>,
 }
 
@@ -260,7 +263,7 @@ impl Keeper {
                 match effect {
                     LeaseEffect::Read => events.extend(self.read()),
                     LeaseEffect::CompareAndSet { expected, asked } => {
-                        events.push_back(self.ask(expected, asked));
+                        events.extend(self.ask(expected, asked));
                     }
                     LeaseEffect::Lead => tracing::info!(name = self.name, "this driver leads"),
                     LeaseEffect::StepDown => tracing::warn!(name = self.name, "this driver leads no more"),
@@ -295,18 +298,22 @@ impl Keeper {
         Some(LeaseEvent::Read(state))
     }
 
-    fn ask(&self, expected: u64, asked: Millis) -> LeaseEvent {
-        if self.shared.hangs(self.shared.now()) {
-            tracing::error!("this driver hangs: it neither keeps the lease nor takes it");
-            return LeaseEvent::Refused { asked };
+    /// Asks the store; nothing if the driver hangs: the machine takes that for an answer that does not come.
+    fn ask(&mut self, expected: u64, asked: Millis) -> Option<LeaseEvent> {
+        let hung = std::mem::replace(&mut self.hangs, self.shared.hangs(self.shared.now()));
+        if self.hangs {
+            if !hung {
+                tracing::error!("this driver hangs: it neither keeps the lease nor takes it");
+            }
+            return None;
         }
-        match self.set(Some(self.me), expected) {
+        Some(match self.set(Some(self.me), expected) {
             Ok(revision) => LeaseEvent::Taken { revision, asked },
             Err(error) => {
                 tracing::debug!(%error, "the lease was not taken");
                 LeaseEvent::Refused { asked }
             }
-        }
+        })
     }
 
     fn set(&self, holder: Option<DriverIdx>, expected: u64) -> Result<u64, ControlError> {

@@ -107,7 +107,7 @@ pub const CONTROL_WAIT_REPLICATED: Duration = Duration::from_secs(20);
 pub const STORE_PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// Longest pause before something is asked again of a store without a leader.
 pub const STORE_PAUSE_MAX: Duration = Duration::from_millis(500);
-/// The same for the driver's lease, which has to be renewed or read a second time before a leader steps down.
+/// How long the store may take to answer about the driver's lease, which has to be renewed or read a second time before a leader steps down.
 pub const LEASE_ASK_WAIT: Duration = Duration::from_millis(1_500);
 
 /// How long the first connection, a handshake included, may take.

@@ -9,7 +9,7 @@ use async_nats::{Client, Message, Subject};
 use futures_util::{StreamExt, stream};
 use std::fmt;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -62,6 +62,7 @@ fn put(sender: &SyncSender<Request>, message: Message, client: &Client, threads:
     let request = Request {
         subject: message.subject.to_string(),
         payload: message.payload.to_vec(),
+        received: Instant::now(),
         reply,
         client: client.clone(),
         threads: threads.clone(),
@@ -93,6 +94,8 @@ pub struct Request {
     pub subject: String,
     /// What it says.
     pub payload: Vec<u8>,
+    /// When it came.
+    pub received: Instant,
     reply: Subject,
     client: Client,
     threads: Handle,

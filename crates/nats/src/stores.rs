@@ -365,9 +365,19 @@ impl Stores {
     }
 
     /// Tells listeners that the record is gone, with an empty message, and then takes that message away too.
-    pub(crate) async fn delete(&self, bucket: Bucket, key: &str, id: &str) -> Result<(), StoreError> {
+    /// With an expected revision only if the record still has that.
+    pub(crate) async fn delete(
+        &self,
+        bucket: Bucket,
+        key: &str,
+        expected: Option<u64>,
+        id: &str,
+    ) -> Result<(), StoreError> {
         let mut headers = carrying(id);
         headers.insert(OPERATION, DELETED);
+        if let Some(expected) = expected {
+            headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+        }
         let seq = self.store(bucket.subject(key), headers, Vec::new()).await?;
         let verb = format!("STREAM.MSG.DELETE.{}", bucket.stream());
         let taken = self.api::<Value>(&verb, json!({ "seq": seq, "no_erase": true }));

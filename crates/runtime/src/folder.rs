@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tilework_core::ids::RunEpoch;
+use tilework_core::ids::{RunEpoch, TaskIdx};
 use tilework_core::record::RunStart;
 use tilework_store::disk::Disk;
 use tilework_store::journal::{JobFiles, Recovered, SegmentWriter, make_durable, recover};
@@ -148,6 +148,17 @@ impl JobFolder {
         match &self.state {
             FolderState::Unfinished(recovered) => recovered.commits.len() as u64,
             FolderState::Empty | FolderState::Finished(_) => 0,
+        }
+    }
+
+    /// The same, of the current round's `n_tasks`.
+    pub fn committed_tasks(&self, n_tasks: u64) -> Vec<TaskIdx> {
+        match &self.state {
+            FolderState::Unfinished(recovered) => {
+                let tasks = recovered.commits.keys().map(|(_, task)| *task);
+                tasks.filter(|task| task.0 < n_tasks).collect()
+            }
+            FolderState::Empty | FolderState::Finished(_) => Vec::new(),
         }
     }
 

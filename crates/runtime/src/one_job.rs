@@ -7,6 +7,7 @@ use crate::job::Job;
 use crate::run::{Observer, Progress, StopSwitch};
 use crate::steps::{JobSteps, Step, StepWatch};
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tilework_core::alarm::Alarm;
@@ -15,7 +16,7 @@ use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
 use tilework_core::ids::{JobId, TaskIdx, WorkerIdx};
 use tilework_core::message::{ToWorker, WorkerReport};
 use tilework_core::task_table::TaskStatus;
-use tilework_store::journal::Recovered;
+use tilework_store::journal::{JobFiles, Recovered};
 
 /// What a run tells, and is told, while its driver takes a step.
 pub(crate) struct Around<'a> {
@@ -93,8 +94,12 @@ impl<'a, J: Job> OneJobHost<'a, J> {
     /// How the run ended.
     pub(crate) fn into_end(self) -> (JobEnd, DriverCounts) {
         let lost = || JobEnd::Failed(Failure::fatal(Cause::Job, "the driver ended before the job"));
+        let (alarms, written) = self.alarms.finish();
+        if let Err(error) = written {
+            note_unwritten(self.around.observer, &self.steps.files, &error);
+        }
         let counts = DriverCounts {
-            alarms: self.alarms.into_told(),
+            alarms,
             ..self.counts
         };
         (self.end.unwrap_or_else(lost), counts)
@@ -159,10 +164,7 @@ impl<J: Job> DriverHost for OneJobHost<'_, J> {
         let logged = LoggedAlarm::now(alarm, self.steps.epoch);
         self.around.observer.on_alarm(alarm, &logged);
         if let Err(error) = self.alarms.append(logged) {
-            self.around.observer.on_note(&format!(
-                "cannot write the alarm to `{}`: {error}",
-                self.steps.files.alarms().display()
-            ));
+            note_unwritten(self.around.observer, &self.steps.files, &error);
         }
     }
 
@@ -176,4 +178,9 @@ impl<J: Job> DriverHost for OneJobHost<'_, J> {
     fn is_over(&self) -> bool {
         self.end.is_some()
     }
+}
+
+fn note_unwritten(observer: &dyn Observer, files: &JobFiles, error: &io::Error) {
+    let path = files.alarms();
+    observer.on_note(&format!("cannot write alarms to `{}`: {error}", path.display()));
 }

@@ -146,7 +146,7 @@ pub fn run<J: Job>(
 ) -> RunReport {
     let started = Instant::now();
     let resumed = enter_round(job, folder).map(|round| {
-        let committed = committed_tasks(folder, job.n_tasks());
+        let committed = folder.committed_tasks(job.n_tasks());
         folder.forget_commits();
         (round, committed)
     });
@@ -177,18 +177,6 @@ fn enter_round<J: Job>(job: &J, folder: &JobFolder) -> Result<RoundIdx, Failure>
         job.adopt(begun)?;
         Ok(begun.round)
     })
-}
-
-fn committed_tasks(folder: &JobFolder, n_tasks: u64) -> Vec<TaskIdx> {
-    match folder.state() {
-        FolderState::Unfinished(recovered) => recovered
-            .commits
-            .keys()
-            .map(|(_, task)| *task)
-            .filter(|task| task.0 < n_tasks)
-            .collect(),
-        FolderState::Empty | FolderState::Finished(_) => Vec::new(),
-    }
 }
 
 fn try_run<J: Job>(

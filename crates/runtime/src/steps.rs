@@ -123,6 +123,7 @@ impl<J: Job> JobSteps<'_, J> {
                     n_tasks,
                     state,
                 };
+                self.check_is_ours()?;
                 let begun = begin_round(&*self.disk, &self.files, self.run(&recovered)?, barrier, start);
                 self.enter(&begun.map_err(|error| storage_failure("begin a round", &error))?)
             }

@@ -99,6 +99,14 @@ pub struct FileId {
     pub inode: u64,
 }
 
+/// Removes a file's name, if it is there.
+pub fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// Whole reads and writes on top of the partial ones of [`DiskFile`].
 pub trait DiskFileExt {
     /// Fills `buf` from `offset`; a file that ends before is an error of kind `UnexpectedEof`.

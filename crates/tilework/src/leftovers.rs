@@ -4,7 +4,7 @@ use crate::failure::CliError;
 use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
-use tilework_store::disk::{Disk, parent_dir};
+use tilework_store::disk::{Disk, parent_dir, remove_if_there};
 use tilework_store::journal::JobFiles;
 use tilework_store::lock::{Lock, LockError, Owner};
 
@@ -124,11 +124,4 @@ pub fn remove_journal(disk: &dyn Disk, files: &JobFiles) -> io::Result<()> {
 
 fn is_ours(name: &OsStr) -> bool {
     JobFiles::is_journal(name) || JobFiles::is_alarms(name)
-}
-
-fn remove_if_there(disk: &dyn Disk, path: &std::path::Path) -> io::Result<()> {
-    match disk.remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }

@@ -9,7 +9,7 @@ use super::durations::Durations;
 use super::fleet::Fleet;
 use super::{DriverEffect, JobStart, Needs};
 use crate::alarm::{Alarm, AlarmKind, Stall};
-use crate::failure::{Cause, JobEnd};
+use crate::failure::JobEnd;
 use crate::ids::{Attempt, Millis, RoundIdx, TaskIdx, WorkerIdx};
 use crate::limits;
 use crate::message::{JobAttempt, ToWorker};
@@ -68,19 +68,19 @@ struct Troubles {
     n_retried: u8,
     n_corrupt: u8,
     n_lost: u8,
-    /// Where it failed and why, each worker once, the latest last. The limits of attempts bound it.
-    failed_on: Vec<(WorkerIdx, Cause)>,
+    /// Where it failed, each worker once, the latest last. The limits of attempts bound it.
+    failed_on: Vec<WorkerIdx>,
 }
 
 impl Troubles {
-    fn failed(&mut self, worker: WorkerIdx, cause: Cause) {
-        self.failed_on.retain(|(other, _)| *other != worker);
-        self.failed_on.push((worker, cause));
+    fn failed(&mut self, worker: WorkerIdx) {
+        self.failed_on.retain(|other| *other != worker);
+        self.failed_on.push(worker);
     }
 
     /// How recently it failed there: nothing where it did not.
     fn recency(&self, worker: WorkerIdx) -> Option<usize> {
-        self.failed_on.iter().position(|(other, _)| *other == worker)
+        self.failed_on.iter().position(|other| *other == worker)
     }
 }
 
@@ -97,6 +97,8 @@ pub(super) struct JobRun {
     backing_off: BTreeSet<(Millis, TaskIdx)>,
     /// Workers whose latest attempt at a task of this job failed: tasks that failed elsewhere are better off with others.
     failing: BTreeSet<WorkerIdx>,
+    /// Workers that found an input changed, and committed nothing since. So few of them end the job that nothing else bounds them.
+    found_changed: BTreeSet<WorkerIdx>,
     /// Tasks that were given back and wait: most were recalled for an idle worker.
     given_back: BTreeSet<TaskIdx>,
     troubles: BTreeMap<TaskIdx, Troubles>,
@@ -150,6 +152,7 @@ impl JobRun {
             in_flight: BTreeMap::new(),
             backing_off: BTreeSet::new(),
             failing: BTreeSet::new(),
+            found_changed: BTreeSet::new(),
             given_back: BTreeSet::new(),
             troubles: BTreeMap::new(),
             durations: Durations::default(),

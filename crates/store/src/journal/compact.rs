@@ -3,9 +3,8 @@
 use super::frame;
 use super::layout::JobFiles;
 use super::recover::{Recovered, latest_run};
-use crate::disk::{Disk, DiskFileExt};
+use crate::disk::{Disk, DiskFileExt, remove_if_there};
 use std::io;
-use std::path::Path;
 use tilework_core::ids::RunEpoch;
 use tilework_core::record::Record;
 
@@ -58,13 +57,6 @@ pub fn compact(
     Ok(Compacted::Done)
 }
 
-fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    match disk.remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
 fn bytes(recovered: &Recovered) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut put = |record: Record| frame::append(&record, &mut bytes);
@@ -98,6 +90,7 @@ mod tests {
     use super::*;
     use crate::fake_disk::FakeDisk;
     use std::cell::Cell;
+    use std::path::Path;
     use tilework_core::ids::WorkerIdx;
     use tilework_core::record::RunStart;
 

@@ -5,9 +5,8 @@
 
 use super::frame;
 use super::layout::JobFiles;
-use crate::disk::{Disk, DiskFileExt};
+use crate::disk::{Disk, DiskFileExt, remove_if_there};
 use std::io;
-use std::path::Path;
 use tilework_core::ids::{JobId, RoundIdx};
 use tilework_core::record::{Barrier, Record, RoundStart, RunStart};
 
@@ -78,19 +77,13 @@ pub fn begun_round(
     })
 }
 
-fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    match disk.remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::recover::job_id;
     use super::super::{SegmentWriter, recover};
     use super::*;
     use crate::fake_disk::{CrashMode, FakeDisk};
+    use std::path::Path;
     use tilework_core::ids::RunEpoch;
 
     const JOB: &[u8] = b"{}";

@@ -59,13 +59,23 @@ impl SegmentWriter {
     ) -> io::Result<SegmentWriter> {
         let file = disk.create_new(path)?;
         let mut segment = SegmentWriter { file, offset: 0 };
+        let opened = segment
+            .append_opening(job_text, run)
+            .and_then(|()| disk.sync_dir(&files.folder()));
+        if let Err(error) = opened {
+            // Whoever tries again, on a full disk for hours, must not leave a file each time.
+            let _ = disk.remove_file(path);
+            return Err(error);
+        }
+        Ok(segment)
+    }
+
+    fn append_opening(&mut self, job_text: &[u8], run: &RunStart) -> io::Result<()> {
         let opening = [Record::Job(job_text.to_vec()), Record::Run(run.clone())];
         for _ in 0..2 {
-            segment.append(&opening)?;
+            self.append(&opening)?;
         }
-        segment.sync()?;
-        disk.sync_dir(&files.folder())?;
-        Ok(segment)
+        self.sync()
     }
 
     /// Appends records; they are durable after the next [`sync`](Self::sync).
@@ -82,5 +92,34 @@ impl SegmentWriter {
     /// Makes what was appended durable.
     pub fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_disk::FakeDisk;
+    use tilework_core::ids::RunEpoch;
+
+    #[test]
+    fn a_segment_that_cannot_be_begun_leaves_no_file() {
+        let run = RunStart {
+            job: super::super::recover::job_id(b"{}"),
+            epoch: RunEpoch(1),
+            started_unix_ms: 0,
+            pid: 1,
+        };
+        for nth in 2.. {
+            let disk = FakeDisk::new(1);
+            let files = JobFiles::beside(Path::new("/c.npy"));
+            disk.create_dir(&files.folder()).unwrap();
+            disk.fail_nth(nth, io::ErrorKind::StorageFull);
+            let created = SegmentWriter::create(&disk, &files, b"{}", &run);
+            if created.is_ok() {
+                assert!(nth > 4, "some calls failed");
+                break;
+            }
+            assert!(disk.read_dir(&files.folder()).unwrap().is_empty(), "call {nth}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Writes boards without keeping the driver, of which only the latest counts, and removes the records of workers that are gone.
+//! Keeps the driver's hints and housekeeping off its loop: boards, of which only the latest counts, and the removal of records that nobody
+//! needs any more.
 
 use super::board::{Board, KEY};
 use super::{keeping, numbers};
@@ -6,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use tilework_core::ids::{JobId, WorkerIdx};
-use tilework_nats::{Bucket, Control};
+use tilework_nats::{Bucket, Control, ControlError};
 
 /// Writes boards without keeping the driver: only the latest counts.
 pub(super) struct BoardWriter {
@@ -85,18 +86,32 @@ fn write_boards(control: &Control, shared: &(Mutex<Next>, Condvar)) {
             n_written += 1;
             let board = Board { n_written, ..board };
             let bytes = serde_json::to_vec(&board).expect("plain data becomes JSON");
-            if let Err(error) = control.put(Bucket::Workers, KEY, &bytes) {
-                tracing::debug!(%error, "the board is not written");
+            match control.put(Bucket::Workers, KEY, &bytes) {
+                Ok(_) => {}
+                Err(ControlError::TooLarge { .. }) => write_without_ended(control, board),
+                Err(error) => tracing::debug!(%error, "the board is not written"),
             }
         }
-        forgotten.retain(|job| {
-            let kept = keeping::forget(control, *job);
-            kept.inspect_err(|error| tracing::debug!(%error, "the record of a job that ended long ago stays"))
-                .is_err()
-        });
+        // Who does not answer now does not for the next one either.
+        while let Some(job) = forgotten.first().filter(|_| !is_last) {
+            if let Err(error) = keeping::forget(control, *job) {
+                tracing::debug!(%error, "the record of a job that ended long ago stays for now");
+                break;
+            }
+            forgotten.pop_first();
+        }
         gone = numbers::dismiss(control, gone).into_iter().collect();
         if is_last {
             return;
         }
+    }
+}
+
+/// What runs is more important than what has ended.
+fn write_without_ended(control: &Control, mut board: Board) {
+    board.jobs.retain(|job| job.ended_unix_ms.is_none());
+    let bytes = serde_json::to_vec(&board).expect("plain data becomes JSON");
+    if let Err(error) = control.put(Bucket::Workers, KEY, &bytes) {
+        tracing::warn!(%error, "the board is too large, also without the jobs that have ended");
     }
 }

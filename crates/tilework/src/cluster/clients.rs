@@ -4,7 +4,7 @@ use super::board::{Board, HEARD_AT, JobOnBoard, KEY};
 use super::desk::{ambiguous, no_such_job};
 use super::events::{self, JobEvent};
 use super::joining::{connect, name_here, read_join, read_join_of, unanswered};
-use super::protocol::{PING, Ping, Submit, Submitted, ask, read_answer};
+use super::protocol::{PING, Ping, REQUEST_WAIT, Submit, Submitted, ask, read_answer};
 use super::record::JobRecord;
 use crate::failure::{CliError, Exit};
 use serde::Serialize;
@@ -21,8 +21,6 @@ use tilework_nats::{Bucket, Control, ControlError, JoinFile, Role};
 use tilework_runtime::StopSwitch;
 use tilework_store::disk::parent_dir;
 
-/// How long a request may take: a driver that reads a large journal back takes a while.
-const REQUEST_WAIT: Duration = Duration::from_secs(60);
 /// Pause before the driver or a worker is sought again.
 const SEEK_PAUSE: Duration = Duration::from_millis(500);
 /// How often a watcher looks at the board, whatever it hears.

@@ -22,7 +22,7 @@ use tilework_core::ids::{RoundIdx, RunEpoch, TaskIdx};
 use tilework_linalg::{Multiply, Number, Plan};
 use tilework_runtime::journal_writer::JournalWriter;
 use tilework_runtime::steps::{JobSteps, StepWatch};
-use tilework_runtime::{FolderState, Job, JobFolder};
+use tilework_runtime::{Job, JobFolder};
 use tilework_store::journal::Recovered;
 
 /// How a job comes to its driver.
@@ -130,10 +130,11 @@ impl Conducting<'_> {
         let is_heard = self
             .to_host
             .tell(Told::Opened(self.to_host.ticket, Box::new(opened)));
+        // If not by this driver, then by the next one: it is in its record.
+        on_begun();
         if !is_heard {
             return;
         }
-        on_begun();
         let watch = Watch {
             stop: &self.stop,
             leads: &*self.ground.leads,
@@ -222,15 +223,5 @@ impl StepWatch for Watch<'_> {
         json!({ "residual_max": max, "residual_bound": bound })
             .to_string()
             .into_bytes()
-    }
-}
-
-pub(super) fn committed_tasks(folder: &JobFolder, n_tasks: u64) -> Vec<TaskIdx> {
-    match folder.state() {
-        FolderState::Unfinished(recovered) => {
-            let tasks = recovered.commits.keys().map(|(_, task)| *task);
-            tasks.filter(|task| task.0 < n_tasks).collect()
-        }
-        FolderState::Empty | FolderState::Finished(_) => Vec::new(),
     }
 }

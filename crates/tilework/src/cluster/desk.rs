@@ -4,6 +4,7 @@ use super::board::Board;
 use super::numbers::{HeardNumbers, admit};
 use super::protocol::{self, Cancel, Empty, Join, Ping, Pong, Submit, Welcome, answer, read_ask};
 use crate::failure::{CliError, Exit};
+use std::time::Duration;
 use tilework_core::ids::WorkerIdx;
 use tilework_nats::limits::MEMBERS_MAX;
 use tilework_nats::{Control, Request};
@@ -21,6 +22,16 @@ pub(super) enum Asked {
 }
 
 impl Asked {
+    /// How long ago it was asked.
+    pub(super) fn age(&self) -> Duration {
+        match self {
+            Asked::Joined(..) => Duration::ZERO,
+            Asked::Submit(_, request) | Asked::Plan(_, request) | Asked::Cancel(_, request) => {
+                request.received.elapsed()
+            }
+        }
+    }
+
     /// Answers that it is not done.
     pub(super) fn refuse(self, error: CliError) {
         match self {

@@ -1,5 +1,6 @@
 //! The driver process: it waits for the lease, and drives all jobs of the cluster while it has it.
 
+use super::conductor::leads_no_more;
 use super::desk::receive;
 use super::fleet::FleetView;
 use super::ground::Ground;
@@ -12,7 +13,7 @@ use crate::webhook::Webhook;
 use crate::webhook::address::WebhookUrl;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{SendError, channel};
 use std::thread;
 use std::time::Duration;
 use tilework_core::driver::DriverEvent;
@@ -121,7 +122,7 @@ fn lead(
     let requests = control.requests().map_err(kept)?;
     let (to_host, asked) = channel();
     let closing = Arc::new(AtomicBool::new(false));
-    let joined = numbers::admitted(control).map_err(kept)?;
+    let joined = numbers::admitted(control, &|| keeper.alive()).map_err(kept)?;
     let fleet = FleetView::new(joined, Arc::clone(&lasting.numbers));
     let mut host = ClusterHost::new(ground, stop, keeper, asked, fleet, name, port.inbox());
     if let Err(error) = host.take_over_all() {
@@ -137,7 +138,9 @@ fn lead(
                     continue;
                 };
                 if let Some(asked) = receive(&control, &numbers, request) {
-                    let _ = to_host.send(asked);
+                    if let Err(SendError(asked)) = to_host.send(asked) {
+                        asked.refuse(leads_no_more());
+                    }
                     let _ = inbox.send(DriverEvent::Tick);
                 }
             }

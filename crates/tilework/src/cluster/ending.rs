@@ -13,7 +13,6 @@ use std::thread;
 use std::time::Duration;
 use tilework_core::failure::JobEnd;
 use tilework_linalg::Plan;
-use tilework_nats::ControlError;
 use tilework_store::journal::JobFiles;
 
 /// Pause before the store is asked again to keep an end that it refused.
@@ -88,7 +87,7 @@ pub(super) fn end_record(
             }
             Kept::NotOurs => return,
             // An end without its details is better than none.
-            Kept::Refused(ControlError::TooLarge { .. }) if record.has_details() => record.drop_details(),
+            Kept::Refused(_) if record.has_details() => record.drop_details(),
             Kept::Refused(error) => {
                 tracing::error!(output = record.output, %error, "the end of a job is not kept yet");
                 thread::sleep(REFUSED_PAUSE);

@@ -11,7 +11,7 @@ use super::ending::RunEnd;
 use super::events::{Gathered, JobEvent};
 use super::fleet::FleetView;
 use super::ground::Ground;
-use super::openings::{Opening, Openings};
+use super::preparations::{Preparation, Preparations};
 use super::record::{JobRecord, JobStands, key_of, unix_ms};
 use super::to_host::{OpenedJob, Order, Ticket, ToHost, Told};
 use crate::product::request::Description;
@@ -54,6 +54,8 @@ const WAITING_MAX: usize = 1_000;
 
 /// A job that is driven here.
 struct Driven {
+    /// Of the thread that conducts it.
+    ticket: Ticket,
     orders: Sender<Order>,
     stop: Arc<AtomicBool>,
     shown: JobOnBoard,
@@ -74,7 +76,7 @@ pub(super) struct ClusterHost<'a> {
     asked: Receiver<Asked>,
     /// What is asked and has to wait for what is under way.
     waiting: VecDeque<Asked>,
-    openings: Openings,
+    preparations: Preparations,
     inbox: Sender<DriverEvent>,
     to_here: Sender<Told>,
     told: Receiver<Told>,
@@ -118,7 +120,7 @@ impl<'a> ClusterHost<'a> {
             keeper,
             asked,
             waiting: VecDeque::new(),
-            openings: Openings::default(),
+            preparations: Preparations::default(),
             inbox,
             to_here,
             told,
@@ -141,6 +143,8 @@ impl<'a> ClusterHost<'a> {
         let control = Arc::clone(&self.ground.control);
         let mut ended = Vec::new();
         for key in control.keys(Bucket::Jobs)? {
+            // There may be many.
+            self.keeper.alive();
             let Some(entry) = control.get(Bucket::Jobs, &key)? else {
                 continue;
             };
@@ -160,23 +164,23 @@ impl<'a> ClusterHost<'a> {
             waits_for: Some("a driver that has just begun to drive opens it".to_owned()),
             ..on_board(&record, None)
         };
-        let opening = Opening {
+        let preparation = Preparation {
             output: Some(record.output.clone()),
             job: Some((record.id(), Box::new(shown))),
-            ..Opening::default()
+            ..Preparation::default()
         };
-        self.begin(opening, Begin::TakenOver(Box::new(record)));
+        self.begin(preparation, Begin::TakenOver(Box::new(record)));
     }
 
-    fn begin(&mut self, opening: Opening, begin: Begin) {
-        let (ground, stop) = (self.ground.clone(), Arc::clone(&opening.stop));
-        self.prepare(opening, move |to_host| conduct(&ground, begin, stop, to_host));
+    fn begin(&mut self, preparation: Preparation, begin: Begin) {
+        let (ground, stop) = (self.ground.clone(), Arc::clone(&preparation.stop));
+        self.prepare(preparation, move |to_host| conduct(&ground, begin, stop, to_host));
     }
 
     /// Does something that takes a while on a thread of its own.
-    fn prepare(&mut self, opening: Opening, work: impl FnOnce(&ToHost) + Send + 'static) {
+    fn prepare(&mut self, preparation: Preparation, work: impl FnOnce(&ToHost) + Send + 'static) {
         let to_host = ToHost {
-            ticket: self.openings.begin(opening),
+            ticket: self.preparations.begin(preparation),
             told: self.to_here.clone(),
             inbox: self.inbox.clone(),
         };
@@ -192,8 +196,8 @@ impl<'a> ClusterHost<'a> {
             job.stop.store(true, Ordering::Relaxed);
         }
         self.jobs.clear();
-        self.openings.stop_all();
-        for asked in self.waiting.drain(..) {
+        self.preparations.stop_all();
+        for asked in self.waiting.drain(..).chain(self.asked.try_iter()) {
             asked.refuse(leads_no_more());
         }
         // A job that has just been opened would wait for orders that nobody gives any more.
@@ -207,23 +211,37 @@ impl<'a> ClusterHost<'a> {
         // Watchers wait for this.
         self.board_written = Instant::now() - BOARD_PERIOD_IDLE;
         match told {
-            Told::Waits(ticket, why) => self.openings.waits(ticket, why),
-            Told::Opened(ticket, opened) => self.on_opened(ticket, *opened),
+            Told::Waits(ticket, why) => self.preparations.waits(ticket, why),
+            Told::Opened(ticket, opened) => {
+                self.on_opened(ticket, *opened);
+                self.ask_again();
+            }
             Told::Ended(record) => {
                 let shown = self.jobs.remove(&record.id()).map(|job| job.shown);
                 let shown = on_board(&record, shown);
                 self.ended.retain(|job| job.id != shown.id);
                 self.ended.push_front(shown);
+                self.ask_again();
             }
-            Told::Over(ticket) => drop(self.openings.end(ticket)),
-        }
-        for asked in std::mem::take(&mut self.waiting) {
-            self.on_asked(asked);
+            Told::Over(ticket) => self.on_over(ticket),
         }
     }
 
+    /// A thread has ended. If its job is still here, the thread died, or found that the job is another driver's.
+    fn on_over(&mut self, ticket: Ticket) {
+        self.preparations.end(ticket);
+        let of_thread = |(id, job): (&JobId, &Driven)| (job.ticket == ticket).then_some(*id);
+        if let Some(id) = self.jobs.iter().find_map(of_thread) {
+            tracing::error!(job = key_of(id), "the job is left to the next driver");
+            self.jobs.remove(&id);
+            let stop = DriverEvent::StopRequested(id, StopCause::Interrupted);
+            self.urgent.push_back(stop);
+        }
+        self.ask_again();
+    }
+
     fn on_opened(&mut self, ticket: Ticket, opened: OpenedJob) {
-        let Some(Opening { stop, cancelled, .. }) = self.openings.end(ticket) else {
+        let Some(Preparation { stop, cancelled, .. }) = self.preparations.end(ticket) else {
             return;
         };
         let OpenedJob {
@@ -250,6 +268,7 @@ impl<'a> ClusterHost<'a> {
         );
         let disk = Arc::clone(&self.ground.roots) as Arc<dyn Disk>;
         let driven = Driven {
+            ticket,
             orders,
             stop,
             shown,
@@ -295,7 +314,7 @@ impl<'a> ClusterHost<'a> {
                 shown
             })
             .collect();
-        jobs.extend(self.openings.on_board().cloned());
+        jobs.extend(self.preparations.on_board().cloned());
         jobs.extend(self.ended.iter().take(ENDED_SHOWN_MAX).cloned());
         jobs.sort_by_key(|job| std::cmp::Reverse(job.submitted_unix_ms));
         Board {

@@ -48,6 +48,9 @@ fn try_keep(control: &Control, key: &str, record: &JobRecord) -> Result<bool, Co
     let (revision, kept) = entry.map_or((0, None), |entry| {
         (entry.revision, JobRecord::from_bytes(key, &entry.value).ok())
     });
+    if kept.as_ref().is_some_and(|kept| is_written(kept, record)) {
+        return Ok(true);
+    }
     if !is_ours(kept.as_ref(), record) {
         return Ok(false);
     }
@@ -64,6 +67,12 @@ fn is_ours(kept: Option<&JobRecord>, record: &JobRecord) -> bool {
     kept.is_none_or(|kept| {
         kept.run < record.run || kept.run == record.run && kept.stands == JobStands::Running
     })
+}
+
+/// Whether the end of a run is kept already: the answer to an earlier try was lost.
+fn is_written(kept: &JobRecord, record: &JobRecord) -> bool {
+    let end = |record: &JobRecord| (record.run, record.stands, record.ended_unix_ms);
+    record.stands != JobStands::Running && end(kept) == end(record)
 }
 
 /// Workers know a run by its job and number, also one whose files somebody has removed since.
@@ -91,18 +100,21 @@ pub(super) fn ask_to_cancel(control: &Control, job: JobId) -> Result<bool, CliEr
 }
 
 /// Whether somebody wants the job's end.
-pub(super) fn is_cancel_asked(control: &Control, job: JobId) -> bool {
-    look(control, job)
-        .ok()
-        .flatten()
-        .is_some_and(|(_, record)| record.cancel_asked)
+pub(super) fn is_cancel_asked(control: &Control, job: JobId) -> Result<bool, ControlError> {
+    Ok(look(control, job)?.is_some_and(|(_, record)| record.cancel_asked))
 }
 
 /// Removes the record of a job that ended long ago, unless it runs again.
 pub(super) fn forget(control: &Control, job: JobId) -> Result<(), ControlError> {
     match look(control, job)? {
-        Some((_, record)) if record.stands == JobStands::Running => Ok(()),
-        _ => control.delete(Bucket::Jobs, &key_of(job)),
+        Some((revision, record)) if record.stands != JobStands::Running => {
+            match control.delete_unchanged(Bucket::Jobs, &key_of(job), revision) {
+                // Somebody submits it again just now.
+                Err(ControlError::Changed) => Ok(()),
+                deleted => deleted,
+            }
+        }
+        _ => Ok(()),
     }
 }
 
@@ -148,6 +160,10 @@ mod tests {
         assert!(is_ours(Some(&record(2, JobStands::Done)), &begun));
         assert!(is_ours(Some(&begun), &record(3, JobStands::Done)));
         assert!(!is_ours(Some(&record(3, JobStands::Cancelled)), &begun));
+        let mut ended = record(3, JobStands::Done);
+        ended.ended_unix_ms = Some(7);
+        assert!(is_written(&ended.clone(), &ended), "its answer was lost");
+        assert!(!is_written(&begun, &ended) && !is_written(&begun, &begun));
         assert!(!is_ours(
             Some(&record(4, JobStands::Running)),
             &record(3, JobStands::Done)

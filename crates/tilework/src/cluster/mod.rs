@@ -25,7 +25,7 @@ pub mod joining;
 mod keeping;
 pub mod numbers;
 pub mod opened;
-mod openings;
+mod preparations;
 pub mod protocol;
 pub mod record;
 pub mod submission;

@@ -143,9 +143,12 @@ fn has_room(control: &Control, known_max: usize) -> Result<(), AdmitError> {
 }
 
 /// Who has which number, under this driver or others.
-pub fn admitted(control: &Control) -> Result<BTreeMap<WorkerIdx, Join>, ControlError> {
+///
+/// `on_each` is called now and then: there may be many.
+pub fn admitted(control: &Control, on_each: &dyn Fn()) -> Result<BTreeMap<WorkerIdx, Join>, ControlError> {
     let mut joined = BTreeMap::new();
     for key in control.keys(Bucket::Members)? {
+        on_each();
         let Some(worker) = worker_of(&key) else {
             continue;
         };

@@ -7,6 +7,7 @@ use crate::failure::{CliError, Exit};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::time::Duration;
 use tilework_core::driver::Assign;
 use tilework_linalg::{Algorithm, AlgorithmChoice};
 use tilework_store::element_type::Dtype;
@@ -23,6 +24,8 @@ pub const CANCEL: &str = "tw.request.cancel";
 /// Where clients ask who drives.
 pub const PING: &str = "tw.request.ping";
 
+/// How long who asks waits for the answer: a driver that reads a large journal back takes a while.
+pub const REQUEST_WAIT: Duration = Duration::from_secs(60);
 /// Bytes of a request, at most.
 const BYTES_MAX: usize = 64 * 1024;
 /// Bytes of the name of a worker's host, at most: what the name system allows.

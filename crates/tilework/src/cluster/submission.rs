@@ -1,6 +1,6 @@
 //! A job that somebody asks for: it begins, goes on where an earlier run stopped, or is refused with the reason.
 
-use super::conductor::{Begun, Conducting, committed_tasks, leads_no_more};
+use super::conductor::{Begun, Conducting, leads_no_more};
 use super::ground::{Ground, request_of};
 use super::keeping::{Kept, after_last_run, keep};
 use super::protocol::{Submit, Submitted, answer};
@@ -135,7 +135,7 @@ impl Conducting<'_> {
         let id = description.id();
         let files = folder.files().clone();
         let job = multiply::<T>(&disk, &self.inputs, &plan, self.ground.simd, id, &files);
-        let committed = committed_tasks(&folder, plan.grid.n_tiles());
+        let committed = folder.committed_tasks(plan.grid.n_tiles());
         let n_committed = committed.len() as u64;
         let may_replace_output =
             submit.overwrite || disk.stat(files.output()).is_ok_and(|stat| stat.is_some());

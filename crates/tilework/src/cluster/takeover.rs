@@ -1,23 +1,23 @@
 //! A job that another driver left. What may pass, such as a data root that is not mounted yet, is waited for: nobody loses work because
 //! a driver started too early.
 
-use super::conductor::{Begun, Conducting, committed_tasks, release};
+use super::conductor::{Begun, Conducting, release};
 use super::ending::{RunEnd, cancelled_error, end_record, tell_end};
 use super::ground::Ground;
 use super::keeping::{Kept, is_cancel_asked, keep};
-use super::record::{JobRecord, JobStands};
+use super::record::{JobRecord, JobStands, unix_ms};
 use super::to_host::{ToHost, Told};
 use crate::failure::{CliError, Exit};
 use crate::product::inputs::Paths;
 use crate::product::request::{Description, ProductRequest, stored_inputs};
-use crate::product::running::multiply;
+use crate::product::running::{multiply, stopped};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use tilework_core::failure::JobEnd;
+use tilework_core::failure::{JobEnd, StopCause};
 use tilework_core::ids::RunEpoch;
 use tilework_linalg::{AlgorithmChoice, Number};
 use tilework_runtime::{FolderState, JobFolder};
@@ -61,20 +61,37 @@ pub(super) fn take_over(ground: &Ground, record: JobRecord, stop: Arc<AtomicBool
             }
             Err(NotTaken::Yet(_)) => {}
         }
-        let again_at = Instant::now() + RETRY_PAUSE;
-        while Instant::now() < again_at && !stop.load(Ordering::Relaxed) {
-            thread::sleep(RETRY_POLL);
-        }
+        pause(&stop);
+        let output = Path::new(&record.output);
         if !(ground.leads)() {
             return;
         }
-        if stop.load(Ordering::Relaxed) {
-            if is_cancel_asked(&ground.control, record.id()) {
-                let error = cancelled_error(Path::new(&record.output));
-                end_record(ground, to_host, record, JobStands::Cancelled, Err(error));
-            }
-            return;
+        if record
+            .deadline_unix_ms
+            .is_some_and(|deadline| unix_ms() >= deadline)
+        {
+            let error = stopped(StopCause::TimeLimit, output, None);
+            return end_record(ground, to_host, record, JobStands::Stopped, Err(error));
         }
+        if stop.load(Ordering::Relaxed) {
+            match is_cancel_asked(&ground.control, record.id()) {
+                Ok(true) => {
+                    let error = cancelled_error(output);
+                    return end_record(ground, to_host, record, JobStands::Cancelled, Err(error));
+                }
+                // The driver ends.
+                Ok(false) => return,
+                Err(error) => tracing::warn!(%error, "whether a job is still wanted is not known"),
+            }
+        }
+    }
+}
+
+fn pause(stop: &AtomicBool) {
+    let until = Instant::now() + RETRY_PAUSE;
+    thread::sleep(RETRY_POLL);
+    while Instant::now() < until && !stop.load(Ordering::Relaxed) {
+        thread::sleep(RETRY_POLL);
     }
 }
 
@@ -126,6 +143,10 @@ impl Conducting<'_> {
             .plan::<T>(&self.inputs, self.asked.algorithm, Some(&description))?;
         match folder.state() {
             FolderState::Finished(recovered) if is_job(recovered, &description) => {
+                // The driver before may have died before the name was durable.
+                let parent = folder.files().parent();
+                disk.sync_dir(&parent)
+                    .map_err(|error| CliError::io("make names durable in", &parent, &error))?;
                 release(folder);
                 let ended = RunEnd {
                     end: JobEnd::Done,
@@ -165,17 +186,24 @@ impl Conducting<'_> {
         let files = folder.files().clone();
         let id = description.id();
         let job = multiply::<T>(&disk, &self.inputs, &plan, self.ground.simd, id, &files);
-        let committed = committed_tasks(&folder, plan.grid.n_tiles());
+        let committed = folder.committed_tasks(plan.grid.n_tiles());
         let after_last = RunEpoch(record.run + 1);
         let (epoch, writer) = self.begin_run(&job, &mut folder, &description, true, after_last)?;
         let mut record = record.clone();
         record.run = epoch.0;
-        match keep(self.ground, &record) {
-            Kept::Yes => {}
-            Kept::NotOurs => return Ok(()),
-            Kept::Refused(error) => {
-                let message = format!("the job can't be kept in the cluster: {error}");
-                return Err(CliError::new(Exit::Unreachable, message).into());
+        // With the run that has begun: another one each time would leave a file each time.
+        loop {
+            match keep(self.ground, &record) {
+                Kept::Yes => break,
+                Kept::NotOurs => return Ok(()),
+                Kept::Refused(error) => {
+                    let why = format!("the job can't be kept in the cluster: {error}");
+                    if self.stop.load(Ordering::Relaxed) {
+                        return Err(CliError::new(Exit::Unreachable, why).into());
+                    }
+                    self.to_host.tell(Told::Waits(self.to_host.ticket, why));
+                    pause(&self.stop);
+                }
             }
         }
         let begun = Begun {

@@ -52,7 +52,10 @@ fn a_number_is_nobody_elses_and_there_are_so_many() {
         Ok(WorkerIdx(3)),
         "1 is taken"
     );
-    let numbers: Vec<WorkerIdx> = admitted(&driver).expect("it answers").into_keys().collect();
+    let numbers: Vec<WorkerIdx> = admitted(&driver, &|| ())
+        .expect("it answers")
+        .into_keys()
+        .collect();
     assert_eq!(numbers, [1, 2, 3].map(WorkerIdx));
     for worker in [1, 2, 3] {
         assert_eq!(dismiss(&driver, [WorkerIdx(worker)]), []);
@@ -94,7 +97,7 @@ fn what_is_kept_of_a_worker_that_left_goes_with_the_driver() {
     let mut driver = cluster.driver("driver");
     let mut workers = [cluster.worker("w1", ""), cluster.worker("w2", "")];
     let known = || {
-        admitted(&records)
+        admitted(&records, &|| ())
             .expect("it answers")
             .into_keys()
             .collect::<Vec<_>>()

@@ -73,7 +73,7 @@ impl JobRun {
     /// somebody who does not fail at other tasks. Nobody in particular if there is only the worker that failed last.
     pub(super) fn where_to_retry(&self, task: TaskIdx, around: &Surroundings<'_>) -> Option<WorkerIdx> {
         let troubles = self.troubles.get(&task)?;
-        let (failed_last, _) = troubles.failed_on.last()?;
+        let failed_last = troubles.failed_on.last()?;
         let rank = |worker: WorkerIdx| {
             let is_failing = self.failing.contains(&worker);
             (worker != *failed_last).then(|| (troubles.recency(worker), is_failing))

@@ -149,6 +149,7 @@ impl JobRun {
             return;
         }
         self.failing.remove(&worker);
+        self.found_changed.remove(&worker);
         let now = around.now;
         let flights = self.in_flight.get(&attempt.task);
         let flight = flights.and_then(|flights| flights.iter().find(|flight| flight.attempt == attempt));

@@ -1,6 +1,6 @@
 //! What goes wrong: attempts that fail, workers that are lost, and when enough is enough.
 
-use super::{JobRun, Surroundings, Troubles};
+use super::{JobRun, Surroundings};
 use crate::alarm::AlarmKind;
 use crate::driver::fleet::Held;
 use crate::driver::{DriverEffect, WhenFull};
@@ -11,31 +11,6 @@ use crate::message::ToWorker;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-
-impl Troubles {
-    /// Whether so many workers met a cause that it is hardly their machines' fault.
-    fn is_on_enough_workers(&self, cause: Cause) -> bool {
-        let n_same = self.failed_on.iter().filter(|(_, other)| *other == cause).count();
-        let is_changed = cause == Cause::InputChanged && n_same >= limits::WORKERS_INPUT_CHANGED_MAX;
-        is_changed || self.failed_on.len() >= limits::WORKERS_FAILED_MAX
-    }
-
-    /// The failure that ends the job, with where it happened.
-    fn place(&self, task: TaskIdx, failure: Failure) -> Failure {
-        let workers: Vec<String> = self
-            .failed_on
-            .iter()
-            .map(|(worker, _)| worker.to_string())
-            .collect();
-        let plural = if workers.len() == 1 { "" } else { "s" };
-        let text = format!(
-            "{} (task {task} failed on worker{plural} {})",
-            failure.text,
-            workers.join(", ")
-        );
-        Failure { text, ..failure }
-    }
-}
 
 impl JobRun {
     pub(in crate::driver) fn on_failed(
@@ -62,44 +37,80 @@ impl JobRun {
         if around.fleet.get(worker).is_some() {
             self.failing.insert(worker);
         }
-        let is_of_machine = !self.start.one_machine && failure.cause.is_of_machine();
-        let troubles = self.troubles.entry(task).or_default();
-        troubles.failed(worker, failure.cause);
-        let (n_failed, is_enough) = match failure.remedy {
-            Remedy::Fatal => {
-                let n_failed = troubles.failed_on.len();
-                let mut fitting = around.fleet.fitting(self.needs.memory_bytes);
-                let is_last = fitting.all(|(other, _)| troubles.recency(other).is_some());
-                let is_enough = !is_of_machine || is_last || troubles.is_on_enough_workers(failure.cause);
-                (n_failed as u8, is_enough)
-            }
-            Remedy::Retry => {
-                troubles.n_retried += 1;
-                (
-                    troubles.n_retried,
-                    troubles.n_retried >= limits::ATTEMPTS_MAX_RETRY,
-                )
-            }
-            Remedy::Corrupt => {
-                troubles.n_corrupt += 1;
-                (
-                    troubles.n_corrupt,
-                    troubles.n_corrupt >= limits::ATTEMPTS_MAX_CORRUPT,
-                )
-            }
-        };
+        let (n_failed, is_enough) = self.count_failure(worker, task, &failure, around);
         if is_enough {
-            let has_place = !self.start.one_machine && (failure.remedy != Remedy::Fatal || is_of_machine);
-            let failure = if has_place {
-                troubles.place(task, failure)
-            } else {
-                failure
-            };
+            let failure = self.placed(task, failure);
             self.poison(task, failure, around);
         } else if alone {
             self.n_retries += 1;
             self.back_off(worker, task, n_failed, failure, around);
         }
+    }
+
+    /// Whether a failure may lie with its worker's machine, and there are others.
+    fn is_of_machine(&self, failure: &Failure) -> bool {
+        !self.start.one_machine && failure.cause.is_of_machine()
+    }
+
+    /// How often a task has failed in that way, for its back-off, and whether that fails the job.
+    fn count_failure(
+        &mut self,
+        worker: WorkerIdx,
+        task: TaskIdx,
+        failure: &Failure,
+        around: &mut Surroundings<'_>,
+    ) -> (u8, bool) {
+        let is_of_machine = self.is_of_machine(failure);
+        let troubles = self.troubles.entry(task).or_default();
+        troubles.failed(worker);
+        let (n_failed, n_max) = match failure.remedy {
+            Remedy::Fatal => {
+                let n_workers = troubles.failed_on.len();
+                let mut fitting = around.fleet.fitting(self.needs.memory_bytes);
+                let is_last = fitting.all(|(other, _)| troubles.recency(other).is_some());
+                let are_enough = if failure.cause == Cause::InputChanged {
+                    self.found_changed.insert(worker);
+                    self.found_changed.len() >= limits::WORKERS_INPUT_CHANGED_MAX
+                } else {
+                    n_workers >= limits::WORKERS_FAILED_MAX
+                };
+                // Nobody waits longer than after the last failure that may pass.
+                let n_failed = n_workers.min(usize::from(limits::ATTEMPTS_MAX_RETRY) - 1);
+                return (n_failed as u8, !is_of_machine || is_last || are_enough);
+            }
+            Remedy::Retry => {
+                troubles.n_retried += 1;
+                (troubles.n_retried, limits::ATTEMPTS_MAX_RETRY)
+            }
+            Remedy::Corrupt => {
+                troubles.n_corrupt += 1;
+                (troubles.n_corrupt, limits::ATTEMPTS_MAX_CORRUPT)
+            }
+        };
+        (n_failed, n_failed >= n_max)
+    }
+
+    /// The failure that ends the job, with where it happened, unless that could have been anywhere.
+    fn placed(&self, task: TaskIdx, failure: Failure) -> Failure {
+        let is_anywhere = failure.remedy == Remedy::Fatal && !self.is_of_machine(&failure);
+        if self.start.one_machine || is_anywhere {
+            return failure;
+        }
+        let workers: Vec<String> = match failure.cause {
+            Cause::InputChanged => self.found_changed.iter().map(WorkerIdx::to_string).collect(),
+            _ => {
+                let troubles = self.troubles.get(&task);
+                let workers = troubles.iter().flat_map(|troubles| &troubles.failed_on);
+                workers.map(WorkerIdx::to_string).collect()
+            }
+        };
+        let plural = if workers.len() == 1 { "" } else { "s" };
+        let text = format!(
+            "{} (task {task}, on worker{plural} {})",
+            failure.text,
+            workers.join(", ")
+        );
+        Failure { text, ..failure }
     }
 
     pub(super) fn on_corrupt(&mut self, worker: WorkerIdx, task: TaskIdx, around: &mut Surroundings<'_>) {

@@ -5,8 +5,8 @@ use crate::cluster::conductor::Begin;
 use crate::cluster::desk::{Asked, ambiguous, no_such_job, no_workers};
 use crate::cluster::ground::{name_of, plan};
 use crate::cluster::keeping::ask_to_cancel;
-use crate::cluster::openings::Opening;
-use crate::cluster::protocol::{Cancel, Planned, Submit, Submitted, answer};
+use crate::cluster::preparations::Preparation;
+use crate::cluster::protocol::{Cancel, Planned, REQUEST_WAIT, Submit, Submitted, answer};
 use crate::cluster::record::PlannedFor;
 use crate::cluster::submission::Submission;
 use crate::failure::{CliError, Exit};
@@ -24,10 +24,14 @@ impl ClusterHost<'_> {
                 self.fleet.on_joined(worker, join);
                 self.board_changed = true;
             }
-            _ if self.openings.are_full() => self.wait(asked),
+            // What hangs must not keep anybody from ending a job.
+            Asked::Cancel(cancel, request) if !self.preparations.are_too_many() => {
+                self.on_cancel(cancel, request)
+            }
+            _ if self.preparations.are_full() => self.wait(asked),
             Asked::Submit(submit, request) => self.on_submit(submit, request),
             Asked::Plan(submit, request) => self.on_plan(submit, request),
-            Asked::Cancel(cancel, request) => self.on_cancel(cancel, request),
+            Asked::Cancel(..) => self.wait(asked),
         }
     }
 
@@ -41,10 +45,19 @@ impl ClusterHost<'_> {
         }
     }
 
+    /// Looks again at what waits; who asked so long ago has given up.
+    pub(super) fn ask_again(&mut self) {
+        for asked in std::mem::take(&mut self.waiting) {
+            if asked.age() < REQUEST_WAIT {
+                self.on_asked(asked);
+            }
+        }
+    }
+
     fn on_plan(&mut self, submit: Box<Submit>, request: Request) {
         let planned_for = self.planned_for(&submit);
         let ground = self.ground.clone();
-        self.prepare(Opening::default(), move |_| {
+        self.prepare(Preparation::default(), move |_| {
             let planned: Result<Planned, CliError> = planned_for
                 .ok_or_else(no_workers)
                 .and_then(|planned_for| plan(&ground, &submit, planned_for));
@@ -75,8 +88,8 @@ impl ClusterHost<'_> {
         };
         let mut running = self.jobs.iter().filter(|(_, job)| job.shown.output == output);
         let (running, is_ending) = running.next().map(|(id, job)| (*id, job.is_ending)).unzip();
-        match self.openings.to(&output) {
-            Some(Opening {
+        match self.preparations.to(&output) {
+            Some(Preparation {
                 job: Some((_, job)), ..
             }) => {
                 let why = job.waits_for.as_deref().unwrap_or("its driver opens it");
@@ -110,11 +123,11 @@ impl ClusterHost<'_> {
             running,
             request,
         };
-        let opening = Opening {
+        let preparation = Preparation {
             output: Some(output),
-            ..Opening::default()
+            ..Preparation::default()
         };
-        self.begin(opening, Begin::Submitted(Box::new(submission)));
+        self.begin(preparation, Begin::Submitted(Box::new(submission)));
     }
 
     fn on_cancel(&mut self, cancel: Cancel, request: Request) {
@@ -137,20 +150,22 @@ impl ClusterHost<'_> {
                 self.urgent.push_back(stop);
                 (id, Arc::clone(&job.stop))
             }
-            None => match id.and_then(|id| self.openings.of(id).map(|opening| (id, opening))) {
-                Some((id, opening)) => {
-                    opening.cancelled = true;
-                    (id, Arc::clone(&opening.stop))
+            None => match id.and_then(|id| self.preparations.of(id).map(|preparation| (id, preparation))) {
+                Some((id, preparation)) => {
+                    preparation.cancelled = true;
+                    (id, Arc::clone(&preparation.stop))
                 }
                 None => return refuse(request, is_over(named, &shown.state)),
             },
         };
         let control = Arc::clone(&self.ground.control);
         let named = cancel.job;
-        self.prepare(Opening::default(), move |_| {
-            // A driver that takes over just now has to know it too; and only then may one give up that is opening the job.
+        self.prepare(Preparation::default(), move |_| {
+            // A driver that takes over just now has to know it too; and only if it does may one give up that is opening the job.
             let asked = ask_to_cancel(&control, id);
-            stop.store(true, Ordering::Relaxed);
+            if asked.is_ok() {
+                stop.store(true, Ordering::Relaxed);
+            }
             request.answer(answer(asked.and_then(|was_running| {
                 was_running
                     .then(|| Submitted::running(&shown))
