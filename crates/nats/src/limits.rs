@@ -58,6 +58,8 @@ pub const SEND_WAIT: Duration = Duration::from_secs(1);
 pub const ACK_TRIES_FOR: Duration = Duration::from_secs(30);
 /// Pause between two tries.
 pub const ACK_PAUSE: Duration = Duration::from_millis(200);
+/// Acknowledgements of a worker that the server is asked to hear at a time; more wait.
+pub const ACKS_UNDER_WAY_MAX: usize = 64;
 /// How long a port that is dropped waits for what it still has to say.
 pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How long its threads may take to end after that.

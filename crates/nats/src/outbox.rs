@@ -5,8 +5,8 @@
 
 use crate::connection::{Connection, Link};
 use crate::limits::{
-    ACK_PAUSE, ACK_TRIES_FOR, CLOSE_WAIT, OUTBOX_MAX, SAID_AGAIN_FOR, SAID_AGAIN_MAX, SEND_WAIT,
-    SHUTDOWN_WAIT,
+    ACK_PAUSE, ACK_TRIES_FOR, ACKS_UNDER_WAY_MAX, CLOSE_WAIT, OUTBOX_MAX, SAID_AGAIN_FOR, SAID_AGAIN_MAX,
+    SEND_WAIT, SHUTDOWN_WAIT,
 };
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
@@ -105,15 +105,15 @@ impl Outbox {
 async fn send_all(link: Link, mut parcels: Receiver<Parcel>) {
     let mut reconnects = link.reconnects.clone();
     let mut reported = Reported::default();
-    let mut acks = JoinSet::new();
+    let mut acks = Acks::default();
     loop {
         let parcel = tokio::select! {
             biased;
             // What was written just before the connection broke is lost without a word.
             Ok(()) = reconnects.changed() => Some(Parcel::Repeat),
+            () = acks.one_heard(&link) => continue,
             parcel = parcels.recv() => parcel,
         };
-        while acks.try_join_next().is_some() {}
         match parcel {
             Some(Parcel::Say(letter)) => send(&link, letter).await,
             Some(Parcel::Report(letter)) => {
@@ -129,12 +129,12 @@ async fn send_all(link: Link, mut parcels: Receiver<Parcel>) {
                     send(&link, letter).await;
                 }
             }
-            Some(Parcel::Ack { reply }) => {
-                acks.spawn(ack_until_heard(link.clone(), reply));
-            }
+            Some(Parcel::Ack { reply }) => acks.add(reply, &link),
             Some(Parcel::Close { closed }) => {
                 let rest = async {
-                    while acks.join_next().await.is_some() {}
+                    while !acks.under_way.is_empty() {
+                        acks.one_heard(&link).await;
+                    }
                     link.round_trip().await
                 };
                 let in_time = timeout(CLOSE_WAIT, rest).await;
@@ -145,6 +145,37 @@ async fn send_all(link: Link, mut parcels: Receiver<Parcel>) {
             }
             None => return,
         }
+    }
+}
+
+/// Acknowledgements that the server has not heard yet. Where tasks are short it hears them later than they are done: what waits costs
+/// its words only, not a request each.
+#[derive(Default)]
+struct Acks {
+    under_way: JoinSet<()>,
+    waiting: VecDeque<String>,
+}
+
+impl Acks {
+    fn add(&mut self, reply: String, link: &Link) {
+        self.waiting.push_back(reply);
+        self.say_some(link);
+    }
+
+    fn say_some(&mut self, link: &Link) {
+        while self.under_way.len() < ACKS_UNDER_WAY_MAX
+            && let Some(reply) = self.waiting.pop_front()
+        {
+            self.under_way.spawn(ack_until_heard(link.clone(), reply));
+        }
+    }
+
+    /// Waits until one more is heard, for ever if none is under way.
+    async fn one_heard(&mut self, link: &Link) {
+        if self.under_way.join_next().await.is_none() {
+            return std::future::pending().await;
+        }
+        self.say_some(link);
     }
 }
 

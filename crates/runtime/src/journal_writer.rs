@@ -4,6 +4,8 @@
 //! delay is added for a lone record.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use tilework_core::limits::GROUP_COMMIT_BYTES;
@@ -21,6 +23,7 @@ type OnDurable = Box<dyn FnOnce(Result<(), &io::Error>) + Send>;
 pub struct JournalWriter {
     thread: Option<JoinHandle<()>>,
     handle: Option<JournalHandle>,
+    is_broken: Arc<AtomicBool>,
 }
 
 /// Appends to the journal from any thread.
@@ -39,13 +42,21 @@ impl JournalWriter {
     /// Starts the thread.
     pub fn start(segment: SegmentWriter) -> JournalWriter {
         let (sender, receiver) = channel();
-        let thread = std::thread::Builder::new()
-            .name("journal".into())
-            .spawn(move || write_groups(segment, &receiver));
+        let is_broken = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::Builder::new().name("journal".into()).spawn({
+            let is_broken = Arc::clone(&is_broken);
+            move || write_groups(segment, &receiver, &is_broken)
+        });
         JournalWriter {
             thread: Some(thread.expect("a thread for the journal")),
             handle: Some(JournalHandle { sender }),
+            is_broken,
         }
+    }
+
+    /// Whether a write failed: nothing more becomes durable by it. Set before anyone hears of the failure.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Acquire)
     }
 
     /// A handle for another thread.
@@ -92,7 +103,11 @@ pub fn copy_error(error: &io::Error) -> io::Error {
     }
 }
 
-fn write_groups(mut segment: SegmentWriter, receiver: &Receiver<(Record, OnDurable)>) {
+fn write_groups(
+    mut segment: SegmentWriter,
+    receiver: &Receiver<(Record, OnDurable)>,
+    is_broken: &AtomicBool,
+) {
     let mut broken: Option<io::Error> = None;
     while let Ok(first) = receiver.recv() {
         let mut group = vec![first];
@@ -104,6 +119,7 @@ fn write_groups(mut segment: SegmentWriter, receiver: &Receiver<(Record, OnDurab
         // After a failed sync nobody knows what is durable, so nothing more may be acknowledged.
         if broken.is_none() && JOURNALED {
             broken = segment.append(&records).and_then(|()| segment.sync()).err();
+            is_broken.store(broken.is_some(), Ordering::Release);
         }
         for on_durable in waiting {
             on_durable(broken.as_ref().map_or(Ok(()), Err));

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use tilework_core::failure::{Cause, Failure};
 use tilework_core::ids::{JobId, TaskIdx};
 use tilework_core::message::JobAttempt;
-use tilework_store::journal::SegmentWriter;
 
 /// A workspace or an output, of a type that only its job knows.
 pub(crate) type Opaque = Box<dyn Any + Send>;
@@ -54,7 +53,7 @@ pub struct Served<'a> {
     job: Box<dyn AnyJob + 'a>,
     pub(crate) journal: JournalHandle,
     /// Where the journal is this job's own. It ends when no handle is left: so it is dropped last.
-    writer: Option<JournalWriter>,
+    writer: Option<Arc<JournalWriter>>,
 }
 
 impl<'a> Served<'a> {
@@ -70,12 +69,11 @@ impl<'a> Served<'a> {
         }
     }
 
-    /// A job with a segment of its own.
-    pub fn with_segment<J: Job + 'a>(
+    /// A job with a segment of its own, with which it may go on when it is opened anew.
+    pub fn with_journal<J: Job + 'a>(
         job: impl Deref<Target = J> + Send + Sync + 'a,
-        segment: SegmentWriter,
+        writer: Arc<JournalWriter>,
     ) -> Served<'a> {
-        let writer = JournalWriter::start(segment);
         let mut served = Served::new(job, writer.handle());
         served.writer = Some(writer);
         served
@@ -160,7 +158,7 @@ mod tests {
     use tilework_core::record::{Commit, RunStart};
     use tilework_store::disk::FileId;
     use tilework_store::fake_disk::FakeDisk;
-    use tilework_store::journal::JobFiles;
+    use tilework_store::journal::{JobFiles, SegmentWriter};
 
     /// Notes what is done with it; a task's output is the workspace's number as an `O`.
     struct Noted<O> {

@@ -70,6 +70,8 @@ struct Troubles {
     n_lost: u8,
     /// Where it failed, each worker once, the latest last. The limits of attempts bound it.
     failed_on: Vec<WorkerIdx>,
+    /// Where it failed for a fault of the machine that does not pass. So few of them end the job that nothing else bounds them.
+    broken_on: BTreeSet<WorkerIdx>,
 }
 
 impl Troubles {
@@ -97,8 +99,9 @@ pub(super) struct JobRun {
     backing_off: BTreeSet<(Millis, TaskIdx)>,
     /// Workers whose latest attempt at a task of this job failed: tasks that failed elsewhere are better off with others.
     failing: BTreeSet<WorkerIdx>,
-    /// Workers that found an input changed, and committed nothing since. So few of them end the job that nothing else bounds them.
-    found_changed: BTreeSet<WorkerIdx>,
+    /// Workers that found an input changed, when they did so last, and committed nothing since that they began later. So few of them
+    /// end the job that nothing else bounds them.
+    found_changed: BTreeMap<WorkerIdx, Millis>,
     /// Tasks that were given back and wait: most were recalled for an idle worker.
     given_back: BTreeSet<TaskIdx>,
     troubles: BTreeMap<TaskIdx, Troubles>,
@@ -152,7 +155,7 @@ impl JobRun {
             in_flight: BTreeMap::new(),
             backing_off: BTreeSet::new(),
             failing: BTreeSet::new(),
-            found_changed: BTreeSet::new(),
+            found_changed: BTreeMap::new(),
             given_back: BTreeSet::new(),
             troubles: BTreeMap::new(),
             durations: Durations::default(),

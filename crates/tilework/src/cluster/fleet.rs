@@ -9,23 +9,40 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tilework_core::driver::DriverEvent;
 use tilework_core::ids::WorkerIdx;
+use tilework_core::limits::{HEARTBEAT_MS, WORKER_LOST_MS};
 use tilework_core::message::{ToDriver, WorkerReport};
 use tilework_nats::limits::MEMBERS_MAX;
 
 /// How long a lost worker stays on the board, and one that was never heard is known.
 const KEPT_LOST: Duration = Duration::from_secs(600);
+/// How long a worker may be silent before it is lost.
+const LOST_AFTER: Duration = Duration::from_millis(WORKER_LOST_MS);
+
 #[derive(Debug)]
 struct Member {
     is_working: bool,
     is_draining: bool,
-    lost_since: Option<Instant>,
+    last_heard: Instant,
+    /// Whether the driver gave it up: only that it joins or beats brings it back, as it does there.
+    is_given_up: bool,
     n_done: u64,
 }
 
+impl Member {
+    fn is_lost(&self, now: Instant) -> bool {
+        self.is_given_up || now.saturating_duration_since(self.last_heard) >= LOST_AFTER
+    }
+}
+
 /// The workers that this driver has heard.
-#[derive(Debug, Default)]
+///
+/// It does not rely on hearing of each loss: who is silent is lost.
+#[derive(Debug)]
 pub struct FleetView {
+    /// When it was looked at last, which is before anything else that is asked: time in which the driver itself slept is nobody's silence.
+    now: Instant,
     joined: BTreeMap<WorkerIdx, Join>,
+    /// Who joined or beat. At most as many as a cluster admits, but that those it did admit always find room.
     members: BTreeMap<WorkerIdx, Member>,
     /// Who has a number and was not heard, since when: dead since, for all that is known.
     unheard: BTreeMap<WorkerIdx, Instant>,
@@ -38,8 +55,12 @@ impl FleetView {
     /// Nobody heard yet, of those that joined under other drivers. Who is heard is told to `numbers`.
     pub fn new(joined: BTreeMap<WorkerIdx, Join>, numbers: Arc<HeardNumbers>) -> FleetView {
         let mut fleet = FleetView {
+            now: Instant::now(),
+            joined: BTreeMap::new(),
+            members: BTreeMap::new(),
+            unheard: BTreeMap::new(),
+            left: Vec::new(),
             numbers,
-            ..FleetView::default()
         };
         for (worker, join) in joined {
             fleet.on_joined(worker, join);
@@ -52,12 +73,13 @@ impl FleetView {
         self.numbers.hear(worker);
         self.joined.insert(worker, join);
         if !self.members.contains_key(&worker) {
-            self.unheard.entry(worker).or_insert_with(Instant::now);
+            self.unheard.entry(worker).or_insert(self.now);
         }
     }
 
     /// The driver hears something. `is_new_commit`: a task is committed for the first time.
     pub fn on_event(&mut self, event: &DriverEvent, is_new_commit: bool) {
+        self.pass_time(Instant::now());
         match event {
             DriverEvent::Received(message) => self.on_report(message, is_new_commit),
             DriverEvent::WorkerLost(worker) => {
@@ -71,20 +93,27 @@ impl FleetView {
         }
     }
 
-    fn on_report(&mut self, message: &ToDriver, is_new_commit: bool) {
-        let is_made_up = !self.members.contains_key(&message.worker) && self.members.len() >= MEMBERS_MAX;
-        if is_made_up {
-            return;
+    /// There are events several times a second, unless the driver was stopped or busy: what it did not hear then waits for it.
+    fn pass_time(&mut self, now: Instant) {
+        let slept = now.saturating_duration_since(self.now);
+        if slept > Duration::from_millis(HEARTBEAT_MS) {
+            for member in self.members.values_mut() {
+                member.last_heard += slept;
+            }
         }
-        self.numbers.hear(message.worker);
-        self.unheard.remove(&message.worker);
-        let member = self.members.entry(message.worker).or_insert(Member {
-            is_working: false,
-            is_draining: false,
-            lost_since: None,
-            n_done: 0,
-        });
-        member.lost_since = None;
+        self.now = now;
+    }
+
+    fn on_report(&mut self, message: &ToDriver, is_new_commit: bool) {
+        let worker = message.worker;
+        self.numbers.hear(worker);
+        if let WorkerReport::Joined { .. } | WorkerReport::Heartbeat { .. } = &message.body {
+            self.on_there(worker);
+        }
+        let Some(member) = self.members.get_mut(&worker) else {
+            return;
+        };
+        member.last_heard = self.now;
         match &message.body {
             WorkerReport::Heartbeat { holding, .. } => member.is_working = !holding.is_empty(),
             WorkerReport::Took(_) | WorkerReport::Started(_) => member.is_working = true,
@@ -99,10 +128,44 @@ impl FleetView {
         }
     }
 
+    /// A worker says that it is there, which makes it known, as it does to the driver; anything else may be the last of one that is gone.
+    fn on_there(&mut self, worker: WorkerIdx) {
+        if !self.members.contains_key(&worker) && !self.make_room(worker) {
+            return;
+        }
+        self.unheard.remove(&worker);
+        let now = self.now;
+        let member = self.members.entry(worker).or_insert(Member {
+            is_working: false,
+            is_draining: false,
+            last_heard: now,
+            is_given_up: false,
+            n_done: 0,
+        });
+        member.is_given_up = false;
+    }
+
+    /// Whether there is room for one more: numbers that somebody made up go before one that was given out.
+    fn make_room(&mut self, worker: WorkerIdx) -> bool {
+        if self.members.len() < MEMBERS_MAX {
+            return true;
+        }
+        if !self.joined.contains_key(&worker) {
+            return false;
+        }
+        let mut members = self.members.keys();
+        let made_up = members.find(|other| !self.joined.contains_key(other)).copied();
+        if let Some(made_up) = made_up {
+            self.members.remove(&made_up);
+        }
+        // So many as were admitted have room in any case.
+        true
+    }
+
     /// A worker was not heard in time.
     pub fn on_lost(&mut self, worker: WorkerIdx) {
         if let Some(member) = self.members.get_mut(&worker) {
-            member.lost_since = Some(Instant::now());
+            member.is_given_up = true;
             member.is_working = false;
         }
     }
@@ -112,7 +175,7 @@ impl FleetView {
         let there = self
             .members
             .iter()
-            .filter(|(_, member)| member.lost_since.is_none() && !member.is_draining);
+            .filter(|(_, member)| !member.is_lost(self.now) && !member.is_draining);
         let known: Vec<&Join> = there.filter_map(|(worker, _)| self.joined.get(worker)).collect();
         Some(PlannedFor {
             memory_bytes: known.iter().map(|join| join.memory_bytes).min()?,
@@ -135,10 +198,11 @@ impl FleetView {
 
     fn forget_lost_for(&mut self, time: Duration) -> Vec<WorkerIdx> {
         let lost = self.members.iter();
-        let lost = lost.filter_map(|(worker, member)| Some((worker, member.lost_since.as_ref()?)));
-        let gone = lost
+        let lost = lost.filter(|(_, member)| member.is_lost(self.now));
+        let silent = lost.map(|(worker, member)| (worker, &member.last_heard));
+        let gone = silent
             .chain(&self.unheard)
-            .filter(|(_, since)| since.elapsed() > time);
+            .filter(|(_, since)| self.now.saturating_duration_since(**since) >= time);
         let gone: Vec<WorkerIdx> = gone.map(|(worker, _)| *worker).collect();
         for worker in &gone {
             self.members.remove(worker);
@@ -155,9 +219,7 @@ impl FleetView {
         let shown = self.members.iter().map(|(worker, member)| {
             let join = self.joined.get(worker);
             let state = match member {
-                Member {
-                    lost_since: Some(_), ..
-                } => "lost",
+                member if member.is_lost(self.now) => "lost",
                 Member {
                     is_draining: true, ..
                 } => "draining",
@@ -199,9 +261,33 @@ mod tests {
         }
     }
 
+    fn nobody() -> FleetView {
+        FleetView::new(BTreeMap::new(), Arc::default())
+    }
+
+    fn attempt() -> JobAttempt {
+        JobAttempt {
+            job: JobId([1; 16]),
+            attempt: Attempt {
+                epoch: Default::default(),
+                round: Default::default(),
+                task: Default::default(),
+                attempt: Default::default(),
+            },
+        }
+    }
+
+    /// Time in which the driver heard nothing, but was there.
+    fn wait(fleet: &mut FleetView, time: Duration) {
+        let until = fleet.now + time;
+        while fleet.now < until {
+            fleet.pass_time(until.min(fleet.now + Duration::from_millis(HEARTBEAT_MS)));
+        }
+    }
+
     fn says(fleet: &mut FleetView, worker: u32, body: WorkerReport) {
         let worker = WorkerIdx(worker);
-        fleet.on_event(&DriverEvent::Received(ToDriver { worker, body }), true);
+        fleet.on_report(&ToDriver { worker, body }, true);
     }
 
     fn states(fleet: &FleetView) -> Vec<(u32, String, u64)> {
@@ -213,21 +299,14 @@ mod tests {
 
     #[test]
     fn workers_are_shown_as_they_were_heard_last() {
-        let mut fleet = FleetView::default();
-        let attempt = JobAttempt {
-            job: JobId([1; 16]),
-            attempt: Attempt {
-                epoch: Default::default(),
-                round: Default::default(),
-                task: Default::default(),
-                attempt: Default::default(),
-            },
-        };
+        let mut fleet = nobody();
+        let attempt = attempt();
         for (worker, memory) in [(0, 5), (1, 3), (2, 9)] {
             fleet.on_joined(WorkerIdx(worker), join(memory, worker + 1));
         }
         assert_eq!(fleet.planned_for(), None);
         says(&mut fleet, 0, WorkerReport::Joined { memory_bytes: 5 });
+        says(&mut fleet, 1, WorkerReport::Joined { memory_bytes: 3 });
         says(&mut fleet, 1, WorkerReport::Started(attempt));
         let planned_for = PlannedFor {
             memory_bytes: 3,
@@ -278,19 +357,93 @@ mod tests {
         fleet.on_joined(WorkerIdx(3), join(4, 1));
         says(&mut fleet, 3, WorkerReport::Joined { memory_bytes: 4 });
         assert_eq!(fleet.planned_for().map(|planned| planned.workers), Some(2));
-        assert_eq!(fleet.forget_lost_for(Duration::ZERO), []);
+        assert_eq!(
+            fleet.forget_lost_for(Duration::ZERO),
+            [],
+            "whoever is there stays"
+        );
         fleet.on_lost(WorkerIdx(3));
         assert_eq!(fleet.forget_lost_for(Duration::ZERO), [WorkerIdx(3)]);
     }
 
+    /// A dead worker stayed idle on the board for ever once one report of it came late, and was planned for.
     #[test]
-    fn reports_under_made_up_numbers_have_a_bound() {
-        let mut fleet = FleetView::default();
-        for worker in 0..MEMBERS_MAX as u32 + 7 {
+    fn a_late_report_of_a_lost_worker_does_not_bring_it_back() {
+        let mut fleet = nobody();
+        for worker in [0, 1] {
+            fleet.on_joined(WorkerIdx(worker), join(5, 1));
+            says(&mut fleet, worker, WorkerReport::Joined { memory_bytes: 5 });
+        }
+        fleet.on_lost(WorkerIdx(0));
+        says(&mut fleet, 0, WorkerReport::Committed(attempt()));
+        assert_eq!(states(&fleet)[0], (0, "lost".to_owned(), 1));
+        assert_eq!(fleet.planned_for().map(|planned| planned.workers), Some(1));
+        // Nor does one of a worker that was forgotten.
+        assert_eq!(fleet.forget_lost_for(Duration::ZERO), [WorkerIdx(0)]);
+        says(&mut fleet, 0, WorkerReport::Committed(attempt()));
+        assert_eq!(states(&fleet), [(1, "idle".to_owned(), 0)]);
+        says(&mut fleet, 0, WorkerReport::Joined { memory_bytes: 5 });
+        assert_eq!(states(&fleet)[0], (0, "idle".to_owned(), 0), "it is there");
+    }
+
+    /// That it left was lost on its way: it stayed draining for ever.
+    #[test]
+    fn who_is_silent_is_lost_without_anyone_saying_so() {
+        let mut fleet = nobody();
+        for worker in [0, 1] {
+            fleet.on_joined(WorkerIdx(worker), join(5, 1));
+            says(&mut fleet, worker, WorkerReport::Joined { memory_bytes: 5 });
+        }
+        says(&mut fleet, 0, WorkerReport::Drained);
+        let state = |fleet: &FleetView, at: usize| states(fleet)[at].1.clone();
+        assert_eq!(state(&fleet, 0), "draining");
+        // The driver slept: it may have been heard meanwhile.
+        fleet.pass_time(fleet.now + 10 * LOST_AFTER);
+        assert_eq!(
+            (state(&fleet, 0), state(&fleet, 1)),
+            ("draining".into(), "idle".into())
+        );
+        wait(&mut fleet, LOST_AFTER);
+        assert_eq!(
+            (state(&fleet, 0), state(&fleet, 1)),
+            ("lost".into(), "lost".into())
+        );
+        assert_eq!(fleet.planned_for(), None);
+        says(&mut fleet, 1, WorkerReport::Joined { memory_bytes: 5 });
+        assert_eq!(
+            (state(&fleet, 0), state(&fleet, 1)),
+            ("lost".into(), "idle".into())
+        );
+        assert_eq!(fleet.forget_gone(), []);
+        wait(&mut fleet, KEPT_LOST - LOST_AFTER);
+        says(&mut fleet, 1, WorkerReport::Joined { memory_bytes: 5 });
+        assert_eq!(fleet.forget_gone(), [WorkerIdx(0)]);
+        assert_eq!(states(&fleet).len(), 1);
+    }
+
+    #[test]
+    fn made_up_numbers_have_a_bound_and_keep_no_worker_out() {
+        let mut fleet = nobody();
+        let n_made_up = MEMBERS_MAX as u32 + 7;
+        for worker in 0..n_made_up {
             says(&mut fleet, worker, WorkerReport::Drained);
+        }
+        assert_eq!(states(&fleet), [], "nobody said that it is there");
+        for worker in 0..n_made_up {
+            says(&mut fleet, worker, WorkerReport::Joined { memory_bytes: 5 });
         }
         assert_eq!(states(&fleet).len(), MEMBERS_MAX);
         fleet.on_event(&DriverEvent::WorkerLost(WorkerIdx(1)), false);
         assert_eq!(fleet.forget_gone(), [], "nothing is kept of who never joined");
+        // One that was heard under its number first, and others.
+        for worker in [0, n_made_up, n_made_up + 1] {
+            fleet.on_joined(WorkerIdx(worker), join(5, 1));
+            says(&mut fleet, worker, WorkerReport::Joined { memory_bytes: 5 });
+        }
+        assert_eq!(states(&fleet).len(), MEMBERS_MAX);
+        assert_eq!(fleet.planned_for().map(|planned| planned.workers), Some(3));
+        wait(&mut fleet, KEPT_LOST);
+        assert_eq!(fleet.planned_for(), None);
+        assert_eq!(fleet.forget_gone().len(), MEMBERS_MAX);
     }
 }

@@ -138,6 +138,7 @@ mod tests {
             job_text: "{}".to_owned(),
             output: "data:/C.npy".to_owned(),
             run,
+            inputs: Vec::new(),
             assign: AssignName::Dynamic,
             may_replace_output: false,
             planned_for: PlannedFor {

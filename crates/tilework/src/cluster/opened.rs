@@ -5,8 +5,9 @@ use super::record::{JobRecord, key_of};
 use crate::product::inputs::{Inputs, Paths};
 use crate::product::request::{Description, Resources, stored_inputs};
 use crate::product::running::multiply;
+use shelf::{Opened, Shelf};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tilework_core::driver::Assign;
 use tilework_core::failure::{Cause, Failure};
 use tilework_core::ids::{JobId, RunEpoch, WorkerIdx};
@@ -17,15 +18,15 @@ use tilework_linalg::multiply::NUMERICS_VERSION;
 use tilework_linalg::{AlgorithmChoice, Number, Plan};
 use tilework_nats::{Bucket, Control};
 use tilework_runtime::Job;
-use tilework_runtime::description::{FORMAT_VERSION, InputsDifference};
+use tilework_runtime::description::FORMAT_VERSION;
+use tilework_runtime::journal_writer::JournalWriter;
 use tilework_runtime::served::{Jobs, Served};
 use tilework_store::data_roots::DataRoots;
 use tilework_store::disk::{Disk, is_disk_full};
 use tilework_store::element_type::Dtype;
 use tilework_store::journal::{JobFiles, SegmentWriter, run_of_segment};
 
-/// Jobs that are kept open, the latest: a worker takes tasks of several in turn.
-const OPEN_MAX: usize = 4;
+mod shelf;
 
 /// A worker's jobs.
 pub struct OpenedJobs {
@@ -37,8 +38,8 @@ pub struct OpenedJobs {
     pub worker: WorkerIdx,
     /// What the process may use.
     pub resources: WorkerResources,
-    /// Open jobs, the latest used last.
-    pub open: Mutex<Vec<OpenJob>>,
+    /// Open jobs.
+    pub open: OpenJobs,
 }
 
 /// What a worker process may use.
@@ -52,59 +53,49 @@ pub struct WorkerResources {
     pub simd: Simd,
 }
 
-/// A job in one of its runs.
-pub struct OpenJob {
-    job: JobId,
-    run: RunEpoch,
-    served: Arc<Served<'static>>,
-    /// Whether its inputs are in memory.
-    holds_memory: bool,
+/// The jobs that a worker has open.
+pub struct OpenJobs(Mutex<Shelf<Served<'static>>>);
+
+impl OpenJobs {
+    /// None yet.
+    pub fn none() -> OpenJobs {
+        OpenJobs(Mutex::new(Shelf::new()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shelf<Served<'static>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Jobs<'static> for OpenedJobs {
     fn open(&self, attempt: JobAttempt) -> Result<Arc<Served<'static>>, Failure> {
         let (job, run) = (attempt.job, attempt.attempt.epoch);
-        let is_it = |open: &OpenJob| open.job == job && open.run == run;
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = open.iter().position(is_it) {
-            let found = open.remove(at);
-            let served = Arc::clone(&found.served);
-            open.push(found);
+        let mut open = self.open.lock();
+        if let Some(served) = open.take(job, run) {
             return Ok(served);
         }
-        // An earlier run of the job is over; and text is held in memory, of which there is only enough for one job.
-        open.retain(|open| open.job != job && !open.holds_memory);
-        let (served, holds_memory) = self.open_anew(job, run)?;
-        let served = Arc::new(served);
-        if holds_memory {
-            open.clear();
-        }
-        if open.len() >= OPEN_MAX {
-            open.remove(0);
-        }
-        open.push(OpenJob {
-            job,
-            run,
-            served: Arc::clone(&served),
-            holds_memory,
-        });
-        Ok(served)
+        let journal = open.make_room(job, run);
+        let opened = self.open_anew(job, run, journal)?;
+        Ok(open.put(job, run, opened))
     }
 
     fn on_failed(&self, attempt: JobAttempt) {
-        let (job, run) = (attempt.job, attempt.attempt.epoch);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|open| open.job != job || open.run != run);
+        self.open.lock().close(attempt.job, attempt.attempt.epoch);
     }
 
     fn on_idle(&self) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.open.lock().clear();
     }
 }
 
 impl OpenedJobs {
-    /// The job, and whether its inputs are in memory.
-    fn open_anew(&self, job: JobId, run: RunEpoch) -> Result<(Served<'static>, bool), Failure> {
+    /// The job, whose commits go on in `journal` if this run has one already.
+    fn open_anew(
+        &self,
+        job: JobId,
+        run: RunEpoch,
+        journal: Option<Arc<JournalWriter>>,
+    ) -> Result<Opened<Served<'static>>, Failure> {
         let record = self.record(job)?;
         let known = RunEpoch(record.adopts_from)..=RunEpoch(record.run);
         if !known.contains(&run) {
@@ -119,7 +110,10 @@ impl OpenedJobs {
         let inputs = request
             .open(&disk)
             .map_err(|error| self.input_failure(&error.message))?;
-        check_inputs(&description, &inputs)?;
+        let identities = inputs
+            .identities()
+            .map_err(|error| Failure::retry(Cause::Storage, error.message))?;
+        record.check_inputs(&identities)?;
         let holds_memory = inputs
             .operands()
             .any(|operand| operand.source().resident_bytes() > 0);
@@ -131,12 +125,17 @@ impl OpenedJobs {
             inputs,
             job,
             run,
+            journal,
         };
-        match description.spec.dtype {
+        let (served, journal) = match description.spec.dtype {
             Dtype::F64 => opening.open::<f64>(),
             Dtype::F32 => opening.open::<f32>(),
-        }
-        .map(|served| (served, holds_memory))
+        }?;
+        Ok(Opened {
+            served: Arc::new(served),
+            journal,
+            holds_memory,
+        })
     }
 
     fn record(&self, job: JobId) -> Result<JobRecord, Failure> {
@@ -186,19 +185,6 @@ fn checked_description(record: &JobRecord) -> Result<Description, Failure> {
     Ok(description)
 }
 
-fn check_inputs(description: &Description, inputs: &Inputs) -> Result<(), Failure> {
-    let now = inputs
-        .identities()
-        .map_err(|error| Failure::retry(Cause::Storage, error.message))?;
-    match description.compare_inputs(&now) {
-        InputsDifference::Same | InputsDifference::Touched(_) => Ok(()),
-        InputsDifference::Changed(changes) => {
-            let text = format!("inputs are not what they were: {}", changes.join("; "));
-            Err(Failure::fatal(Cause::InputChanged, text))
-        }
-    }
-}
-
 struct Opening<'a> {
     jobs: &'a OpenedJobs,
     disk: Arc<dyn Disk>,
@@ -207,10 +193,11 @@ struct Opening<'a> {
     inputs: Inputs,
     job: JobId,
     run: RunEpoch,
+    journal: Option<Arc<JournalWriter>>,
 }
 
 impl Opening<'_> {
-    fn open<T: Number>(self) -> Result<Served<'static>, Failure> {
+    fn open<T: Number>(self) -> Result<(Served<'static>, Arc<JournalWriter>), Failure> {
         let files = JobFiles::beside(Path::new(&self.record.output));
         let simd = self.jobs.resources.simd;
         let plan = self.plan::<T>()?;
@@ -219,6 +206,14 @@ impl Opening<'_> {
             .map_err(|failure| Failure::retry(failure.cause, failure.text))?;
         // Only now: a run's segment is gone before its output is, so the output that is open is this run's.
         self.check_run(&files)?;
+        let journal = match &self.journal {
+            Some(journal) => Arc::clone(journal),
+            None => Arc::new(JournalWriter::start(self.begin_segment(&files)?)),
+        };
+        Ok((Served::with_journal(Arc::new(job), Arc::clone(&journal)), journal))
+    }
+
+    fn begin_segment(&self, files: &JobFiles) -> Result<SegmentWriter, Failure> {
         let run = RunStart {
             job: self.job,
             epoch: self.run,
@@ -226,16 +221,15 @@ impl Opening<'_> {
             pid: std::process::id(),
         };
         let text = self.description.to_text();
-        let segment = SegmentWriter::create_for_worker(&*self.disk, &files, &text, &run, self.jobs.worker);
-        let segment = segment.map_err(|error| {
+        let segment = SegmentWriter::create_for_worker(&*self.disk, files, &text, &run, self.jobs.worker);
+        segment.map_err(|error| {
             let cause = if is_disk_full(&error) {
                 Cause::DiskFull
             } else {
                 Cause::Storage
             };
             Failure::retry(cause, format!("cannot open a journal beside the output: {error}"))
-        })?;
-        Ok(Served::with_segment(Arc::new(job), segment))
+        })
     }
 
     /// The stored plan in the memory that is here, with as many threads as that allows.

@@ -4,8 +4,10 @@ use super::protocol::{AssignName, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tilework_core::failure::{Cause, Failure};
 use tilework_core::ids::JobId;
 use tilework_nats::streams::{job_of_token, job_token};
+use tilework_store::identity::{IdentityDifference, InputIdentity};
 use tilework_store::journal::recover::job_id;
 
 /// Version of the record.
@@ -63,6 +65,9 @@ pub struct JobRecord {
     pub run: u32,
     /// The first run whose tasks are in the output as it is now.
     pub adopts_from: u32,
+    /// The inputs as they were when somebody asked for the job, or asked to go on with it.
+    #[serde(default)]
+    pub inputs: Vec<InputIdentity>,
     /// How it stands.
     pub stands: JobStands,
     /// How tasks find their workers.
@@ -96,6 +101,8 @@ pub struct NewJob {
     /// See [`JobRecord`].
     pub run: u32,
     /// See [`JobRecord`].
+    pub inputs: Vec<InputIdentity>,
+    /// See [`JobRecord`].
     pub assign: AssignName,
     /// See [`JobRecord`].
     pub may_replace_output: bool,
@@ -114,6 +121,7 @@ impl JobRecord {
             output: job.output,
             run: job.run,
             adopts_from: job.run,
+            inputs: job.inputs,
             stands: JobStands::Running,
             assign: job.assign,
             may_replace_output: job.may_replace_output,
@@ -141,6 +149,25 @@ impl JobRecord {
     pub fn drop_details(&mut self) {
         self.report = None;
         self.failure.iter_mut().for_each(|failure| failure.facts.clear());
+    }
+
+    /// Fails if an input is not what it was, or was only written to: what is computed of it now may not fit what is committed.
+    pub fn check_inputs(&self, now: &[InputIdentity]) -> Result<(), Failure> {
+        let mut changes = Vec::new();
+        for (then, now) in self.inputs.iter().zip(now) {
+            match then.difference(now) {
+                IdentityDifference::Same => {}
+                IdentityDifference::Touched => {
+                    changes.push(format!("`{}` was written to while it was used", now.path));
+                }
+                IdentityDifference::Changed { what } => changes.push(format!("`{}`: {what}", now.path)),
+            }
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let text = format!("inputs are not what they were: {}", changes.join("; "));
+        Err(Failure::fatal(Cause::InputChanged, text))
     }
 
     /// As it is stored.
@@ -181,6 +208,7 @@ mod tests {
             job_text: "{}".to_owned(),
             output: "data:/C.npy".to_owned(),
             run: 3,
+            inputs: vec![input(7)],
             assign: AssignName::RoundRobin,
             may_replace_output: false,
             planned_for: PlannedFor {
@@ -190,6 +218,24 @@ mod tests {
             },
             deadline_unix_ms: None,
         })
+    }
+
+    fn input(mtime_ns: i64) -> InputIdentity {
+        InputIdentity {
+            path: "data:/A.npy".to_owned(),
+            len: 1,
+            mtime_ns,
+            header: String::new(),
+            sample_hash: String::new(),
+        }
+    }
+
+    #[test]
+    fn an_input_that_is_only_written_to_is_another_one() {
+        assert_eq!(record().check_inputs(&[input(7)]), Ok(()));
+        let touched = record().check_inputs(&[input(8)]).unwrap_err();
+        assert_eq!(touched.cause, Cause::InputChanged);
+        assert!(touched.text.contains("A.npy"), "{}", touched.text);
     }
 
     #[test]

@@ -154,6 +154,7 @@ impl Conducting<'_> {
             job_text: String::from_utf8_lossy(&description.to_text()).into_owned(),
             output: output.to_owned(),
             run: epoch.0,
+            inputs: self.inputs.identities()?,
             assign: submit.assign,
             may_replace_output,
             planned_for,

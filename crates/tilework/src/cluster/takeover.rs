@@ -10,7 +10,7 @@ use super::to_host::{ToHost, Told};
 use crate::failure::{CliError, Exit};
 use crate::product::inputs::Paths;
 use crate::product::request::{Description, ProductRequest, stored_inputs};
-use crate::product::running::{multiply, stopped};
+use crate::product::running::{failed, multiply, stopped};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -120,6 +120,9 @@ fn try_take_over(
         algorithm: AlgorithmChoice::Only(description.plan.algorithm),
     };
     let inputs = request.inputs.open(&disk)?;
+    record
+        .check_inputs(&inputs.identities()?)
+        .map_err(|failure| NotTaken::Ever(failed(&failure, &request.output)))?;
     let conducting = Conducting {
         ground,
         asked: request,

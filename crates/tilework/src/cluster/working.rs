@@ -2,7 +2,7 @@
 
 use super::TILEWORK;
 use super::joining::{connect, name_here, unreachable};
-use super::opened::{OpenedJobs, WorkerResources};
+use super::opened::{OpenJobs, OpenedJobs, WorkerResources};
 use super::protocol::{JOIN, Join, Welcome, ask, read_answer};
 use super::record::unix_ms;
 use crate::failure::{CliError, Exit};
@@ -98,7 +98,7 @@ fn work_as(
         roots: Arc::clone(&settings.roots),
         worker: port.worker(),
         resources: settings.resources,
-        open: Mutex::new(Vec::new()),
+        open: OpenJobs::none(),
     };
     let shared = Shared {
         jobs: &jobs,

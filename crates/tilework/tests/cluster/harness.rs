@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework::cluster::board::{JobOnBoard, WorkerOnBoard};
@@ -319,9 +320,14 @@ fn last_lines(log: &Path) -> String {
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
+/// Tests that are threads of one process never try the same one.
 fn free_port(address: Ipv4Addr) -> u16 {
+    static N_TRIED: AtomicU32 = AtomicU32::new(0);
     let first = std::process::id().wrapping_mul(31);
-    let mut ports = (0..1000).map(|n| (PORTS.start + (first + n * 7) % (PORTS.end - PORTS.start)) as u16);
+    let mut ports = (0..1000).map(|_| {
+        let n = N_TRIED.fetch_add(1, Ordering::Relaxed);
+        (PORTS.start + first.wrapping_add(n * 7) % (PORTS.end - PORTS.start)) as u16
+    });
     ports
         .find(|port| TcpListener::bind((address, *port)).is_ok())
         .expect("there is a free port")

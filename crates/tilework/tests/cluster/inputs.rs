@@ -2,7 +2,7 @@
 
 use crate::harness::{Cluster, DATA, MULTIPLY, SLOW, of_kind, wait_for};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::process::{Child, Command, Stdio};
 
 #[test]
@@ -38,6 +38,44 @@ fn an_input_that_changes_ends_the_job_with_2() {
         assert!(told["next"].as_str().unwrap().contains("resume"), "{told}");
         assert!(!cluster.data("C.npy").exists());
     }
+}
+
+/// Its length and the sample by which a job knows its inputs stay as they were: a worker that opened the job anew went on with the
+/// new elements, beside tiles of the old ones.
+#[test]
+fn an_input_that_is_patched_in_place_ends_the_job_with_2() {
+    let cluster = Cluster::start();
+    let _driver = cluster.driver("driver");
+    // The first one fails, and is given other tasks, long before the second one can find the same.
+    let (first, _second) = (cluster.worker("w1", SLOW), cluster.worker("w2", "*:3000ms"));
+    let mut client = cluster.staying_client("client", &format!("{MULTIPLY} data:/C.npy --json"));
+    let mut job = cluster.running_job("C.npy");
+    job.wait_for_commits(1);
+    let hit = job.wait_for_begun(None);
+    let file = fs::OpenOptions::new().write(true).open(cluster.data("A.npy"));
+    // Between the first two of 256 blocks of 4 KiB in 2.9 MB.
+    file.unwrap().write_all_at(&[7; 8], 128 + 6_000).unwrap();
+    cluster.assert_uncommitted(&job, hit);
+    assert_eq!(
+        client.end().code(),
+        Some(2),
+        "{} {}",
+        client.said(),
+        client.printed()
+    );
+    let told: serde_json::Value = serde_json::from_str(&client.printed()).unwrap();
+    println!("input patched: {}", told["error"]);
+    assert!(told["error"].as_str().unwrap().contains("A.npy"), "{told}");
+    assert!(!cluster.data("C.npy").exists());
+    let by_first: Vec<_> = job
+        .events()
+        .iter()
+        .filter(|event| event.worker == Some(first.number()))
+        .collect();
+    let failed = by_first.iter().position(|event| event.what == "failed");
+    let since = &by_first[failed.expect("it found the change")..];
+    println!("after it found the change: {} events", since.len());
+    assert!(since.iter().all(|event| event.what != "committed"), "{since:?}");
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! The processes of a cluster that are killed and come back: each a place that a process has, or had.
 
-use crate::harness::{Cluster, Process, SLOW};
+use crate::common::PATIENCE;
+use crate::harness::{Cluster, Process};
 use rustix::process::Signal;
 use std::time::Instant;
+
+/// Makes tasks so long that jobs outlast most of their faults.
+const SLOW: &str = "*:900ms";
 
 /// What a part does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +33,7 @@ pub(crate) struct Part {
     process: Option<Process>,
     state: State,
     started: Instant,
+    told_to_end: Instant,
 }
 
 impl Part {
@@ -41,6 +46,7 @@ impl Part {
             process: None,
             state: State::Down,
             started: Instant::now(),
+            told_to_end: Instant::now(),
         }
     }
 
@@ -64,6 +70,18 @@ impl Part {
             rest.starts_with("takes tasks").then(|| number.parse().ok())?
         });
         numbers.collect()
+    }
+
+    /// Whether it is about to end as it was told to; it must not take for ever.
+    pub(crate) fn is_ending(&mut self) -> bool {
+        let is_ending = self.state == State::Ending && self.process.as_mut().unwrap().is_alive();
+        let took = self.told_to_end.elapsed();
+        assert!(
+            !is_ending || took < PATIENCE,
+            "{} does not end: {took:?}",
+            self.name
+        );
+        is_ending
     }
 
     /// Starts it, unless it is there.
@@ -113,6 +131,7 @@ impl Part {
     /// Tells it to end.
     pub(crate) fn tell_to_end(&mut self) {
         self.signal(Signal::TERM);
+        self.told_to_end = Instant::now();
         self.state = State::Ending;
     }
 

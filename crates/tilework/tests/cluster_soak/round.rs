@@ -12,6 +12,8 @@ use tilework::cluster::record::unix_ms;
 
 /// Between two looks at what is due and who lives.
 const LOOK: Duration = Duration::from_millis(10);
+/// After which time what has not ended yet is looked at again.
+const AGAIN_MS: u64 = 100;
 /// After which time a process that found no server is started again.
 const RESTART: Duration = Duration::from_millis(500);
 /// A job that does not end well although everything is there is tried so often.
@@ -232,6 +234,8 @@ impl Round {
                 self.server_is_up = true;
                 self.server_was_away_until = Some(Instant::now());
             }
+            Return::Driver(idx) if self.drivers[idx].is_ending() => self.later(AGAIN_MS, what),
+            Return::Worker(idx) if self.workers[idx].is_ending() => self.later(AGAIN_MS, what),
             Return::Driver(idx) => back(&mut self.drivers[idx], &self.cluster),
             Return::Worker(idx) => back(&mut self.workers[idx], &self.cluster),
             Return::Client { job, by_resume } => self.submit(job, by_resume),

@@ -149,14 +149,24 @@ impl JobRun {
             return;
         }
         self.failing.remove(&worker);
-        self.found_changed.remove(&worker);
         let now = around.now;
         let flights = self.in_flight.get(&attempt.task);
         let flight = flights.and_then(|flights| flights.iter().find(|flight| flight.attempt == attempt));
         if let Some(started) = flight.and_then(|flight| flight.started) {
+            self.forget_change(worker, started);
             self.note_duration(worker, now.0 - started.0, around);
         }
         self.commit(attempt.task, Some(attempt), around);
+    }
+
+    /// A worker commits only what it computed from the inputs as it saw them first: one that found a change and then begins and commits
+    /// another task sees them as they were again, and what it found was a stale copy. What it had begun before proves nothing: that may
+    /// be committed while the next task finds the change.
+    fn forget_change(&mut self, worker: WorkerIdx, started: Millis) {
+        let found = self.found_changed.get(&worker);
+        if found.is_some_and(|found| started >= *found) {
+            self.found_changed.remove(&worker);
+        }
     }
 
     pub(super) fn note_duration(

@@ -38,13 +38,20 @@ impl JobRun {
             self.failing.insert(worker);
         }
         let (n_failed, is_enough) = self.count_failure(worker, task, &failure, around);
-        if is_enough {
+        // A machine's fault says nothing of the task, and another machine may be about to commit it; but not of a changed input.
+        let may_be_done_elsewhere = !alone && self.is_of_machine(&failure) && !self.is_found_changed();
+        if is_enough && !may_be_done_elsewhere {
             let failure = self.placed(task, failure);
             self.poison(task, failure, around);
         } else if alone {
             self.n_retries += 1;
             self.back_off(worker, task, n_failed, failure, around);
         }
+    }
+
+    /// Whether so many workers found an input changed that it is.
+    fn is_found_changed(&self) -> bool {
+        self.found_changed.len() >= limits::WORKERS_INPUT_CHANGED_MAX
     }
 
     /// Whether a failure may lie with its worker's machine, and there are others.
@@ -65,18 +72,24 @@ impl JobRun {
         troubles.failed(worker);
         let (n_failed, n_max) = match failure.remedy {
             Remedy::Fatal => {
-                let n_workers = troubles.failed_on.len();
-                let mut fitting = around.fleet.fitting(self.needs.memory_bytes);
-                let is_last = fitting.all(|(other, _)| troubles.recency(other).is_some());
-                let are_enough = if failure.cause == Cause::InputChanged {
-                    self.found_changed.insert(worker);
-                    self.found_changed.len() >= limits::WORKERS_INPUT_CHANGED_MAX
-                } else {
-                    n_workers >= limits::WORKERS_FAILED_MAX
-                };
+                troubles.broken_on.insert(worker);
+                // Where it failed in passing, it may be done yet.
+                let is_broken = |worker| troubles.broken_on.contains(&worker);
+                let is_last = around
+                    .fleet
+                    .fitting(self.needs.memory_bytes)
+                    .all(|(other, _)| is_broken(other));
+                let are_enough = troubles.broken_on.len() >= limits::WORKERS_FAILED_MAX;
                 // Nobody waits longer than after the last failure that may pass.
-                let n_failed = n_workers.min(usize::from(limits::ATTEMPTS_MAX_RETRY) - 1);
-                return (n_failed as u8, !is_of_machine || is_last || are_enough);
+                let n_failed = troubles
+                    .failed_on
+                    .len()
+                    .min(usize::from(limits::ATTEMPTS_MAX_RETRY) - 1);
+                if failure.cause == Cause::InputChanged {
+                    self.found_changed.insert(worker, around.now);
+                }
+                let is_enough = !is_of_machine || is_last || are_enough || self.is_found_changed();
+                return (n_failed as u8, is_enough);
             }
             Remedy::Retry => {
                 troubles.n_retried += 1;
@@ -96,20 +109,14 @@ impl JobRun {
         if self.start.one_machine || is_anywhere {
             return failure;
         }
-        let workers: Vec<String> = match failure.cause {
-            Cause::InputChanged => self.found_changed.iter().map(WorkerIdx::to_string).collect(),
-            _ => {
-                let troubles = self.troubles.get(&task);
-                let workers = troubles.iter().flat_map(|troubles| &troubles.failed_on);
-                workers.map(WorkerIdx::to_string).collect()
-            }
+        // Those that found an input changed need not have found it with this task.
+        let text = if failure.cause == Cause::InputChanged {
+            format!("{} (found by {})", failure.text, named(self.found_changed.keys()))
+        } else {
+            let troubles = self.troubles.get(&task);
+            let workers = troubles.iter().flat_map(|troubles| &troubles.failed_on);
+            format!("{} (task {task}, on {})", failure.text, named(workers))
         };
-        let plural = if workers.len() == 1 { "" } else { "s" };
-        let text = format!(
-            "{} (task {task}, on worker{plural} {})",
-            failure.text,
-            workers.join(", ")
-        );
         Failure { text, ..failure }
     }
 
@@ -214,4 +221,11 @@ impl JobRun {
     pub(in crate::driver) fn on_left(&mut self, worker: WorkerIdx) {
         self.leaving.remove(&worker);
     }
+}
+
+/// Workers, for people.
+fn named<'a>(workers: impl Iterator<Item = &'a WorkerIdx>) -> String {
+    let numbers: Vec<String> = workers.map(WorkerIdx::to_string).collect();
+    let plural = if numbers.len() == 1 { "" } else { "s" };
+    format!("worker{plural} {}", numbers.join(", "))
 }

@@ -50,7 +50,7 @@ fn an_input_that_two_workers_find_changed_ends_the_job() {
     fails_at_task_0(&mut script, W0, 0, &changed());
     let effects = fails_at_task_0(&mut script, W1, 1, &changed());
     assert!(effects.contains(&cancel(W2)), "{effects:?}");
-    let text = "the input changed (task 0, on workers 0, 1)";
+    let text = "the input changed (found by workers 0, 1)";
     let failure = Failure::fatal(Cause::InputChanged, text);
     assert_eq!(end(&mut script, &[W0, W1, W2]), JobEnd::Failed(failure));
 }
@@ -66,6 +66,72 @@ fn two_workers_that_find_an_input_changed_need_not_find_it_with_the_same_task() 
         }
         script.fails(W1, attempt(1, 0), &changed());
         assert_eq!(script.driver.is_stopping(JOB), !has_committed_since);
+        if !has_committed_since {
+            let text = "the input changed (found by workers 0, 1)";
+            let failure = Failure::fatal(Cause::InputChanged, text);
+            assert_eq!(end(&mut script, &[W0, W1, W2]), JobEnd::Failed(failure));
+        }
+    }
+}
+
+/// A worker's next task finds the change while its last one, of the inputs as they were, is still being committed.
+#[test]
+fn what_was_begun_before_an_input_was_found_changed_does_not_take_that_back() {
+    let (mut script, _) = Script::with(&[W0, W1, W2], job_of(9));
+    script.says(W0, WorkerReport::Started(attempt(1, 0)));
+    script.now = Millis(script.now.0 + 1);
+    fails_at_task_0(&mut script, W0, 0, &changed());
+    script.says(W0, WorkerReport::Committed(attempt(1, 0)));
+    script.fails(W1, attempt(2, 0), &changed());
+    assert!(script.driver.is_stopping(JOB));
+}
+
+#[test]
+fn what_fails_in_passing_on_machines_is_not_counted_as_broken_there() {
+    let passing = Failure::retry(Cause::Storage, "timed out");
+    let broken = Failure::fatal(Cause::Storage, "input/output error");
+    for workers in [&[W0, W1, W2, W3][..], &[W0, W1, W2]] {
+        let (mut script, _) = Script::with(workers, job_of(1));
+        fails_at_task_0(&mut script, W0, 0, &passing);
+        fails_at_task_0(&mut script, W1, 1, &passing);
+        let effects = fails_at_task_0(&mut script, W2, 2, &broken);
+        assert_eq!(alarms(&effects), ["task-retried"]);
+        // Elsewhere if there is somebody, or where it may have passed.
+        let next = workers.get(3).copied().unwrap_or(W0);
+        assert_eq!(releases(&effects), [own(next, 0, 3)]);
+        let effects = script.commits(next, attempt(0, 3));
+        assert_eq!(effects, [DriverEffect::Advance(JOB, RoundIdx(0))]);
+    }
+}
+
+/// A job ended although a backup of the task that failed was doing well: where it had failed before, and had recovered.
+#[test]
+fn a_machines_fault_ends_no_job_while_the_task_runs_elsewhere() {
+    let broken = Failure::fatal(Cause::Storage, "input/output error");
+    for is_done in [true, false] {
+        let (mut script, _) = Script::with(&[W0, W1], job_of(2));
+        let effects = fails_at_task_0(&mut script, W0, 0, &broken);
+        assert_eq!(releases(&effects), [own(W1, 0, 1)]);
+        script.says(W1, WorkerReport::Started(attempt(0, 1)));
+        script.says(W0, WorkerReport::Started(attempt(1, 0)));
+        script.now = Millis(script.now.0 + 1_000);
+        script.says(W0, WorkerReport::Committed(attempt(1, 0)));
+        let busy: &[_] = &[(attempt(0, 1), true)];
+        let effects = script.wait(5_000, &[(W0, &[]), (W1, busy)]);
+        assert_eq!(releases(&effects), [own(W0, 0, 2)]);
+        script.says(W0, WorkerReport::Started(attempt(0, 2)));
+        script.fails(W1, attempt(0, 1), &broken);
+        assert!(!script.driver.is_stopping(JOB));
+        if is_done {
+            let effects = script.says(W0, WorkerReport::Committed(attempt(0, 2)));
+            assert!(
+                effects.contains(&DriverEffect::Advance(JOB, RoundIdx(0))),
+                "{effects:?}"
+            );
+        } else {
+            script.fails(W0, attempt(0, 2), &broken);
+            assert!(script.driver.is_stopping(JOB), "nobody is left to do it");
+        }
     }
 }
 
@@ -76,7 +142,7 @@ fn the_only_worker_that_gets_tasks_is_believed_at_once() {
     script.says(W1, small);
     let effects = fails_at_task_0(&mut script, W0, 0, &changed());
     assert!(effects.contains(&cancel(W0)), "{effects:?}");
-    let failure = Failure::fatal(Cause::InputChanged, "the input changed (task 0, on worker 0)");
+    let failure = Failure::fatal(Cause::InputChanged, "the input changed (found by worker 0)");
     assert_eq!(end(&mut script, &[W0, W1]), JobEnd::Failed(failure));
 }
 
