@@ -12,6 +12,8 @@ use crate::disk::{Disk, DiskFile, DiskFileExt};
 
 const N_BLOCKS: u64 = 256;
 const BLOCK_BYTES: u64 = 4096;
+/// Of files of which nothing but their bytes is known.
+const FILE_HEADER: &str = "file";
 
 /// What is recorded of an input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,9 +56,14 @@ impl InputIdentity {
             path: path.to_string_lossy().into_owned(),
             len: stat.len,
             mtime_ns: stat.mtime_ns,
-            header: "file".to_owned(),
+            header: FILE_HEADER.to_owned(),
             sample_hash: sample_hash(&*file, 0, stat.len)?.0,
         })
+    }
+
+    /// Whether it was taken by [`of_file`](Self::of_file), of a file that may be no matrix.
+    pub fn is_of_file(&self) -> bool {
+        self.header == FILE_HEADER
     }
 
     /// Compares what was recorded (`self`) with what is there now.

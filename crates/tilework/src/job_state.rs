@@ -12,6 +12,7 @@ use std::path::Path;
 use tilework_core::record::RunStart;
 use tilework_linalg::MultiplySpec;
 use tilework_linalg::formula::FormulaText;
+use tilework_linalg::gram;
 use tilework_linalg::multiply::KIND;
 use tilework_linalg::tiles::Grid;
 use tilework_runtime::{FolderState, JobDescription, folder};
@@ -130,17 +131,18 @@ impl JobState {
 impl KnownJob {
     /// Compares an input with what is there now; `None` if it is the same.
     pub fn input_trouble(&self, disk: &dyn Disk, input: &InputIdentity) -> Option<String> {
-        let opened = match MatrixSource::open(disk, Path::new(&input.path)) {
-            Ok(opened) => opened,
-            Err(error) => return Some(error.to_string()),
-        };
-        match opened.identity() {
-            Err(error) => Some(error.to_string()),
+        match identity_now(disk, input) {
+            Err(error) => Some(error),
             Ok(now) => match input.difference(&now) {
                 IdentityDifference::Same | IdentityDifference::Touched => None,
                 IdentityDifference::Changed { what } => Some(format!("`{}` has changed: {what}", input.path)),
             },
         }
+    }
+
+    /// Whether it is a matrix product, which any `tilework` can go on with.
+    pub fn is_product(&self) -> bool {
+        is_product(&self.kind)
     }
 
     /// The plan's grid of tiles, if it has one.
@@ -170,6 +172,22 @@ impl KnownJob {
             "residual_bound": self.residual_bound,
         })
     }
+}
+
+/// As the identity was taken when the job began.
+fn identity_now(disk: &dyn Disk, input: &InputIdentity) -> Result<InputIdentity, String> {
+    let path = Path::new(&input.path);
+    if input.is_of_file() {
+        let now = InputIdentity::of_file(disk, path);
+        return now.map_err(|error| format!("cannot read `{}`: {error}", input.path));
+    }
+    let opened = MatrixSource::open(disk, path).map_err(|error| error.to_string())?;
+    opened.identity().map_err(|error| error.to_string())
+}
+
+/// Whether jobs of that kind are matrix products.
+pub fn is_product(kind: &str) -> bool {
+    [KIND, gram::KIND].contains(&kind)
 }
 
 fn known_job(recovered: &Recovered, output: &Path) -> Option<KnownJob> {

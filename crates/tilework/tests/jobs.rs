@@ -209,6 +209,11 @@ fn a_job_that_is_killed_in_each_of_its_rounds_goes_on_with_that() {
     for round in 1..=6 {
         kill_in_round(&stage, &line("k.json"), "k.json", round);
     }
+    // `resume` knows products only, and says whose job this is; `status` and `explain` know any job.
+    let refused = stage.refuse("resume k.json");
+    assert!(refused["error"].as_str().unwrap().contains("unfinished `kmeans`"), "{refused}");
+    assert_eq!(stage.succeed("status k.json")["state"], "unfinished");
+    stage.succeed("explain k.json");
     // Another spec, and other inputs, are another job.
     let other = stage.refuse(&line("k.json").replace("tasks=3", "tasks=4"));
     assert!(

@@ -121,6 +121,10 @@ fn outlook(state: &JobState, path: &Path, troubles: &[String]) -> (&'static str,
                 "put the input back, or discard the job: tilework clean {name} --yes"
             )),
         ),
+        State::Unfinished if !state.job.as_ref().is_none_or(KnownJob::is_product) => (
+            "the program that began it goes on with what is committed",
+            Some("the command that began it, once more".to_owned()),
+        ),
         State::Unfinished => (
             "a resume reads the journal and runs the tasks that are missing",
             Some(format!("tilework resume {name}")),
@@ -129,6 +133,7 @@ fn outlook(state: &JobState, path: &Path, troubles: &[String]) -> (&'static str,
             "the run goes on; Ctrl-C in it stops it so that it can be resumed",
             Some(format!("tilework status {name}")),
         ),
+        State::Done if !state.job.as_ref().is_none_or(KnownJob::is_product) => ("nothing", None),
         State::Done => (
             "nothing; it can be verified at any time",
             Some(format!("tilework verify {name}")),

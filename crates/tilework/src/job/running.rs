@@ -190,15 +190,26 @@ pub fn run_job<J: Job>(
                 elapsed: started.elapsed(),
             });
         }
-        JobEnd::Stopped(cause) => stopped(cause, &request.output, None),
+        JobEnd::Stopped(cause) => stopped(cause, &request.output, None).with_next(AGAIN),
         JobEnd::Failed(failure) => {
             if run.n_tasks_run == 0 && failure.cause == Cause::DiskFull {
                 folder.abandon();
             }
-            failed(&failure, &request.output)
+            failed(&failure, &request.output).with_next(next_after(failure.cause))
         }
     };
     Err(error.with_facts(json!({ "alarms": run.alarms.latest, "alarms_total": run.alarms.n_alarms })))
+}
+
+/// Only the program that knows the job can go on with it.
+const AGAIN: &str = "what is committed is kept: run the same command again to go on";
+
+fn next_after(cause: Cause) -> &'static str {
+    match cause {
+        Cause::DiskFull => "make room, then run the same command again: what is committed is kept",
+        Cause::InputChanged => "put the input back and run the same command again, or start again with --restart",
+        _ => AGAIN,
+    }
 }
 
 fn describe<J: Job>(job: &J, disk: &dyn Disk) -> Result<Description, CliError> {

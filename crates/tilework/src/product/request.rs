@@ -2,9 +2,11 @@
 
 use super::inputs::{AddRequest, InputRequest, Inputs, Paths};
 use crate::failure::{CliError, Exit};
+use crate::job_state::is_product;
 use std::path::{Path, PathBuf};
 use tilework_core::driver::Assign;
 use tilework_kernel::Simd;
+use serde_json::Value;
 use tilework_linalg::multiply::NUMERICS_VERSION;
 use tilework_linalg::plan::StoredPlan;
 use tilework_linalg::{AlgorithmChoice, MultiplySpec, Number, Operand, Plan, PlanError, PlanRequest};
@@ -458,6 +460,14 @@ pub fn resume_request(
         }
     };
     let text = recovered.job_text.unwrap_or_default();
+    if let Ok(JobDescription { kind, .. }) = JobDescription::<Value, Value>::from_text(&text)
+        && !is_product(&kind)
+    {
+        return Err(usage(
+            format!("`{}` is an unfinished `{kind}`, which is no matrix product", output.display()),
+            "go on with the command that began it, of the program that knows such jobs".into(),
+        ));
+    }
     let description = Description::from_text(&text).map_err(|error| {
         usage(
             format!(
