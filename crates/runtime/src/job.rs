@@ -26,7 +26,7 @@ pub trait Job: Send + Sync {
     /// Prepares the outputs: fresh files, or on a resume the ones of the earlier run.
     ///
     /// # Errors
-    /// [`Cause::DiskFull`](tilework_core::failure::Cause::DiskFull) if they would not fit.
+    /// [`Cause::DiskFull`] if they would not fit.
     fn open_outputs(&self, resumed: bool) -> Result<(), Failure>;
 
     /// Makes one worker's workspace.
