@@ -211,7 +211,10 @@ fn a_job_that_is_killed_in_each_of_its_rounds_goes_on_with_that() {
     }
     // `resume` knows products only, and says whose job this is; `status` and `explain` know any job.
     let refused = stage.refuse("resume k.json");
-    assert!(refused["error"].as_str().unwrap().contains("unfinished `kmeans`"), "{refused}");
+    assert!(
+        refused["error"].as_str().unwrap().contains("unfinished `kmeans`"),
+        "{refused}"
+    );
     assert_eq!(stage.succeed("status k.json")["state"], "unfinished");
     stage.succeed("explain k.json");
     // Another spec, and other inputs, are another job.

@@ -207,7 +207,9 @@ const AGAIN: &str = "what is committed is kept: run the same command again to go
 fn next_after(cause: Cause) -> &'static str {
     match cause {
         Cause::DiskFull => "make room, then run the same command again: what is committed is kept",
-        Cause::InputChanged => "put the input back and run the same command again, or start again with --restart",
+        Cause::InputChanged => {
+            "put the input back and run the same command again, or start again with --restart"
+        }
         _ => AGAIN,
     }
 }

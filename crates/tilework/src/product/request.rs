@@ -3,10 +3,10 @@
 use super::inputs::{AddRequest, InputRequest, Inputs, Paths};
 use crate::failure::{CliError, Exit};
 use crate::job_state::is_product;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tilework_core::driver::Assign;
 use tilework_kernel::Simd;
-use serde_json::Value;
 use tilework_linalg::multiply::NUMERICS_VERSION;
 use tilework_linalg::plan::StoredPlan;
 use tilework_linalg::{AlgorithmChoice, MultiplySpec, Number, Operand, Plan, PlanError, PlanRequest};
@@ -464,7 +464,10 @@ pub fn resume_request(
         && !is_product(&kind)
     {
         return Err(usage(
-            format!("`{}` is an unfinished `{kind}`, which is no matrix product", output.display()),
+            format!(
+                "`{}` is an unfinished `{kind}`, which is no matrix product",
+                output.display()
+            ),
             "go on with the command that began it, of the program that knows such jobs".into(),
         ));
     }
