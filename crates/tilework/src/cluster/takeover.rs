@@ -120,9 +120,6 @@ fn try_take_over(
         algorithm: AlgorithmChoice::Only(description.plan.algorithm),
     };
     let inputs = request.inputs.open(&disk)?;
-    record
-        .check_inputs(&inputs.identities()?)
-        .map_err(|failure| NotTaken::Ever(failed(&failure, &request.output)))?;
     let conducting = Conducting {
         ground,
         asked: request,
@@ -186,6 +183,11 @@ impl Conducting<'_> {
             );
             return Ok(());
         }
+        // Not before: the output of a job that is complete may have taken the place of what it added.
+        let inputs = self.inputs.identities()?;
+        record
+            .check_inputs(&inputs)
+            .map_err(|failure| NotTaken::Ever(failed(&failure, &self.asked.output)))?;
         let files = folder.files().clone();
         let id = description.id();
         let job = multiply::<T>(&disk, &self.inputs, &plan, self.ground.simd, id, &files);

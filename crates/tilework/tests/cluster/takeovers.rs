@@ -83,6 +83,43 @@ fn a_job_whose_files_are_away_can_be_cancelled() {
     cluster.is_right(&job);
 }
 
+/// Its output took the place of one of its inputs, and the driver died before it could say so.
+#[test]
+fn a_job_that_is_complete_but_for_its_record_is_done() {
+    let cluster = Cluster::start();
+    let mut first = cluster.driver("d1");
+    let _worker = cluster.worker("w1", "");
+    cluster.succeed(&format!("{MULTIPLY} data:/C.npy"));
+    let job = cluster.submit(&format!("{MULTIPLY} data:/C.npy --add data:/C.npy --overwrite"));
+    assert_eq!(cluster.report(&job)["status"], "done");
+    let added = fs::read(cluster.data("C.npy")).unwrap();
+    first.kill();
+    change_record(&cluster, &job, |record| {
+        record.stands = JobStands::Running;
+        record.ended_unix_ms = None;
+        record.report = None;
+    });
+    let _next = cluster.driver("d2");
+    assert_eq!(cluster.report(&job)["status"], "done");
+    assert!(
+        fs::read(cluster.data("C.npy")).unwrap() == added,
+        "it was added once"
+    );
+}
+
+/// What the driver would have written of a job, while none is there.
+fn change_record(cluster: &Cluster, job: &Job, change: impl FnOnce(&mut JobRecord)) {
+    let folder = ClusterFolder::open(&cluster.folder()).unwrap();
+    let join = JoinFile::read(&folder.join(Role::Driver), Role::Driver).unwrap();
+    let control = Control::connect(&NatsOptions::joining(&join, "test".to_owned())).unwrap();
+    let entry = control.get(Bucket::Jobs, &job.id).unwrap().unwrap();
+    let mut record = JobRecord::from_bytes(&job.id, &entry.value).unwrap();
+    change(&mut record);
+    control
+        .set(Bucket::Jobs, &job.id, &record.to_bytes(), entry.revision)
+        .unwrap();
+}
+
 #[test]
 fn a_cancel_outlives_the_driver_that_heard_it() {
     let cluster = Cluster::start();
@@ -94,16 +131,10 @@ fn a_cancel_outlives_the_driver_that_heard_it() {
     first.kill();
     cluster.assert_uncommitted(&job, hit);
     // All that the driver did of the cancel before it died.
-    let folder = ClusterFolder::open(&cluster.folder()).unwrap();
-    let join = JoinFile::read(&folder.join(Role::Driver), Role::Driver).unwrap();
-    let control = Control::connect(&NatsOptions::joining(&join, "test".to_owned())).unwrap();
-    let entry = control.get(Bucket::Jobs, &job.id).unwrap().unwrap();
-    let mut record = JobRecord::from_bytes(&job.id, &entry.value).unwrap();
-    assert_eq!((record.stands, record.cancel_asked), (JobStands::Running, false));
-    record.cancel_asked = true;
-    control
-        .set(Bucket::Jobs, &job.id, &record.to_bytes(), entry.revision)
-        .unwrap();
+    change_record(&cluster, &job, |record| {
+        assert_eq!((record.stands, record.cancel_asked), (JobStands::Running, false));
+        record.cancel_asked = true;
+    });
     let _next = cluster.driver("d2");
     let ended = cluster.fail(&format!("watch {}", job.id), 7);
     assert!(ended["next"].as_str().unwrap().contains("resume"), "{ended}");
