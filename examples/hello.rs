@@ -1,7 +1,7 @@
 //! The smallest job: a task for each name. `cargo run --example hello -- run hello --set 'names=["Ada", "Alan"]'`
 
 use serde::{Deserialize, Serialize};
-use tilework::{Job, Next, Report, TaskContext, TaskError};
+use tilework::{Files, Job, Next, Report, TaskContext, TaskError};
 
 #[derive(Serialize, Deserialize)]
 struct Hello {
@@ -14,7 +14,7 @@ impl Job for Hello {
     type State = ();
     type Output = String;
 
-    fn start(&self) -> Result<(), TaskError> {
+    fn start(&self, _: &Files) -> Result<(), TaskError> {
         Ok(())
     }
 

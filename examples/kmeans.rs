@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::PathBuf;
-use tilework::{Job, Matrix, Next, Report, TaskContext, TaskError};
+use tilework::{Files, Job, Next, Report, TaskContext, TaskError};
 
 #[derive(Serialize, Deserialize)]
 struct KMeans {
@@ -42,8 +42,8 @@ impl Job for KMeans {
     type Output = Found;
 
     /// The first centres are rows that lie evenly in the file.
-    fn start(&self) -> Result<State, TaskError> {
-        let matrix = Matrix::open(&self.matrix)?;
+    fn start(&self, files: &Files) -> Result<State, TaskError> {
+        let matrix = files.matrix(&self.matrix)?;
         let (n_rows, k) = (matrix.n_rows(), self.k as u64);
         if k == 0 || k > n_rows || self.tasks == 0 {
             return Err(TaskError::fatal(format!(
@@ -63,8 +63,8 @@ impl Job for KMeans {
         self.tasks
     }
 
-    fn run(&self, state: &State, task: u64, _: &TaskContext<'_>) -> Result<Found, TaskError> {
-        let matrix = Matrix::open(&self.matrix)?;
+    fn run(&self, state: &State, task: u64, context: &TaskContext<'_>) -> Result<Found, TaskError> {
+        let matrix = context.files().matrix(&self.matrix)?;
         let (n_rows, n_cols) = (matrix.n_rows(), matrix.n_cols() as usize);
         let rows = matrix.rows(task * n_rows / self.tasks..(task + 1) * n_rows / self.tasks)?;
         let mut found = Found {

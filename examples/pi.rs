@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tilework::{Job, Next, Report, TaskContext, TaskError};
+use tilework::{Files, Job, Next, Report, TaskContext, TaskError};
 
 #[derive(Serialize, Deserialize)]
 struct Pi {
@@ -30,7 +30,7 @@ impl Job for Pi {
     /// Darts within the circle.
     type Output = u64;
 
-    fn start(&self) -> Result<(), TaskError> {
+    fn start(&self, _: &Files) -> Result<(), TaskError> {
         if self.samples == 0 || self.tasks == 0 {
             return Err(TaskError::fatal("samples and tasks must be at least 1"));
         }

@@ -45,7 +45,7 @@ impl StepWatch for Around<'_> {
 }
 
 /// The host.
-pub(crate) struct OneJobHost<'a, J> {
+pub(crate) struct OneJobHost<'a, J: ?Sized> {
     steps: JobSteps<'a, J>,
     around: &'a Around<'a>,
     /// Of each worker.
@@ -69,7 +69,7 @@ pub(crate) struct DriverCounts {
     pub(crate) alarms: AlarmsTold,
 }
 
-impl<'a, J: Job> OneJobHost<'a, J> {
+impl<'a, J: Job + ?Sized> OneJobHost<'a, J> {
     pub(crate) fn new(
         steps: JobSteps<'a, J>,
         around: &'a Around<'a>,
@@ -106,7 +106,7 @@ impl<'a, J: Job> OneJobHost<'a, J> {
     }
 }
 
-impl<J: Job> DriverHost for OneJobHost<'_, J> {
+impl<J: Job + ?Sized> DriverHost for OneJobHost<'_, J> {
     fn urgent(&mut self, machine: &Driver) -> Option<DriverEvent> {
         if let Some(start) = self.submitted.take() {
             return Some(DriverEvent::Submitted(start));

@@ -136,7 +136,7 @@ pub struct WorkerShare {
 ///
 /// A folder whose state is `Unfinished` is resumed: the caller has made sure that it is the same job. `report` makes the
 /// text that the journal keeps of the finished job.
-pub fn run<J: Job>(
+pub fn run<J: Job + ?Sized>(
     job: &J,
     job_text: &[u8],
     folder: &mut JobFolder,
@@ -168,7 +168,7 @@ pub fn run<J: Job>(
 }
 
 /// Lets the job go on with the round that an earlier run came to.
-fn enter_round<J: Job>(job: &J, folder: &JobFolder) -> Result<RoundIdx, Failure> {
+fn enter_round<J: Job + ?Sized>(job: &J, folder: &JobFolder) -> Result<RoundIdx, Failure> {
     let begun = match folder.state() {
         FolderState::Unfinished(recovered) => recovered.round.as_ref(),
         FolderState::Empty | FolderState::Finished(_) => None,
@@ -179,7 +179,7 @@ fn enter_round<J: Job>(job: &J, folder: &JobFolder) -> Result<RoundIdx, Failure>
     })
 }
 
-fn try_run<J: Job>(
+fn try_run<J: Job + ?Sized>(
     job: &J,
     job_text: &[u8],
     folder: &mut JobFolder,

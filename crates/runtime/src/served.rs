@@ -25,9 +25,9 @@ trait AnyJob: Send + Sync {
 }
 
 /// A job of known types, behind a reference or owned.
-struct Typed<J, H>(H, PhantomData<fn() -> J>);
+struct Typed<J: ?Sized, H>(H, PhantomData<fn(&J)>);
 
-impl<J: Job, H: Deref<Target = J> + Send + Sync> AnyJob for Typed<J, H> {
+impl<J: Job + ?Sized, H: Deref<Target = J> + Send + Sync> AnyJob for Typed<J, H> {
     fn workspace(&self) -> Result<Opaque, Failure> {
         Ok(Box::new(self.0.workspace()?))
     }
@@ -58,7 +58,7 @@ pub struct Served<'a> {
 
 impl<'a> Served<'a> {
     /// A job of this process, whose commits go to `journal`.
-    pub fn new<J: Job + 'a>(
+    pub fn new<J: Job + ?Sized + 'a>(
         job: impl Deref<Target = J> + Send + Sync + 'a,
         journal: JournalHandle,
     ) -> Served<'a> {
@@ -70,7 +70,7 @@ impl<'a> Served<'a> {
     }
 
     /// A job with a segment of its own, with which it may go on when it is opened anew.
-    pub fn with_journal<J: Job + 'a>(
+    pub fn with_journal<J: Job + ?Sized + 'a>(
         job: impl Deref<Target = J> + Send + Sync + 'a,
         writer: Arc<JournalWriter>,
     ) -> Served<'a> {

@@ -55,7 +55,7 @@ pub trait StepWatch: Sync {
 }
 
 /// The steps of one job's run.
-pub struct JobSteps<'a, J> {
+pub struct JobSteps<'a, J: ?Sized> {
     /// The job.
     pub job: &'a J,
     /// Where it is.
@@ -78,7 +78,7 @@ pub struct JobSteps<'a, J> {
     pub watch: &'a dyn StepWatch,
 }
 
-impl<J: Job> JobSteps<'_, J> {
+impl<J: Job + ?Sized> JobSteps<'_, J> {
     /// Takes a step; the event that it ends with.
     pub fn take(&mut self, step: Step) -> DriverEvent {
         let taken = match step {

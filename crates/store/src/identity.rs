@@ -4,7 +4,7 @@
 //! size and all sampled blocks, and resets the modification time, is not seen.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,8 @@ const N_BLOCKS: u64 = 256;
 const BLOCK_BYTES: u64 = 4096;
 /// Of files of which nothing but their bytes is known.
 const FILE_HEADER: &str = "file";
+/// Of folders, before the number of their files.
+const FOLDER_HEADER: &str = "folder of ";
 
 /// What is recorded of an input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,11 +47,41 @@ pub enum IdentityDifference {
 }
 
 impl InputIdentity {
-    /// The identity of a file of any kind.
+    /// The identity of a file of any kind, or of a folder: that of all files below it, by their names, sizes and times of modification.
     ///
     /// # Errors
     /// If it can't be read.
-    pub fn of_file(disk: &dyn Disk, path: &Path) -> io::Result<InputIdentity> {
+    pub fn of_path(disk: &dyn Disk, path: &Path) -> io::Result<InputIdentity> {
+        match disk.stat(path)? {
+            Some(stat) if stat.is_dir => InputIdentity::of_folder(disk, path),
+            _ => InputIdentity::of_file(disk, path),
+        }
+    }
+
+    fn of_folder(disk: &dyn Disk, folder: &Path) -> io::Result<InputIdentity> {
+        let mut hasher = blake3::Hasher::new();
+        let (mut len, mut mtime_ns) = (0, 0);
+        let files = files_below(disk, folder)?;
+        for path in &files {
+            let stat = disk.stat(path)?.ok_or(io::ErrorKind::NotFound)?;
+            let name = path.strip_prefix(folder).unwrap_or(path).to_string_lossy();
+            hasher.update(&(name.len() as u64).to_le_bytes());
+            hasher.update(name.as_bytes());
+            hasher.update(&stat.len.to_le_bytes());
+            hasher.update(&stat.mtime_ns.to_le_bytes());
+            len += stat.len;
+            mtime_ns = stat.mtime_ns.max(mtime_ns);
+        }
+        Ok(InputIdentity {
+            path: folder.to_string_lossy().into_owned(),
+            len,
+            mtime_ns,
+            header: format!("{FOLDER_HEADER}{} files", files.len()),
+            sample_hash: hasher.finalize().to_hex().to_string(),
+        })
+    }
+
+    fn of_file(disk: &dyn Disk, path: &Path) -> io::Result<InputIdentity> {
         let file = disk.open_read(path)?;
         let stat = file.stat()?;
         Ok(InputIdentity {
@@ -61,9 +93,9 @@ impl InputIdentity {
         })
     }
 
-    /// Whether it was taken by [`of_file`](Self::of_file), of a file that may be no matrix.
-    pub fn is_of_file(&self) -> bool {
-        self.header == FILE_HEADER
+    /// Whether it was taken by [`of_path`](Self::of_path), of what may be no matrix.
+    pub fn is_of_path(&self) -> bool {
+        self.header == FILE_HEADER || self.header.starts_with(FOLDER_HEADER)
     }
 
     /// Compares what was recorded (`self`) with what is there now.
@@ -84,6 +116,26 @@ impl InputIdentity {
             IdentityDifference::Same
         }
     }
+}
+
+/// All regular files in a folder and the folders in it, in the order of their paths.
+///
+/// # Errors
+/// If a folder can't be read.
+pub fn files_below(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for name in disk.read_dir(&folder)? {
+            let path = folder.join(name);
+            match disk.stat(&path)? {
+                Some(stat) if stat.is_dir => folders.push(path),
+                Some(stat) if stat.is_file => files.push(path),
+                _ => {}
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Hashes a sample of the `data_len` bytes at `data_offset`; returns the hash in hex and the bytes read.
@@ -147,7 +199,7 @@ mod tests {
     fn a_file_of_any_kind_is_known_again() {
         let disk = FakeDisk::new(1);
         disk.install("/text", b"words");
-        let identity = || InputIdentity::of_file(&disk, Path::new("/text")).unwrap();
+        let identity = || InputIdentity::of_path(&disk, Path::new("/text")).unwrap();
         let before = identity();
         assert_eq!(before.difference(&identity()), IdentityDifference::Same);
         disk.install("/text", b"wards");
@@ -155,7 +207,26 @@ mod tests {
             before.difference(&identity()),
             IdentityDifference::Changed { .. }
         ));
-        assert!(InputIdentity::of_file(&disk, Path::new("/none")).is_err());
+        assert!(InputIdentity::of_path(&disk, Path::new("/none")).is_err());
+    }
+
+    #[test]
+    fn a_folder_is_another_one_with_another_file_in_it() {
+        let disk = FakeDisk::new(1);
+        for folder in ["/texts", "/texts/inner"] {
+            disk.create_dir(Path::new(folder)).unwrap();
+        }
+        let identity = || InputIdentity::of_path(&disk, Path::new("/texts")).unwrap();
+        disk.install("/texts/b", b"words");
+        disk.install("/texts/inner/a", b"more words");
+        let before = identity();
+        assert_eq!(before.len, 15);
+        assert_eq!(before.difference(&identity()), IdentityDifference::Same);
+        disk.install("/texts/inner/c", b"");
+        assert!(matches!(
+            before.difference(&identity()),
+            IdentityDifference::Changed { .. }
+        ));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// Runs one command line, program name first, in a program that knows `kinds` of jobs. `started` is when the process began.
-pub fn run(words: &[OsString], kinds: &Kinds, started: Instant) -> ExitCode {
+pub fn run(words: &[OsString], kinds: &'static Kinds, started: Instant) -> ExitCode {
     let (output, outcome) = match Args::try_parse_from(words) {
         Ok(args) => {
             let global = &args.global;
@@ -63,7 +63,7 @@ fn without_secrets(words: &[OsString]) -> Vec<String> {
     shown.collect()
 }
 
-fn dispatch(command: Option<&Command>, kinds: &Kinds, output: &Output) -> Result<(), CliError> {
+fn dispatch(command: Option<&Command>, kinds: &'static Kinds, output: &Output) -> Result<(), CliError> {
     match command {
         None => commands::introduction::run(output),
         Some(Command::Multiply(args)) => commands::multiply::run(args, output),

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
-//! use tilework::{Job, Next, Report, TaskContext, TaskError};
+//! use tilework::{Files, Job, Next, Report, TaskContext, TaskError};
 //!
 //! /// The sum of the squares below `n`.
 //! #[derive(Debug, Serialize, Deserialize)]
@@ -20,7 +20,7 @@
 //!     type State = ();
 //!     type Output = u64;
 //!
-//!     fn start(&self) -> Result<(), TaskError> {
+//!     fn start(&self, _: &Files) -> Result<(), TaskError> {
 //!         Ok(())
 //!     }
 //!
@@ -54,13 +54,15 @@
 //! - [`rounds`]: such a job as the runtime runs it
 //! - [`running`]: from a spec to a finished output; [`Runner`]
 //! - [`kinds`]: the jobs that a program knows, by name
-//! - [`matrix`]: rows of a matrix file, for jobs that read some
+//! - [`files`]: the files that jobs read; [`matrix`]: rows of a matrix file
 
+pub mod files;
 pub mod kinds;
 pub mod matrix;
 pub mod rounds;
 pub mod running;
 
+pub use files::{Files, InputFile};
 pub use matrix::Matrix;
 pub use running::{Finished, Runner};
 
@@ -88,10 +90,10 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     ///
     /// # Errors
     /// Whatever is wrong with the spec, for its author to read.
-    fn start(&self) -> Result<Self::State, TaskError>;
+    fn start(&self, files: &Files) -> Result<Self::State, TaskError>;
 
-    /// The files that tasks read. They are looked at when the job begins, when it goes on, and before its output gets its name: a job
-    /// whose inputs have changed is not the same job.
+    /// The files and folders that tasks read, as they stand in the spec. They are looked at when the job begins, when it goes on, and before its output gets its name: a job
+    /// whose inputs have changed is not the same job. On a cluster these are the paths that other machines find below their data roots.
     fn inputs(&self) -> Vec<PathBuf> {
         Vec::new()
     }
@@ -242,6 +244,7 @@ fn failure(error: TaskError) -> Failure {
 #[derive(Debug, Clone, Copy)]
 pub struct TaskContext<'a> {
     inner: &'a tilework_runtime::TaskContext<'a>,
+    files: &'a Files,
 }
 
 /// The task was told to stop.
@@ -256,6 +259,11 @@ impl TaskContext<'_> {
     /// [`Cancelled`].
     pub fn check_cancelled(&self) -> Result<(), Cancelled> {
         self.inner.check_cancelled().map_err(|_| Cancelled)
+    }
+
+    /// The files that the job reads.
+    pub fn files(&self) -> &Files {
+        self.files
     }
 
     /// The round, from 0.

@@ -177,8 +177,8 @@ impl KnownJob {
 /// As the identity was taken when the job began.
 fn identity_now(disk: &dyn Disk, input: &InputIdentity) -> Result<InputIdentity, String> {
     let path = Path::new(&input.path);
-    if input.is_of_file() {
-        let now = InputIdentity::of_file(disk, path);
+    if input.is_of_path() {
+        let now = InputIdentity::of_path(disk, path);
         return now.map_err(|error| format!("cannot read `{}`: {error}", input.path));
     }
     let opened = MatrixSource::open(disk, path).map_err(|error| error.to_string())?;

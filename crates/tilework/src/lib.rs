@@ -42,14 +42,15 @@ pub mod signals;
 pub mod webhook;
 
 pub use job::{
-    Cancelled, Checked, Finished, Job, Matrix, Needs, Next, Report, Runner, TaskContext, TaskError,
+    Cancelled, Checked, Files, Finished, InputFile, Job, Matrix, Needs, Next, Report, Runner, TaskContext,
+    TaskError,
 };
 pub use tilework_runtime::StopSwitch;
 
 /// Runs the program with the arguments and the environment of this process. Beside matrix products it knows the jobs that [`jobs!`] lists.
 ///
 /// ```no_run
-/// # use tilework::{Job, Next, Report, TaskContext, TaskError};
+/// # use tilework::{Files, Job, Next, Report, TaskContext, TaskError};
 /// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # struct Hello {}
 /// # impl Job for Hello {
@@ -57,7 +58,7 @@ pub use tilework_runtime::StopSwitch;
 /// #     const VERSION: u32 = 1;
 /// #     type State = ();
 /// #     type Output = ();
-/// #     fn start(&self) -> Result<(), TaskError> { Ok(()) }
+/// #     fn start(&self, _: &Files) -> Result<(), TaskError> { Ok(()) }
 /// #     fn tasks(&self, _: &()) -> u64 { 1 }
 /// #     fn run(&self, _: &(), _: u64, _: &TaskContext<'_>) -> Result<(), TaskError> { Ok(()) }
 /// #     fn advance(&self, _: &(), _: &mut dyn Iterator<Item = ()>) -> Result<Next<()>, TaskError> { Ok(Next::Done(Report::json(&1)?)) }
@@ -66,7 +67,7 @@ pub use tilework_runtime::StopSwitch;
 ///     tilework::main(tilework::jobs![Hello])
 /// }
 /// ```
-pub fn main(kinds: &job::kinds::Kinds) -> std::process::ExitCode {
+pub fn main(kinds: &'static job::kinds::Kinds) -> std::process::ExitCode {
     cli::run(
         &std::env::args_os().collect::<Vec<_>>(),
         kinds,

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework::failure::Exit;
-use tilework::{Job, Matrix, Next, Report, Runner, StopSwitch, TaskContext, TaskError};
+use tilework::{Files, Job, Matrix, Next, Report, Runner, StopSwitch, TaskContext, TaskError};
 
 /// For what other processes do.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -176,7 +176,7 @@ fn kmeans_finds_what_lloyd_finds() {
     let stage = Stage::of("kmeans");
     stage.succeed(&format!("run kmeans --set matrix={} {KMEANS}", digits()));
     let found = stage.report("kmeans.json");
-    let (rounds, counts) = lloyd(&Matrix::open(digits()).unwrap(), 10);
+    let (rounds, counts) = lloyd(&Files::of_this_machine().matrix(digits()).unwrap(), 10);
     assert_eq!(
         (&found["rounds"], &found["counts"]),
         (&rounds.into(), &counts.into())
@@ -271,7 +271,7 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
     type State = ();
     type Output = Vec<u8>;
 
-    fn start(&self) -> Result<(), TaskError> {
+    fn start(&self, _: &Files) -> Result<(), TaskError> {
         Ok(())
     }
 

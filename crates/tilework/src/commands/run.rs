@@ -4,7 +4,7 @@ use crate::args::run::RunJobArgs;
 use crate::failure::{CliError, Exit};
 use crate::human;
 use crate::job::kinds::{Kinds, find};
-use crate::job::running::JobRequest;
+use crate::job::running::{JobRequest, run_job};
 use crate::output::Output;
 use crate::progress::RoundBar;
 use crate::settings::Settings;
@@ -26,7 +26,7 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
             "leave --alert-webhook and TILEWORK_ALERT_WEBHOOK out; the report and alarms.jsonl beside the output have them",
         ));
     }
-    let spec = spec(args)?;
+    let spec = kind.read(Value::Object(spec(args)?))?;
     let settings = Settings::resolve(&args.resources, args.run.time_limit, output.started())?;
     let name = || PathBuf::from(format!("{}.json", args.kind));
     let request = JobRequest {
@@ -41,7 +41,7 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
     let stop = StopSwitch::with_deadline(settings.deadline);
     let _signals = signals::stop_on_signals(&stop, output)?;
     let bar = RoundBar::new(output);
-    let finished = kind.run(spec, &request, &stop, &bar);
+    let finished = run_job(kind, spec, &request, &stop, &bar);
     bar.finish();
     let finished = finished?;
     let file = request.output.display().to_string();

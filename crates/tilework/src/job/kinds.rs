@@ -1,12 +1,13 @@
 //! The jobs that a program knows, by name: how `run` finds them, and what their specs look like.
 
-use super::Job;
-use super::running::{Finished, JobRequest, run_job};
+use super::rounds::{Place, Rounds, StartedJob};
+use super::{Job, TaskError};
 use crate::failure::CliError;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use serde_reflection::{ContainerFormat, Format, Named, Tracer, TracerConfig};
 use std::marker::PhantomData;
-use tilework_runtime::{Observer, StopSwitch};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Jobs of a program. [`jobs!`](crate::jobs) makes them.
 pub type Kinds = [&'static dyn Kind];
@@ -27,17 +28,60 @@ pub trait Kind: Sync {
     fn version(&self) -> u32;
     /// What a spec of it says.
     fn fields(&self) -> Vec<Field>;
-    /// Runs it in this process.
+    /// Reads a spec as a user gives it.
     ///
     /// # Errors
-    /// A spec that is none, and what [`run_job`] says.
-    fn run(
+    /// A spec that is none, by the field that is wrong.
+    fn read(&self, spec: Value) -> Result<Spec, CliError>;
+    /// Starts a job with this spec.
+    ///
+    /// # Errors
+    /// A spec that is none, and what the job says of it.
+    fn start(&self, spec: &Spec, place: Place) -> Result<Arc<StartedJob>, CliError>;
+}
+
+/// A spec that was read: every field has its value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spec {
+    /// As JSON.
+    pub value: Value,
+    /// The files and folders that the job reads, as the spec names them.
+    pub inputs: Vec<PathBuf>,
+}
+
+impl Spec {
+    /// The spec with other names for its inputs.
+    ///
+    /// # Errors
+    /// What `name` says of a path.
+    pub fn with_inputs_named(
         &self,
-        spec: Map<String, Value>,
-        request: &JobRequest,
-        stop: &StopSwitch,
-        observer: &dyn Observer,
-    ) -> Result<Finished, CliError>;
+        name: &dyn Fn(&Path) -> Result<String, CliError>,
+    ) -> Result<Value, CliError> {
+        let mut value = self.value.clone();
+        self.rename_in(&mut value, name)?;
+        Ok(value)
+    }
+
+    fn rename_in(
+        &self,
+        value: &mut Value,
+        name: &dyn Fn(&Path) -> Result<String, CliError>,
+    ) -> Result<(), CliError> {
+        match value {
+            Value::String(text) => {
+                if let Some(input) = self.inputs.iter().find(|input| input.to_str() == Some(text)) {
+                    *text = name(input)?;
+                }
+                Ok(())
+            }
+            Value::Array(items) => items.iter_mut().try_for_each(|item| self.rename_in(item, name)),
+            Value::Object(fields) => fields
+                .values_mut()
+                .try_for_each(|field| self.rename_in(field, name)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+        }
+    }
 }
 
 /// A field of a spec.
@@ -70,14 +114,21 @@ impl<J: Job> Kind for KindOf<J> {
         fields_of::<J>()
     }
 
-    fn run(
-        &self,
-        spec: Map<String, Value>,
-        request: &JobRequest,
-        stop: &StopSwitch,
-        observer: &dyn Observer,
-    ) -> Result<Finished, CliError> {
-        run_job(read_spec::<J>(spec)?, request, stop, observer)
+    fn read(&self, spec: Value) -> Result<Spec, CliError> {
+        let job = read_spec::<J>(spec)?;
+        let value = serde_json::to_value(&job)
+            .map_err(|error| CliError::usage(format!("the spec of `{}` can't be kept: {error}", J::KIND)))?;
+        Ok(Spec {
+            value,
+            inputs: job.inputs(),
+        })
+    }
+
+    fn start(&self, spec: &Spec, place: Place) -> Result<Arc<StartedJob>, CliError> {
+        let job = read_spec::<J>(spec.value.clone())?;
+        let refused =
+            |error: TaskError| CliError::usage(format!("`{}` refuses its spec: {}", J::KIND, error.text()));
+        Ok(Arc::new(Rounds::start(job, place).map_err(refused)?))
     }
 }
 
@@ -98,9 +149,9 @@ pub fn find<'k>(kinds: &'k Kinds, name: &str) -> Result<&'k dyn Kind, CliError> 
     })
 }
 
-fn read_spec<J: Job>(spec: Map<String, Value>) -> Result<J, CliError> {
+fn read_spec<J: Job>(spec: Value) -> Result<J, CliError> {
     let mut unknown = Vec::new();
-    let read = serde_ignored::deserialize(Value::Object(spec), |path| unknown.push(path.to_string()));
+    let read = serde_ignored::deserialize(spec, |path| unknown.push(path.to_string()));
     let problem = match read {
         Ok(job) if unknown.is_empty() => return Ok(job),
         Ok(_) => format!("unknown field `{}`", unknown.join("`, `")),
@@ -170,7 +221,7 @@ fn type_name(format: &Format) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Next, Report, TaskContext, TaskError};
+    use crate::{Files, Next, Report, TaskContext, TaskError};
     use serde::{Deserialize, Serialize};
     use serde_json::json;
 
@@ -188,7 +239,7 @@ mod tests {
         type State = ();
         type Output = ();
 
-        fn start(&self) -> Result<(), TaskError> {
+        fn start(&self, _: &Files) -> Result<(), TaskError> {
             Ok(())
         }
 
@@ -206,7 +257,6 @@ mod tests {
     }
 
     fn read(spec: Value) -> Result<Example, String> {
-        let Value::Object(spec) = spec else { unreachable!() };
         read_spec(spec).map_err(|error| error.message)
     }
 
@@ -249,6 +299,19 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn inputs_get_other_names_wherever_the_spec_has_them() {
+        let spec = Spec {
+            value: json!({ "matrix": "a.npy", "others": ["b.npy", "a.npy"], "title": "c.npy", "n": 3 }),
+            inputs: vec![PathBuf::from("a.npy"), PathBuf::from("b.npy")],
+        };
+        let name = |path: &Path| Ok(format!("data:/{}", path.display()));
+        assert_eq!(
+            spec.with_inputs_named(&name).unwrap(),
+            json!({ "matrix": "data:/a.npy", "others": ["data:/b.npy", "data:/a.npy"], "title": "c.npy", "n": 3 })
+        );
     }
 
     #[test]

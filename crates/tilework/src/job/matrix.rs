@@ -1,24 +1,14 @@
-//! Rows of a matrix file, for jobs that read some.
+//! Rows of a matrix file, for jobs that read some. [`Files::matrix`](super::Files::matrix) opens it.
 
 use crate::failure::CliError;
 use std::ops::Range;
-use std::path::Path;
-use tilework_store::disk::RealDisk;
 use tilework_store::matrix::MatrixSource;
 
 /// A matrix in a file, of which only what is asked for is in memory: `.npy`, or text with one row per line.
 #[derive(Debug)]
-pub struct Matrix(MatrixSource);
+pub struct Matrix(pub(super) MatrixSource);
 
 impl Matrix {
-    /// Opens a file.
-    ///
-    /// # Errors
-    /// If it can't be read, or is no matrix.
-    pub fn open(path: impl AsRef<Path>) -> Result<Matrix, CliError> {
-        Ok(Matrix(MatrixSource::open(&RealDisk, path.as_ref())?))
-    }
-
     /// Its rows.
     pub fn n_rows(&self) -> u64 {
         self.0.info().rows

@@ -1,9 +1,9 @@
 //! A job of a library user as the runtime runs it: its state behind a lock, its outputs as bytes, its report as a file.
 
-use super::{Checked, Job, Next, OUTPUT_BYTES_MAX, Report, TaskContext, TaskError, failure};
+use super::{Checked, Files, Job, Next, OUTPUT_BYTES_MAX, Report, TaskContext, TaskError, failure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tilework_core::driver::Needs;
 use tilework_core::failure::{Cause, Failure};
@@ -13,17 +13,30 @@ use tilework_runtime::TaskSummary;
 use tilework_runtime::steps::storage_failure;
 use tilework_store::disk::{Disk, DiskFile, DiskFileExt, FileId};
 use tilework_store::identity::{IdentityDifference, InputIdentity};
+use tilework_store::journal::JobFiles;
 
 /// A started job.
 pub struct Rounds<J: Job> {
     job: J,
     current: RwLock<Arc<Round<J::State>>>,
-    disk: Arc<dyn Disk>,
-    partial: PathBuf,
+    place: Place,
+    files: Files,
     output: Mutex<Option<Arc<dyn DiskFile>>>,
-    /// What the inputs were when this run began.
-    inputs: Vec<InputIdentity>,
 }
+
+/// Where a job is, and what it is computed from.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Where its files are, and those that it reads.
+    pub disk: Arc<dyn Disk>,
+    /// Its files.
+    pub files: JobFiles,
+    /// What the inputs were when this run began.
+    pub inputs: Vec<InputIdentity>,
+}
+
+/// A started job whose types nobody else needs to know.
+pub type StartedJob = dyn tilework_runtime::Job<Workspace = (), Output = ()>;
 
 /// The round that is under way.
 struct Round<State> {
@@ -33,37 +46,32 @@ struct Round<State> {
 }
 
 impl<J: Job> Rounds<J> {
-    /// Starts the job, whose output is `partial` until it is complete.
+    /// Starts the job.
     ///
     /// # Errors
     /// What the job says of its spec, or that it has no tasks.
-    pub fn start(
-        job: J,
-        disk: Arc<dyn Disk>,
-        partial: PathBuf,
-        inputs: Vec<InputIdentity>,
-    ) -> Result<Rounds<J>, TaskError> {
-        let state = job.start()?;
+    pub fn start(job: J, place: Place) -> Result<Rounds<J>, TaskError> {
+        let files = Files::on(Arc::clone(&place.disk));
+        let state = job.start(&files)?;
         let round = begin(&job, RoundIdx(0), state)?;
         Ok(Rounds {
             job,
             current: RwLock::new(Arc::new(round)),
-            disk,
-            partial,
+            place,
+            files,
             output: Mutex::default(),
-            inputs,
         })
     }
 
     fn check_inputs(&self) -> Result<(), Failure> {
-        for input in &self.inputs {
+        for input in &self.place.inputs {
             let changed = |what: String| {
                 Failure::fatal(
                     Cause::InputChanged,
                     format!("`{}` changed while it was used: {what}", input.path),
                 )
             };
-            let now = InputIdentity::of_file(&*self.disk, Path::new(&input.path));
+            let now = InputIdentity::of_path(&*self.place.disk, Path::new(&input.path));
             match input.difference(&now.map_err(|error| changed(error.to_string()))?) {
                 IdentityDifference::Same => {}
                 IdentityDifference::Touched => return Err(changed("it was written to".to_owned())),
@@ -135,10 +143,11 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
     }
 
     fn open_outputs(&self, resumed: bool) -> Result<(), Failure> {
+        let (disk, partial) = (&self.place.disk, self.place.files.partial());
         let opened = if resumed {
-            self.disk.open_write(&self.partial)
+            disk.open_write(&partial)
         } else {
-            self.disk.create_new(&self.partial)
+            disk.create_new(&partial)
         };
         let file = opened.map_err(|error| storage_failure("open the output", &error))?;
         *self.output.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
@@ -163,7 +172,8 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
             return Err(Failure::retry(Cause::Job, text));
         }
         let (state, task) = (&current.state, context.task.0);
-        let computed = self.job.run(state, task, &TaskContext { inner: context });
+        let (inner, files) = (context, &self.files);
+        let computed = self.job.run(state, task, &TaskContext { inner, files });
         // Whatever the task says when it is told to stop.
         context.check_cancelled()?;
         let output = computed.map_err(failure)?;

@@ -1,7 +1,8 @@
 //! From a spec to a finished output in this process: started, run, or gone on with.
 
-use super::rounds::Rounds;
-use super::{Job, TaskError};
+use super::Job;
+use super::kinds::{Kind, KindOf, Spec};
+use super::rounds::{Place, StartedJob};
 use crate::failure::{CliError, Exit};
 use crate::product::running::{failed, stopped};
 use crate::settings::default_memory_bytes;
@@ -106,7 +107,10 @@ impl Runner {
             overwrite: self.overwrite,
             restart: self.restart,
         };
-        run_job(job, &request, &self.stop, &())
+        let kind: &dyn Kind = &KindOf::<J>::NEW;
+        let spec = serde_json::to_value(&job)
+            .map_err(|error| CliError::usage(format!("the spec of `{}` can't be kept: {error}", J::KIND)))?;
+        run_job(kind, kind.read(spec)?, &request, &self.stop, &())
     }
 }
 
@@ -131,8 +135,9 @@ pub struct JobRequest {
 ///
 /// # Errors
 /// As [`Runner::run`].
-pub fn run_job<J: Job>(
-    job: J,
+pub fn run_job(
+    kind: &dyn Kind,
+    spec: Spec,
     request: &JobRequest,
     stop: &StopSwitch,
     observer: &dyn Observer,
@@ -140,10 +145,14 @@ pub fn run_job<J: Job>(
     let started = Instant::now();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let files = JobFiles::beside(&request.output);
-    let fresh = describe(&job, &*disk)?;
-    let rounds = Rounds::start(job, Arc::clone(&disk), files.partial(), fresh.inputs.clone())
-        .map_err(|error| refused::<J>(&error))?;
-    let n_workers = workers_that_fit::<J>(&rounds, request)?;
+    let fresh = describe(kind, &spec, &*disk, None)?;
+    let place = Place {
+        disk: Arc::clone(&disk),
+        files: files.clone(),
+        inputs: fresh.inputs.clone(),
+    };
+    let job = kind.start(&spec, place)?;
+    let n_workers = workers_that_fit(kind, &*job, request)?;
     check_output(&*disk, &request.output)?;
     let state = tilework_runtime::folder::inspect(&*disk, &files)?;
     request.to_go_on_with(&state, &fresh, &*disk)?;
@@ -164,19 +173,13 @@ pub fn run_job<J: Job>(
         may_replace_output: request.overwrite || exists(&*disk, &request.output)?,
         stop: stop.clone(),
     };
-    let report = |recovered: &Recovered| {
-        let n_checked = recovered.commits.values().filter(|commit| commit.checked).count();
-        json!({ "checked": n_checked, "residual_max": 0.0, "residual_bound": 0.0 })
-            .to_string()
-            .into_bytes()
-    };
     let run = tilework_runtime::run(
-        &rounds,
+        &*job,
         &description.to_text(),
         &mut folder,
         &options,
         observer,
-        &report,
+        &done_text,
     );
     let error = match run.end {
         JobEnd::Done => {
@@ -214,41 +217,50 @@ fn next_after(cause: Cause) -> &'static str {
     }
 }
 
-fn describe<J: Job>(job: &J, disk: &dyn Disk) -> Result<Description, CliError> {
-    let spec = serde_json::to_value(job)
-        .map_err(|error| CliError::usage(format!("the spec of `{}` can't be kept: {error}", J::KIND)))?;
+/// What the journal keeps of a finished job.
+pub(crate) fn done_text(recovered: &Recovered) -> Vec<u8> {
+    let n_checked = recovered.commits.values().filter(|commit| commit.checked).count();
+    json!({ "checked": n_checked, "residual_max": 0.0, "residual_bound": 0.0 })
+        .to_string()
+        .into_bytes()
+}
+
+/// What the journal says of a job; on a cluster its output has a name there.
+pub(crate) fn describe(
+    kind: &dyn Kind,
+    spec: &Spec,
+    disk: &dyn Disk,
+    output: Option<String>,
+) -> Result<Description, CliError> {
     Ok(Description {
         format_version: FORMAT_VERSION,
-        kind: J::KIND.to_owned(),
-        version: J::VERSION,
+        kind: kind.name().to_owned(),
+        version: kind.version(),
         numerics_version: 0,
-        spec,
+        spec: spec.value.clone(),
         plan: Value::Null,
-        inputs: identities(job, disk)?,
-        output: None,
+        inputs: identities(&spec.inputs, disk)?,
+        output,
     })
 }
 
-fn identities<J: Job>(job: &J, disk: &dyn Disk) -> Result<Vec<InputIdentity>, CliError> {
+/// What the inputs are now.
+pub(crate) fn identities(inputs: &[PathBuf], disk: &dyn Disk) -> Result<Vec<InputIdentity>, CliError> {
     let identity = |path: &PathBuf| {
-        InputIdentity::of_file(disk, path).map_err(|error| CliError::io("read", path, &error))
+        InputIdentity::of_path(disk, path).map_err(|error| CliError::io("read", path, &error))
     };
-    job.inputs().iter().map(identity).collect()
+    inputs.iter().map(identity).collect()
 }
 
-fn refused<J: Job>(error: &TaskError) -> CliError {
-    CliError::usage(format!("`{}` refuses its spec: {}", J::KIND, error.text()))
-}
-
-fn workers_that_fit<J: Job>(rounds: &Rounds<J>, request: &JobRequest) -> Result<u32, CliError> {
-    let needed = tilework_runtime::Job::needs(rounds).memory_bytes.max(1);
+fn workers_that_fit(kind: &dyn Kind, job: &StartedJob, request: &JobRequest) -> Result<u32, CliError> {
+    let needed = job.needs().memory_bytes.max(1);
     let n_fitting = request.memory_bytes / needed;
     if n_fitting == 0 {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let message = format!(
             "{} MiB of memory are too few: a task of `{}` needs {} MiB",
             mib(request.memory_bytes),
-            J::KIND,
+            kind.name(),
             mib(needed)
         );
         return Err(CliError::new(Exit::Resources, message)
