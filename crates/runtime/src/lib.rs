@@ -33,4 +33,4 @@ pub use description::JobDescription;
 pub use driver_loop::{DriverHost, drive};
 pub use folder::{FolderState, JobFolder};
 pub use job::{Job, Next, TaskContext, TaskSummary};
-pub use run::{Observer, RunOptions, RunReport, StopSwitch, run};
+pub use run::{Observer, RunOptions, RunReport, StopSwitch, enter_round, run};

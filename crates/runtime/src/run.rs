@@ -168,7 +168,10 @@ pub fn run<J: Job + ?Sized>(
 }
 
 /// Lets the job go on with the round that an earlier run came to.
-fn enter_round<J: Job + ?Sized>(job: &J, folder: &JobFolder) -> Result<RoundIdx, Failure> {
+///
+/// # Errors
+/// If it can't read the state that the round began with.
+pub fn enter_round<J: Job + ?Sized>(job: &J, folder: &JobFolder) -> Result<RoundIdx, Failure> {
     let begun = match folder.state() {
         FolderState::Unfinished(recovered) => recovered.round.as_ref(),
         FolderState::Empty | FolderState::Finished(_) => None,

@@ -93,8 +93,8 @@ fn dispatch(command: Option<&Command>, kinds: &'static Kinds, output: &Output) -
         Some(Command::Workers(args)) => commands::asking::workers(args, output),
         Some(Command::Logs(args)) => commands::asking::logs(args, output),
         Some(Command::Doctor(args)) => commands::doctor::run(args, output),
-        Some(Command::Worker(args)) => commands::processes::work(args, output),
-        Some(Command::Driver(args)) => commands::processes::drive(args, output),
+        Some(Command::Worker(args)) => commands::processes::work(args, kinds, output),
+        Some(Command::Driver(args)) => commands::processes::drive(args, kinds, output),
         Some(Command::Completions(args)) => commands::completions::run(args, output),
         Some(Command::Man(args)) => commands::man::run(args, output),
     }

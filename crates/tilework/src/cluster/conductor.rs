@@ -7,22 +7,20 @@ use super::record::{JobRecord, unix_ms};
 use super::submission::{Submission, submitted};
 use super::takeover::take_over;
 use super::to_host::{OpenedJob, Order, ToHost, Told};
+use super::undertaking::Undertaking;
 use crate::failure::{CliError, Exit};
-use crate::product::inputs::Inputs;
-use crate::product::request::{Description, ProductRequest};
-use crate::product::running::Residuals;
-use serde_json::json;
+use serde_json::Value;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
-use tilework_core::driver::{DriverEvent, JobStart, Needs, WhenFull};
-use tilework_core::failure::{JobEnd, StopCause};
+use tilework_core::driver::{DriverEvent, JobStart, WhenFull};
+use tilework_core::failure::{Failure, JobEnd, StopCause};
 use tilework_core::ids::{RoundIdx, RunEpoch, TaskIdx};
-use tilework_linalg::{Multiply, Number, Plan};
 use tilework_runtime::journal_writer::JournalWriter;
 use tilework_runtime::steps::{JobSteps, StepWatch};
-use tilework_runtime::{Job, JobFolder};
+use tilework_runtime::{Job, JobFolder, enter_round};
 use tilework_store::journal::Recovered;
 
 /// How a job comes to its driver.
@@ -41,26 +39,47 @@ pub fn conduct(ground: &Ground, begin: Begin, stop: Arc<AtomicBool>, to_host: &T
     }
 }
 
-/// A job at its driver, with its inputs open.
+/// A job's place at its driver.
 pub(super) struct Conducting<'a> {
     pub ground: &'a Ground,
-    pub asked: ProductRequest,
-    pub inputs: Inputs,
+    /// Its output, as it is called in the cluster.
+    pub output: PathBuf,
     /// Makes its steps stop early.
     pub stop: Arc<AtomicBool>,
     pub to_host: &'a ToHost,
 }
 
 /// A job whose run has its number, and is in its record.
-pub(super) struct Begun<T: Number> {
+pub(super) struct Begun<U: Undertaking> {
     pub folder: JobFolder,
     pub writer: JournalWriter,
     pub record: JobRecord,
-    pub committed: Vec<TaskIdx>,
+    pub resumed: Resumed,
     pub took_over: bool,
-    pub job: Multiply<T>,
-    pub plan: Plan,
-    pub description: Description,
+    pub job: Arc<U::Job>,
+    pub undertaking: U,
+}
+
+/// Where a run goes on.
+pub(super) struct Resumed {
+    /// In this round.
+    pub round: RoundIdx,
+    /// With these tasks of it committed.
+    pub committed: Vec<TaskIdx>,
+}
+
+impl Resumed {
+    /// What an earlier run left of the job, which enters the round that it came to.
+    pub(super) fn of<J: Job + ?Sized>(job: &J, folder: &JobFolder) -> Result<Resumed, Failure> {
+        let round = enter_round(job, folder)?;
+        let committed = folder.committed_tasks(job.n_tasks());
+        Ok(Resumed { round, committed })
+    }
+
+    /// Whether there is anything.
+    pub(super) fn is_some(&self) -> bool {
+        self.round > RoundIdx(0) || !self.committed.is_empty()
+    }
 }
 
 impl Conducting<'_> {
@@ -74,11 +93,11 @@ impl Conducting<'_> {
     }
 
     /// Opens the output and the run's segment; in this order, so that whoever sees the segment sees this run's output.
-    pub(super) fn begin_run<J: Job>(
+    pub(super) fn begin_run<J: Job + ?Sized>(
         &self,
         job: &J,
         folder: &mut JobFolder,
-        description: &Description,
+        text: &[u8],
         resumed: bool,
         at_least: RunEpoch,
     ) -> Result<(RunEpoch, JournalWriter), CliError> {
@@ -88,26 +107,22 @@ impl Conducting<'_> {
         }
         job.open_outputs(resumed)?;
         let (epoch, segment) = folder
-            .start_run(at_least, &description.to_text(), unix_ms())
+            .start_run(at_least, text, unix_ms())
             .map_err(|error| CliError::io("start the journal in", &folder.files().folder(), &error))?;
         Ok((epoch, JournalWriter::start(segment)))
     }
 
     /// Takes steps until the run is over, and keeps how it ended.
-    pub(super) fn conduct<T: Number>(self, begun: Begun<T>, on_begun: impl FnOnce()) {
-        let n_resumed = begun.committed.len() as u64;
+    pub(super) fn conduct<U: Undertaking>(self, begun: Begun<U>, on_begun: impl FnOnce()) {
+        let n_resumed = begun.resumed.committed.len() as u64;
         let start = JobStart {
-            job: begun.description.id(),
+            job: begun.record.id(),
             epoch: RunEpoch(begun.record.run),
             adopts_from: RunEpoch(begun.record.adopts_from),
-            round: RoundIdx(0),
+            round: begun.resumed.round,
             n_tasks: begun.job.n_tasks(),
-            needs: Needs {
-                // What is compared with the memory of a whole process.
-                memory_bytes: self.asked.resources.bytes_needed::<T>(&self.inputs, &begun.plan),
-                expected_ms: begun.job.needs().expected_ms,
-            },
-            committed: begun.committed,
+            needs: begun.undertaking.needs(&begun.job),
+            committed: begun.resumed.committed,
             // Nobody knows what other machines left in the file: all of it is read back.
             resumed: true,
             took_over: begun.took_over,
@@ -123,7 +138,7 @@ impl Conducting<'_> {
             start,
             record: begun.record.clone(),
             orders,
-            kind: begun.description.kind.clone(),
+            kind: begun.undertaking.kind().to_owned(),
             files: begun.folder.files().clone(),
             n_resumed,
         };
@@ -138,9 +153,10 @@ impl Conducting<'_> {
         let watch = Watch {
             stop: &self.stop,
             leads: &*self.ground.leads,
+            findings: &|recovered| begun.undertaking.findings(recovered),
         };
         let mut steps = JobSteps {
-            job: &begun.job,
+            job: &*begun.job,
             disk: Arc::clone(begun.folder.disk()),
             files: begun.folder.files().clone(),
             journal: begun.writer.handle(),
@@ -165,8 +181,7 @@ impl Conducting<'_> {
         } else {
             drop(begun.folder);
         }
-        let (record, plan) = (begun.record, &begun.plan);
-        tell_end(self.ground, self.to_host, record, &self.inputs, plan, ended);
+        tell_end(self.ground, self.to_host, begun.record, &begun.undertaking, ended);
     }
 }
 
@@ -182,7 +197,7 @@ pub(super) fn release(folder: JobFolder) {
     }
 }
 
-fn take_steps<J: Job>(
+fn take_steps<J: Job + ?Sized>(
     steps: &mut JobSteps<'_, J>,
     orders: &Receiver<Order>,
     inbox: &Sender<DriverEvent>,
@@ -201,6 +216,7 @@ fn take_steps<J: Job>(
 struct Watch<'a> {
     stop: &'a AtomicBool,
     leads: &'a (dyn Fn() -> bool + Send + Sync),
+    findings: &'a (dyn Fn(&Recovered) -> Value + Sync),
 }
 
 impl StepWatch for Watch<'_> {
@@ -219,9 +235,6 @@ impl StepWatch for Watch<'_> {
     }
 
     fn report(&self, recovered: &Recovered) -> Vec<u8> {
-        let Residuals { max, bound } = Residuals::of(recovered);
-        json!({ "residual_max": max, "residual_bound": bound })
-            .to_string()
-            .into_bytes()
+        (self.findings)(recovered).to_string().into_bytes()
     }
 }

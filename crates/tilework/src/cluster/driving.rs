@@ -9,6 +9,7 @@ use super::joining::{name_here, unreachable};
 use super::numbers::{self, HeardNumbers};
 use super::record::unix_ms;
 use crate::failure::{CliError, Exit};
+use crate::job::kinds::Kinds;
 use crate::webhook::Webhook;
 use crate::webhook::address::WebhookUrl;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct DriverSettings {
     pub roots: Arc<DataRoots>,
     /// Instruction set that plans count on.
     pub simd: Simd,
+    /// Jobs of the program's own.
+    pub kinds: &'static Kinds,
     /// Where the alarms of all jobs are posted, if anywhere.
     pub webhook: Option<WebhookUrl>,
 }
@@ -116,6 +119,7 @@ fn lead(
         control: Arc::clone(control),
         roots: Arc::clone(&settings.roots),
         simd: settings.simd,
+        kinds: settings.kinds,
         webhook: lasting.webhook.clone(),
         leads,
     };

@@ -4,15 +4,14 @@ use super::ground::Ground;
 use super::keeping::{Kept, keep};
 use super::record::{JobRecord, JobStands, key_of, unix_ms};
 use super::to_host::{ToHost, Told};
+use super::undertaking::Undertaking;
 use crate::failure::{CliError, Exit};
-use crate::product::inputs::Inputs;
-use crate::product::running::{Residuals, failed, stopped};
+use crate::product::running::{failed, stopped};
 use serde_json::json;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 use tilework_core::failure::JobEnd;
-use tilework_linalg::Plan;
 use tilework_store::journal::JobFiles;
 
 /// Pause before the store is asked again to keep an end that it refused.
@@ -29,12 +28,11 @@ pub struct RunEnd {
 }
 
 /// Keeps how a run ended, and tells the driver.
-pub(super) fn tell_end(
+pub(super) fn tell_end<U: Undertaking>(
     ground: &Ground,
     to_host: &ToHost,
     record: JobRecord,
-    inputs: &Inputs,
-    plan: &Plan,
+    undertaking: &U,
     ended: RunEnd,
 ) {
     let RunEnd {
@@ -45,7 +43,7 @@ pub(super) fn tell_end(
     let output = Path::new(&record.output);
     let (stands, error) = match end {
         JobEnd::Done => {
-            let report = report(ground, &record, inputs, plan, &facts);
+            let report = report(ground, &record, undertaking, &facts);
             return end_record(ground, to_host, record, JobStands::Done, Ok(report));
         }
         JobEnd::Stopped(_) if cancelled => (JobStands::Cancelled, cancelled_error(output)),
@@ -96,41 +94,38 @@ pub(super) fn end_record(
     }
 }
 
-/// What is told of a finished product: the names are those of one machine's report.
-fn report(
+/// What is told of a finished job: the names are those of one machine's report.
+fn report<U: Undertaking>(
     ground: &Ground,
     record: &JobRecord,
-    inputs: &Inputs,
-    plan: &Plan,
+    undertaking: &U,
     facts: &serde_json::Value,
 ) -> serde_json::Value {
     let disk = ground.disk();
     let files = JobFiles::beside(Path::new(&record.output));
     let recovered = tilework_store::journal::recover(&*disk, &files);
     let recovered = recovered.ok().flatten().map(|(recovered, _)| recovered);
-    let residuals = recovered.as_ref().map(Residuals::of).unwrap_or_default();
     let seconds = unix_ms().saturating_sub(record.submitted_unix_ms) as f64 / 1e3;
-    let spec = &inputs.spec;
+    let known = undertaking.facts();
+    let findings = recovered
+        .as_ref()
+        .map(|recovered| undertaking.findings(recovered));
     let mut report = json!({
-        "job": spec.kind(),
         "status": "done",
         "id": key_of(record.id()),
         "output": record.output,
-        "m": plan.grid.m,
-        "n": plan.grid.n,
-        "k": plan.k,
-        "dtype": spec.dtype.to_string(),
-        "alpha": spec.alpha,
-        "beta": spec.beta,
         "seconds": seconds,
-        "gflops": plan.flops() / seconds.max(1e-3) / 1e9,
-        "tasks": plan.grid.n_tiles(),
-        "residual_max": residuals.max,
-        "residual_bound": residuals.bound,
-        "algorithm": plan.layout.algorithm.to_string(),
     });
-    if let (Some(report), Some(facts)) = (report.as_object_mut(), facts.as_object()) {
-        report.extend(facts.clone());
+    if let Some(flops) = known.flops {
+        report["gflops"] = json!(flops / seconds.max(1e-3) / 1e9);
+    }
+    for members in [Some(&known.json), findings.as_ref(), Some(facts)]
+        .into_iter()
+        .flatten()
+    {
+        if let (Some(report), Some(members)) = (report.as_object_mut(), members.as_object()) {
+            report.extend(members.clone());
+        }
     }
     for worker in report["workers"].as_array_mut().into_iter().flatten() {
         let commits = recovered.iter().flat_map(|recovered| recovered.commits.values());

@@ -1,8 +1,9 @@
 //! What all jobs of a driver stand on: the cluster's records, the data roots, and how what is asked becomes a product of files there.
 
-use super::protocol::{AssignName, Planned, Submit, algorithm_of};
+use super::protocol::{AssignName, Planned, ProductWanted, Submit, Wanted, algorithm_of};
 use super::record::PlannedFor;
 use crate::failure::CliError;
+use crate::job::kinds::Kinds;
 use crate::product::inputs::{AddRequest, InputRequest, Inputs, Paths};
 use crate::product::report::{plan_json, write_plan};
 use crate::product::request::{ProductRequest, Resources, resume_request};
@@ -25,6 +26,8 @@ pub struct Ground {
     pub roots: Arc<DataRoots>,
     /// Instruction set that plans count on.
     pub simd: Simd,
+    /// Jobs of the program's own.
+    pub kinds: &'static Kinds,
     /// Where alarms are posted, if anywhere.
     pub webhook: Option<Arc<Webhook>>,
     /// Whether this process still drives.
@@ -48,9 +51,25 @@ impl Ground {
     }
 }
 
+/// What goes on with the unfinished product at `output`.
+pub(super) fn request_to_resume(
+    ground: &Ground,
+    submit: &Submit,
+    output: &str,
+    planned_for: PlannedFor,
+) -> Result<(ProductRequest, Inputs), CliError> {
+    let disk = ground.disk();
+    let mut resources = ground.resources(planned_for);
+    resources.assign = submit.assign.with(planned_for.workers);
+    let request = resume_request(&*disk, Path::new(output), resources, Paths::Named)?;
+    let inputs = request.inputs.open(&disk)?;
+    Ok((request, inputs))
+}
+
 /// What is asked for, as a product of files in data roots.
 pub(super) fn request_of(
     ground: &Ground,
+    wanted: &ProductWanted,
     submit: &Submit,
     output: &str,
     planned_for: PlannedFor,
@@ -59,27 +78,22 @@ pub(super) fn request_of(
     let output = PathBuf::from(output);
     let mut resources = ground.resources(planned_for);
     resources.assign = submit.assign.with(planned_for.workers);
-    if submit.resume {
-        let request = resume_request(&*disk, &output, resources, Paths::Named)?;
-        let inputs = request.inputs.open(&disk)?;
-        return Ok((request, inputs));
-    }
     let named = |path: &str| name_of(&ground.roots, path).map(PathBuf::from);
-    let algorithm = algorithm_of(&submit.algorithm)
-        .ok_or_else(|| CliError::usage(format!("there is no algorithm `{}`", submit.algorithm)))?;
-    let add = submit
+    let algorithm = algorithm_of(&wanted.algorithm)
+        .ok_or_else(|| CliError::usage(format!("there is no algorithm `{}`", wanted.algorithm)))?;
+    let add = wanted
         .add
         .as_ref()
         .map(|(d, beta)| named(d).map(|d| AddRequest { d, beta: *beta }));
     let inputs = InputRequest {
-        a: named(&submit.a)?,
-        b: named(&submit.b)?,
+        a: named(&wanted.a)?,
+        b: named(&wanted.b)?,
         paths_are: Paths::Named,
-        transpose_a: submit.transpose_a,
-        transpose_b: submit.transpose_b,
-        symmetric: submit.symmetric,
-        dtype: submit.dtype,
-        alpha: submit.alpha,
+        transpose_a: wanted.transpose_a,
+        transpose_b: wanted.transpose_b,
+        symmetric: wanted.symmetric,
+        dtype: wanted.dtype,
+        alpha: wanted.alpha,
         add: add.transpose()?,
     };
     let opened = inputs.open(&disk)?;
@@ -122,7 +136,10 @@ pub(super) fn plan(ground: &Ground, submit: &Submit, planned_for: PlannedFor) ->
         Some(output) => name_of(&ground.roots, output)?,
         None => String::new(),
     };
-    let (request, inputs) = request_of(ground, submit, &output, planned_for)?;
+    let Wanted::Product(wanted) = &submit.wanted else {
+        return Err(CliError::usage("only products have plans"));
+    };
+    let (request, inputs) = request_of(ground, wanted, submit, &output, planned_for)?;
     let resources = request.resources;
     let plan = match inputs.spec.dtype {
         Dtype::F64 => resources.plan::<f64>(&inputs, request.algorithm, None),

@@ -14,6 +14,8 @@ use super::ground::Ground;
 use super::preparations::{Preparation, Preparations};
 use super::record::{JobRecord, JobStands, key_of, unix_ms};
 use super::to_host::{OpenedJob, Order, Ticket, ToHost, Told};
+use super::undertaking::any_description;
+use crate::job_state::is_product;
 use crate::product::request::Description;
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
@@ -308,6 +310,7 @@ impl<'a> ClusterHost<'a> {
                     shown.n_backing_off = machine.n_backing_off(*id);
                     shown.waits_for = machine.stalled(*id).map(|stall| stall.to_string());
                     if let Some(tasks) = machine.tasks(*id) {
+                        shown.tasks = tasks.n_tasks();
                         shown.tasks_committed = tasks.n_committed();
                     }
                 }
@@ -466,12 +469,20 @@ fn is_expired(job: &JobOnBoard) -> bool {
         .is_some_and(|ended| unix_ms().saturating_sub(ended) > ENDED_KEPT_MS)
 }
 
+/// Tasks of a product; how many another job has, only its own code can tell.
+fn n_tasks(kind: &str, job_text: &str) -> u64 {
+    let product = is_product(kind).then(|| Description::from_text(job_text.as_bytes()));
+    match product {
+        Some(Ok(description)) => description.plan.grid.n_tiles(),
+        _ => 0,
+    }
+}
+
 /// How a job is shown, with what was known of its run if it was driven here.
 fn on_board(record: &JobRecord, known: Option<JobOnBoard>) -> JobOnBoard {
-    let description = Description::from_text(record.job_text.as_bytes());
-    let of_description = description.map(|description| JobOnBoard {
-        kind: description.kind,
-        tasks: description.plan.grid.n_tiles(),
+    let of_description = any_description(&record.job_text).map(|described| JobOnBoard {
+        tasks: n_tasks(&described.kind, &record.job_text),
+        kind: described.kind,
         ..JobOnBoard::default()
     });
     let mut shown = known.unwrap_or_else(|| of_description.unwrap_or_default());

@@ -2,6 +2,7 @@
 //!
 //! - [`protocol`]: requests and their answers; [`record`]: what the cluster keeps of a job; [`board`]: what anyone may see of it all
 //! - [`driving`]: the driver process and its lease; `desk`: requests; `host`: jobs, events and the board, around the driver machine
+//! - `undertaking`: what a driver has to know of a job, whatever it computes
 //! - [`conductor`]: one job at its driver, from its `submission` or `takeover` to its `ending`, `keeping` its record; [`ground`]: what all of them stand on
 //! - [`fleet`]: who the workers are; [`numbers`]: what they are called
 //! - [`working`]: the worker process; [`opened`]: the jobs that a worker has open
@@ -31,6 +32,7 @@ pub mod record;
 pub mod submission;
 mod takeover;
 pub mod to_host;
+mod undertaking;
 pub mod working;
 
 /// This release, which all processes of a cluster must have in common.

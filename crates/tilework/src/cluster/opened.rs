@@ -1,31 +1,29 @@
 //! The jobs that a worker has open: learned from the record that a task's id names, checked in every respect, and kept for the next
 //! task.
 
-use super::record::{JobRecord, key_of};
-use crate::product::inputs::{Inputs, Paths};
-use crate::product::request::{Description, Resources, stored_inputs};
-use crate::product::running::multiply;
+use super::record::{JobRecord, key_of, unix_ms};
+use super::undertaking::any_description;
+use crate::job::kinds::Kinds;
+use crate::job_state::is_product;
 use shelf::{Opened, Shelf};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tilework_core::driver::Assign;
 use tilework_core::failure::{Cause, Failure};
-use tilework_core::ids::{JobId, RunEpoch, WorkerIdx};
+use tilework_core::ids::{JobId, RoundIdx, RunEpoch, WorkerIdx};
 use tilework_core::message::JobAttempt;
 use tilework_core::record::RunStart;
 use tilework_kernel::Simd;
-use tilework_linalg::multiply::NUMERICS_VERSION;
-use tilework_linalg::{AlgorithmChoice, Number, Plan};
 use tilework_nats::{Bucket, Control};
 use tilework_runtime::Job;
-use tilework_runtime::description::FORMAT_VERSION;
 use tilework_runtime::journal_writer::JournalWriter;
 use tilework_runtime::served::{Jobs, Served};
 use tilework_store::data_roots::DataRoots;
 use tilework_store::disk::{Disk, is_disk_full};
-use tilework_store::element_type::Dtype;
+use tilework_store::identity::InputIdentity;
 use tilework_store::journal::{JobFiles, SegmentWriter, run_of_segment};
 
+mod own_job;
+mod product;
 mod shelf;
 
 /// A worker's jobs.
@@ -38,6 +36,8 @@ pub struct OpenedJobs {
     pub worker: WorkerIdx,
     /// What the process may use.
     pub resources: WorkerResources,
+    /// Jobs of the program's own.
+    pub kinds: &'static Kinds,
     /// Open jobs.
     pub open: OpenJobs,
 }
@@ -54,7 +54,17 @@ pub struct WorkerResources {
 }
 
 /// The jobs that a worker has open.
-pub struct OpenJobs(Mutex<Shelf<Served<'static>>>);
+pub struct OpenJobs(Mutex<Shelf<OpenJob>>);
+
+/// A job that is open for tasks of any of its rounds.
+struct OpenJob {
+    served: Arc<Served<'static>>,
+    /// Enters the round of the next task; nothing where there is only one.
+    enter: Option<Enter>,
+}
+
+/// Enters a round.
+type Enter = Box<dyn Fn(RoundIdx) -> Result<(), Failure> + Send + Sync>;
 
 impl OpenJobs {
     /// None yet.
@@ -62,7 +72,7 @@ impl OpenJobs {
         OpenJobs(Mutex::new(Shelf::new()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shelf<Served<'static>>> {
+    fn lock(&self) -> MutexGuard<'_, Shelf<OpenJob>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -71,12 +81,18 @@ impl Jobs<'static> for OpenedJobs {
     fn open(&self, attempt: JobAttempt) -> Result<Arc<Served<'static>>, Failure> {
         let (job, run) = (attempt.job, attempt.attempt.epoch);
         let mut open = self.open.lock();
-        if let Some(served) = open.take(job, run) {
-            return Ok(served);
+        let opened = match open.take(job, run) {
+            Some(opened) => opened,
+            None => {
+                let journal = open.make_room(job, run);
+                let opened = self.open_anew(job, run, journal)?;
+                open.put(job, run, opened)
+            }
+        };
+        if let Some(enter) = &opened.enter {
+            enter(attempt.attempt.round)?;
         }
-        let journal = open.make_room(job, run);
-        let opened = self.open_anew(job, run, journal)?;
-        Ok(open.put(job, run, opened))
+        Ok(Arc::clone(&opened.served))
     }
 
     fn on_failed(&self, attempt: JobAttempt) {
@@ -95,47 +111,34 @@ impl OpenedJobs {
         job: JobId,
         run: RunEpoch,
         journal: Option<Arc<JournalWriter>>,
-    ) -> Result<Opened<Served<'static>>, Failure> {
+    ) -> Result<Opened<OpenJob>, Failure> {
         let record = self.record(job)?;
         let known = RunEpoch(record.adopts_from)..=RunEpoch(record.run);
         if !known.contains(&run) {
             let text = format!("the task is of run {run}, the job's last one is {}", record.run);
             return Err(Failure::retry(Cause::Job, text));
         }
-        let description = checked_description(&record)?;
-        let disk = Arc::clone(&self.roots) as Arc<dyn Disk>;
-        let output = Path::new(&record.output);
-        let request = stored_inputs(&description, output, Paths::Named);
-        // Another worker may have the data root that this one lacks, or a file system that is not away.
-        let inputs = request
-            .open(&disk)
-            .map_err(|error| self.input_failure(&error.message))?;
-        let identities = inputs
-            .identities()
-            .map_err(|error| Failure::retry(Cause::Storage, error.message))?;
-        record.check_inputs(&identities)?;
-        let holds_memory = inputs
-            .operands()
-            .any(|operand| operand.source().resident_bytes() > 0);
         let opening = Opening {
             jobs: self,
-            disk,
+            disk: Arc::clone(&self.roots) as Arc<dyn Disk>,
+            files: JobFiles::beside(Path::new(&record.output)),
             record: &record,
-            description: &description,
-            inputs,
             job,
             run,
             journal,
         };
-        let (served, journal) = match description.spec.dtype {
-            Dtype::F64 => opening.open::<f64>(),
-            Dtype::F32 => opening.open::<f32>(),
-        }?;
-        Ok(Opened {
-            served: Arc::new(served),
-            journal,
-            holds_memory,
-        })
+        let description = any_description(&record.job_text)
+            .map_err(|error| refused(format!("the job's description can't be read: {error}")))?;
+        if description.output.as_deref() != Some(&record.output) {
+            return Err(refused(
+                "the job's record names another output than its description".to_owned(),
+            ));
+        }
+        if is_product(&description.kind) {
+            product::open(opening)
+        } else {
+            own_job::open(opening, &description)
+        }
     }
 
     fn record(&self, job: JobId) -> Result<JobRecord, Failure> {
@@ -149,79 +152,72 @@ impl OpenedJobs {
         JobRecord::from_bytes(&key, &entry.value)
             .map_err(|cause| failed(format!("the record of the job {key} can't be used: {cause}")))
     }
-
-    fn input_failure(&self, message: &str) -> Failure {
-        let text = format!(
-            "{message} (data roots of this worker: {})",
-            self.roots.described()
-        );
-        Failure::retry(Cause::Storage, text)
-    }
 }
 
-/// The code here must be the code that the job was begun with, as far as its results depend on it.
-fn checked_description(record: &JobRecord) -> Result<Description, Failure> {
-    let refused = |text: String| Failure::fatal(Cause::Job, text);
-    let description = Description::from_text(record.job_text.as_bytes())
-        .map_err(|error| refused(format!("the job's description can't be read: {error}")))?;
-    let here = [description.spec.version(), FORMAT_VERSION, NUMERICS_VERSION];
-    let stored = [
-        description.version,
-        description.format_version,
-        description.numerics_version,
-    ];
-    if description.kind != description.spec.kind() || here != stored {
-        return Err(refused(format!(
-            "this worker computes `{}` of versions {here:?}, the job is `{}` of versions {stored:?}",
-            description.spec.kind(),
-            description.kind
-        )));
-    }
-    if description.output.as_deref() != Some(&record.output) {
-        return Err(refused(
-            "the job's record names another output than its description".to_owned(),
-        ));
-    }
-    Ok(description)
+/// Trying again can't help.
+fn refused(text: String) -> Failure {
+    Failure::fatal(Cause::Job, text)
 }
 
+/// A job that a worker is about to open.
 struct Opening<'a> {
     jobs: &'a OpenedJobs,
     disk: Arc<dyn Disk>,
+    files: JobFiles,
     record: &'a JobRecord,
-    description: &'a Description,
-    inputs: Inputs,
     job: JobId,
     run: RunEpoch,
     journal: Option<Arc<JournalWriter>>,
 }
 
 impl Opening<'_> {
-    fn open<T: Number>(self) -> Result<(Served<'static>, Arc<JournalWriter>), Failure> {
-        let files = JobFiles::beside(Path::new(&self.record.output));
-        let simd = self.jobs.resources.simd;
-        let plan = self.plan::<T>()?;
-        let job = multiply::<T>(&self.disk, &self.inputs, &plan, simd, self.job, &files);
+    /// Fails if what is read here is not what the job began with.
+    fn check_inputs(&self, now: &[InputIdentity]) -> Result<(), Failure> {
+        self.record.check_inputs(now)
+    }
+
+    /// Another worker may have the data root that this one lacks, or a file system that is not away.
+    fn input_failure(&self, message: &str) -> Failure {
+        let text = format!(
+            "{message} (data roots of this worker: {})",
+            self.jobs.roots.described()
+        );
+        Failure::retry(Cause::Storage, text)
+    }
+
+    /// Opens its output and this worker's journal of it.
+    fn open<J: Job + ?Sized + 'static>(
+        self,
+        job: Arc<J>,
+        enter: Option<Enter>,
+        holds_memory: bool,
+    ) -> Result<Opened<OpenJob>, Failure> {
         job.open_outputs(true)
             .map_err(|failure| Failure::retry(failure.cause, failure.text))?;
         // Only now: a run's segment is gone before its output is, so the output that is open is this run's.
-        self.check_run(&files)?;
+        self.check_run()?;
         let journal = match &self.journal {
             Some(journal) => Arc::clone(journal),
-            None => Arc::new(JournalWriter::start(self.begin_segment(&files)?)),
+            None => Arc::new(JournalWriter::start(self.begin_segment()?)),
         };
-        Ok((Served::with_journal(Arc::new(job), Arc::clone(&journal)), journal))
+        let served = Arc::new(Served::with_journal(job, Arc::clone(&journal)));
+        Ok(Opened {
+            served: Arc::new(OpenJob { served, enter }),
+            journal,
+            holds_memory,
+        })
     }
 
-    fn begin_segment(&self, files: &JobFiles) -> Result<SegmentWriter, Failure> {
+    fn begin_segment(&self) -> Result<SegmentWriter, Failure> {
         let run = RunStart {
             job: self.job,
             epoch: self.run,
-            started_unix_ms: super::record::unix_ms(),
+            started_unix_ms: unix_ms(),
             pid: std::process::id(),
         };
-        let text = self.description.to_text();
-        let segment = SegmentWriter::create_for_worker(&*self.disk, files, &text, &run, self.jobs.worker);
+        let text = self.record.job_text.as_bytes();
+        let segment =
+            SegmentWriter::create_for_worker(&*self.disk, &self.files, text, &run, self.jobs.worker);
         segment.map_err(|error| {
             let cause = if is_disk_full(&error) {
                 Cause::DiskFull
@@ -232,36 +228,9 @@ impl Opening<'_> {
         })
     }
 
-    /// The stored plan in the memory that is here, with as many threads as that allows.
-    fn plan<T: Number>(&self) -> Result<Plan, Failure> {
-        let WorkerResources {
-            memory_bytes,
-            n_threads,
-            simd,
-        } = self.jobs.resources;
-        let only = AlgorithmChoice::Only(self.description.plan.algorithm);
-        let halved = std::iter::successors(Some(n_threads), |n| Some(n / 2).filter(|n| *n > 0));
-        let mut refused = None;
-        for n_threads in halved {
-            let resources = Resources {
-                memory_bytes,
-                n_threads,
-                n_workers: 1,
-                n_processes: 1,
-                assign: Assign::Dynamic,
-                simd,
-            };
-            match resources.plan::<T>(&self.inputs, only, Some(self.description)) {
-                Ok(plan) => return Ok(plan),
-                Err(error) => refused = Some(error.message),
-            }
-        }
-        Err(Failure::retry(Cause::OutOfMemory, refused.unwrap_or_default()))
-    }
-
     /// The run is the one whose task this is, and no later job has taken its place.
-    fn check_run(&self, files: &JobFiles) -> Result<(), Failure> {
-        let found = run_of_segment(&*self.disk, files, self.run).map_err(|error| {
+    fn check_run(&self) -> Result<(), Failure> {
+        let found = run_of_segment(&*self.disk, &self.files, self.run).map_err(|error| {
             Failure::retry(Cause::Storage, format!("cannot read the run's journal: {error}"))
         })?;
         match found {

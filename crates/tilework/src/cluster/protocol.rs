@@ -15,7 +15,7 @@ use tilework_store::lock::Owner;
 
 /// Where workers ask for their number.
 pub const JOIN: &str = "tw.join";
-/// Where clients ask for a product.
+/// Where clients ask for a job.
 pub const SUBMIT: &str = "tw.request.submit";
 /// Where clients ask what a product would take.
 pub const PLAN: &str = "tw.request.plan";
@@ -187,9 +187,51 @@ pub struct Welcome {
     pub worker: u32,
 }
 
-/// A product to be computed. Paths are `NAME:/relative/path`, or absolute ones of a machine that the driver shares them with.
+/// Something to be computed. Paths are `NAME:/relative/path`, or absolute ones of a machine that the driver shares them with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submit {
+    /// What.
+    pub wanted: Wanted,
+    /// Where the result goes; only for a plan there may be none.
+    pub output: Option<String>,
+    /// How tasks find their workers.
+    pub assign: AssignName,
+    /// Memory that a task may need, at most; else that of the smallest worker.
+    pub memory_bytes: Option<u64>,
+    /// A finished output may be replaced.
+    pub overwrite: bool,
+    /// An unfinished output is discarded.
+    pub restart: bool,
+    /// When the job stops, in milliseconds since 1970.
+    pub deadline_unix_ms: Option<u64>,
+}
+
+/// What is to be computed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    /// A product.
+    Product(ProductWanted),
+    /// A job of the program's own.
+    Job(JobWanted),
+    /// What the journal beside the output says.
+    Unfinished,
+}
+
+/// A job of a program's own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobWanted {
+    /// Its name.
+    pub kind: String,
+    /// Version of its code, as whoever asks knows it.
+    pub version: u32,
+    /// Its spec.
+    pub spec: Value,
+}
+
+/// A product.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProductWanted {
     /// A.
     pub a: String,
     /// B.
@@ -206,22 +248,8 @@ pub struct Submit {
     pub alpha: f64,
     /// What is added, and its factor.
     pub add: Option<(String, f64)>,
-    /// C; only for a plan there may be none.
-    pub output: Option<String>,
     /// How tiles may be computed: `classical`, `strassen` or `auto`.
     pub algorithm: String,
-    /// How tasks find their workers.
-    pub assign: AssignName,
-    /// Memory that a task may need, at most; else that of the smallest worker.
-    pub memory_bytes: Option<u64>,
-    /// A finished C may be replaced.
-    pub overwrite: bool,
-    /// An unfinished C is discarded.
-    pub restart: bool,
-    /// Go on with what the journal beside the output says; all but output and deadline is ignored.
-    pub resume: bool,
-    /// When the job stops, in milliseconds since 1970.
-    pub deadline_unix_ms: Option<u64>,
 }
 
 /// How tasks find their workers.
@@ -264,16 +292,16 @@ pub fn algorithm_of(name: &str) -> Option<AlgorithmChoice> {
     .find(|choice| algorithm_name(*choice) == name)
 }
 
-/// A product is being computed.
+/// A job is being computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submitted {
     /// The job's id.
     pub job: String,
     /// The run of it.
     pub run: u32,
-    /// C, as it is called in the cluster.
+    /// Its output, as it is called in the cluster.
     pub output: String,
-    /// Tasks in all.
+    /// Tasks in all, or of the first round.
     pub tasks: u64,
     /// Tasks kept from earlier runs.
     pub tasks_resumed: u64,

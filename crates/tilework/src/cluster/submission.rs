@@ -1,23 +1,28 @@
 //! A job that somebody asks for: it begins, goes on where an earlier run stopped, or is refused with the reason.
 
-use super::conductor::{Begun, Conducting, leads_no_more};
-use super::ground::{Ground, request_of};
+use super::conductor::{Begun, Conducting, Resumed, leads_no_more};
+use super::ground::{Ground, name_of, request_of, request_to_resume};
 use super::keeping::{Kept, after_last_run, keep};
-use super::protocol::{Submit, Submitted, answer};
+use super::protocol::{JobWanted, Submit, Submitted, Wanted, answer};
 use super::record::{JobRecord, NewJob, PlannedFor, key_of};
 use super::to_host::ToHost;
+use super::undertaking::{OwnJob, Product, Undertaking, kind_of};
 use crate::failure::{CliError, Exit};
+use crate::job::running::{Description, Destination, describe};
+use crate::job_state::is_product;
 use crate::product::inputs::Inputs;
-use crate::product::report::write_plan;
 use crate::product::request::{Course, ProductRequest};
-use crate::product::running::{Prepared, multiply, prepare};
+use crate::product::running::{Prepared, prepare};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tilework_core::ids::JobId;
-use tilework_linalg::{Number, Plan};
+use tilework_linalg::Number;
 use tilework_nats::Request;
+use tilework_runtime::{FolderState, Job, JobFolder, folder};
 use tilework_store::element_type::Dtype;
 use tilework_store::journal::JobFiles;
+use tilework_store::journal::recover::job_id;
 
 /// A job that is asked for.
 pub struct Submission {
@@ -42,119 +47,259 @@ pub(super) fn submitted(ground: &Ground, submission: Submission, stop: Arc<Atomi
         running,
         request,
     } = submission;
-    let refuse = |request: Request, error| request.answer(answer::<Submitted>(Err(error)));
-    let (asked, inputs) = match request_of(ground, &submit, &output, planned_for) {
-        Ok(asked) => asked,
-        Err(error) => return refuse(request, error),
-    };
-    if let Some(job) = running {
-        let same = same_as_running(ground, &asked, &inputs, job, &output);
-        return request.answer(answer(same));
-    }
     let conducting = Conducting {
         ground,
-        asked,
-        inputs,
+        output: PathBuf::from(&output),
         stop,
         to_host,
     };
-    let submission = ToBegin {
+    let to_begin = ToBegin {
         submit: &submit,
         output: &output,
         planned_for,
+        running,
     };
-    match conducting.inputs.spec.dtype {
-        Dtype::F64 => conducting.begin::<f64>(submission, request),
-        Dtype::F32 => conducting.begin::<f32>(submission, request),
+    let asked = match &submit.wanted {
+        Wanted::Product(wanted) => {
+            request_of(ground, wanted, &submit, &output, planned_for).map(Asked::product)
+        }
+        Wanted::Job(wanted) => AskedJob::new(ground, wanted, &submit, &output).map(Asked::Job),
+        Wanted::Unfinished => unfinished(ground, &to_begin),
+    };
+    match asked {
+        Ok(Asked::Product(asked)) => match asked.inputs.spec.dtype {
+            Dtype::F64 => conducting.begin::<Product<f64>>(*asked, to_begin, request),
+            Dtype::F32 => conducting.begin::<Product<f32>>(*asked, to_begin, request),
+        },
+        Ok(Asked::Job(asked)) => conducting.begin(asked, to_begin, request),
+        Err(error) => request.answer(answer::<Submitted>(Err(error))),
     }
 }
 
-/// Whether what is asked is what runs to that output already.
-fn same_as_running(
-    ground: &Ground,
-    asked: &ProductRequest,
-    inputs: &Inputs,
-    running: JobId,
-    output: &str,
-) -> Result<Submitted, CliError> {
-    let disk = ground.disk();
-    let state = tilework_runtime::folder::inspect(&*disk, &JobFiles::beside(&asked.output))?;
-    let cancel_first =
-        || format!("wait for it: tilework watch {output}; or end it: tilework cancel {output}");
-    if asked.restart {
-        return Err(CliError::usage(format!("`{output}` is being computed")).with_next(cancel_first()));
-    }
-    let course = asked
-        .course(&state, &*disk, inputs, &mut Vec::new())
-        .map_err(|error| error.with_next(cancel_first()))?;
-    match course {
-        Course::Resume(description) if description.id() == running => Ok(Submitted {
-            job: key_of(running),
-            run: 0,
-            output: output.to_owned(),
-            tasks: description.plan.grid.n_tiles(),
-            tasks_resumed: 0,
-            was_running: true,
-            notes: Vec::new(),
-        }),
-        _ => Err(CliError::usage(format!("another job computes `{output}`")).with_next(cancel_first())),
+/// What is asked for, understood.
+enum Asked {
+    Product(Box<AskedProduct>),
+    Job(AskedJob),
+}
+
+impl Asked {
+    fn product((request, inputs): (ProductRequest, Inputs)) -> Asked {
+        Asked::Product(Box::new(AskedProduct { request, inputs }))
     }
 }
 
+/// Where a job is to begin, and for whom.
 struct ToBegin<'a> {
     submit: &'a Submit,
     output: &'a str,
     planned_for: PlannedFor,
+    running: Option<JobId>,
+}
+
+/// Something asked for that becomes an undertaking.
+trait Asking<U: Undertaking> {
+    /// Whether it is what runs to that output already; then its tasks.
+    fn is_running(&self, ground: &Ground, running: JobId) -> Result<Option<u64>, CliError>;
+    /// Whether it may begin: nothing is touched.
+    fn check(&self, ground: &Ground) -> Result<(), CliError>;
+    /// Makes it ready to begin or to go on, in its folder.
+    fn claim(self, ground: &Ground, output: &str) -> Result<(JobFolder, U), CliError>;
+}
+
+struct AskedProduct {
+    request: ProductRequest,
+    inputs: Inputs,
+}
+
+impl<T: Number> Asking<Product<T>> for AskedProduct {
+    fn is_running(&self, ground: &Ground, running: JobId) -> Result<Option<u64>, CliError> {
+        let (disk, asked) = (ground.disk(), &self.request);
+        let state = folder::inspect(&*disk, &JobFiles::beside(&asked.output))?;
+        match asked.course(&state, &*disk, &self.inputs, &mut Vec::new())? {
+            Course::Resume(description) if description.id() == running => {
+                Ok(Some(description.plan.grid.n_tiles()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn check(&self, ground: &Ground) -> Result<(), CliError> {
+        self.request.check_output(&*ground.disk(), &self.inputs)
+    }
+
+    fn claim(self, ground: &Ground, output: &str) -> Result<(JobFolder, Product<T>), CliError> {
+        let prepared = prepare::<T>(&ground.disk(), &self.request, &self.inputs)?;
+        let Prepared {
+            folder,
+            plan,
+            description,
+            notes,
+        } = check_is_of_a_cluster(prepared, output)?;
+        let product = Product::planned(ground, self.request, self.inputs, plan, description, notes);
+        Ok((folder, product))
+    }
+}
+
+struct AskedJob {
+    destination: Destination,
+    fresh: Description,
+}
+
+impl AskedJob {
+    fn new(ground: &Ground, wanted: &JobWanted, submit: &Submit, output: &str) -> Result<AskedJob, CliError> {
+        let kind = kind_of(ground, &wanted.kind, wanted.version)?;
+        let spec = kind.read(wanted.spec.clone())?;
+        let named = |path: &Path| name_of(&ground.roots, &path.to_string_lossy());
+        let spec = kind.read(spec.with_inputs_named(&named)?)?;
+        let fresh = describe(kind, &spec, &*ground.disk(), Some(output.to_owned()))?;
+        Ok(AskedJob {
+            destination: Destination {
+                output: PathBuf::from(output),
+                overwrite: submit.overwrite,
+                restart: submit.restart,
+            },
+            fresh,
+        })
+    }
+}
+
+impl Asking<OwnJob> for AskedJob {
+    fn is_running(&self, ground: &Ground, running: JobId) -> Result<Option<u64>, CliError> {
+        let disk = ground.disk();
+        let state = folder::inspect(&*disk, &JobFiles::beside(&self.destination.output))?;
+        let stored = self.destination.to_go_on_with(&state, &self.fresh, &*disk)?;
+        Ok(stored.filter(|stored| stored.id() == running).map(|_| 0))
+    }
+
+    fn check(&self, ground: &Ground) -> Result<(), CliError> {
+        // Whatever is wrong with the spec, before anything is written.
+        let output = self.destination.output.clone();
+        OwnJob::stored(ground, self.fresh.clone(), output)?
+            .start()
+            .map(drop)
+    }
+
+    fn claim(self, ground: &Ground, _output: &str) -> Result<(JobFolder, OwnJob), CliError> {
+        let (folder, description) = self.destination.claim(&ground.disk(), self.fresh)?;
+        let job = OwnJob::stored(ground, description, self.destination.output)?;
+        Ok((folder, job))
+    }
+}
+
+/// What goes on with what the journal beside the output says.
+fn unfinished(ground: &Ground, to_begin: &ToBegin<'_>) -> Result<Asked, CliError> {
+    let ToBegin {
+        submit,
+        output,
+        planned_for,
+        ..
+    } = to_begin;
+    let path = PathBuf::from(output);
+    let state = folder::inspect(&*ground.disk(), &JobFiles::beside(&path))?;
+    let stored = match &state {
+        FolderState::Unfinished(recovered) => recovered.job_text.as_deref(),
+        FolderState::Empty | FolderState::Finished(_) => None,
+    };
+    // What can't be read is refused where products are.
+    let stored = stored.and_then(|text| Description::from_text(text).ok());
+    match stored.filter(|stored| !is_product(&stored.kind)) {
+        Some(stored) => {
+            let job = OwnJob::stored(ground, stored, path.clone())?;
+            let disk = ground.disk();
+            Ok(Asked::Job(AskedJob {
+                destination: Destination {
+                    output: path,
+                    overwrite: false,
+                    restart: false,
+                },
+                fresh: describe(job.kind, &job.spec, &*disk, Some((*output).to_owned()))?,
+            }))
+        }
+        None => request_to_resume(ground, submit, output, *planned_for).map(Asked::product),
+    }
 }
 
 impl Conducting<'_> {
-    fn begin<T: Number>(self, submission: ToBegin<'_>, request: Request) {
-        let (begun, submitted) = match self.try_begin::<T>(submission) {
+    fn begin<U: Undertaking>(self, asked: impl Asking<U>, to_begin: ToBegin<'_>, request: Request) {
+        if let Some(running) = to_begin.running {
+            let same = self.same_as_running(&asked, running, &to_begin);
+            return request.answer(answer(same));
+        }
+        let (begun, submitted) = match self.try_begin(asked, to_begin) {
             Ok(begun) => begun,
             Err(error) => return request.answer(answer::<Submitted>(Err(error))),
         };
         self.conduct(begun, || request.answer(answer(Ok(submitted))));
     }
 
-    fn try_begin<T: Number>(&self, submission: ToBegin<'_>) -> Result<(Begun<T>, Submitted), CliError> {
+    /// Whether what is asked is what runs to that output already.
+    fn same_as_running<U: Undertaking>(
+        &self,
+        asked: &impl Asking<U>,
+        running: JobId,
+        to_begin: &ToBegin<'_>,
+    ) -> Result<Submitted, CliError> {
+        let output = to_begin.output;
+        let cancel_first =
+            || format!("wait for it: tilework watch {output}; or end it: tilework cancel {output}");
+        if to_begin.submit.restart {
+            return Err(CliError::usage(format!("`{output}` is being computed")).with_next(cancel_first()));
+        }
+        let tasks = asked
+            .is_running(self.ground, running)
+            .map_err(|error| error.with_next(cancel_first()))?;
+        let tasks = tasks.ok_or_else(|| {
+            CliError::usage(format!("another job computes `{output}`")).with_next(cancel_first())
+        })?;
+        Ok(Submitted {
+            job: key_of(running),
+            run: 0,
+            output: output.to_owned(),
+            tasks,
+            tasks_resumed: 0,
+            was_running: true,
+            notes: Vec::new(),
+        })
+    }
+
+    fn try_begin<U: Undertaking>(
+        &self,
+        asked: impl Asking<U>,
+        to_begin: ToBegin<'_>,
+    ) -> Result<(Begun<U>, Submitted), CliError> {
         let ToBegin {
             submit,
             output,
             planned_for,
-        } = submission;
+            ..
+        } = to_begin;
         let disk = self.ground.disk();
-        self.asked.check_output(&*disk, &self.inputs)?;
+        asked.check(self.ground)?;
         self.check_leads()?;
-        let prepared = prepare::<T>(&disk, &self.asked, &self.inputs)?;
-        let Prepared {
-            mut folder,
-            plan,
-            description,
-            notes,
-        } = check_is_of_a_cluster(prepared, output)?;
-        let id = description.id();
+        let (mut folder, undertaking) = asked.claim(self.ground, output)?;
+        let text = undertaking.text();
         let files = folder.files().clone();
-        let job = multiply::<T>(&disk, &self.inputs, &plan, self.ground.simd, id, &files);
-        let committed = folder.committed_tasks(plan.grid.n_tiles());
-        let n_committed = committed.len() as u64;
+        let job = undertaking.start()?;
+        let resumed = Resumed::of(&*job, &folder)?;
         let may_replace_output =
             submit.overwrite || disk.stat(files.output()).is_ok_and(|stat| stat.is_some());
+        let id = job_id(&text);
         let started = after_last_run(self.ground, id)
-            .and_then(|at_least| self.begin_run(&job, &mut folder, &description, n_committed > 0, at_least));
+            .and_then(|at_least| self.begin_run(&*job, &mut folder, &text, resumed.is_some(), at_least));
         let (epoch, writer) = match started {
             Ok(started) => started,
             Err(error) => {
-                if n_committed == 0 {
+                if !resumed.is_some() {
                     folder.abandon();
                 }
                 return Err(error);
             }
         };
         let record = JobRecord::new(NewJob {
-            job_text: String::from_utf8_lossy(&description.to_text()).into_owned(),
+            job_text: String::from_utf8_lossy(&text).into_owned(),
             output: output.to_owned(),
             run: epoch.0,
-            inputs: self.inputs.identities()?,
+            inputs: undertaking.identities()?,
             assign: submit.assign,
             may_replace_output,
             planned_for,
@@ -173,20 +318,19 @@ impl Conducting<'_> {
             job: key_of(id),
             run: epoch.0,
             output: output.to_owned(),
-            tasks: plan.grid.n_tiles(),
-            tasks_resumed: n_committed,
+            tasks: job.n_tasks(),
+            tasks_resumed: resumed.committed.len() as u64,
             was_running: false,
-            notes: told_of_plan(&plan, &self.inputs, notes),
+            notes: undertaking.notes(),
         };
         let begun = Begun {
             folder,
             writer,
             record,
-            committed,
+            resumed,
             took_over: false,
             job,
-            plan,
-            description,
+            undertaking,
         };
         Ok((begun, submitted))
     }
@@ -203,19 +347,4 @@ fn check_is_of_a_cluster(prepared: Prepared, output: &str) -> Result<Prepared, C
     };
     Err(CliError::usage(message)
         .with_next("finish it there: tilework resume; or discard it: add --restart to the command"))
-}
-
-fn told_of_plan(plan: &Plan, inputs: &Inputs, notes: Vec<String>) -> Vec<String> {
-    let mut text = Vec::new();
-    let written = write_plan(&mut text, plan, inputs);
-    let plan = written
-        .is_ok()
-        .then(|| String::from_utf8_lossy(&text).trim_end().to_owned());
-    let notes = inputs
-        .notes
-        .iter()
-        .cloned()
-        .chain(notes)
-        .map(|note| format!("note: {note}"));
-    plan.into_iter().chain(notes).collect()
 }

@@ -1,16 +1,17 @@
 //! A job that another driver left. What may pass, such as a data root that is not mounted yet, is waited for: nobody loses work because
 //! a driver started too early.
 
-use super::conductor::{Begun, Conducting, release};
+use super::conductor::{Begun, Conducting, Resumed, release};
 use super::ending::{RunEnd, cancelled_error, end_record, tell_end};
 use super::ground::Ground;
 use super::keeping::{Kept, is_cancel_asked, keep};
 use super::record::{JobRecord, JobStands, unix_ms};
 use super::to_host::{ToHost, Told};
+use super::undertaking::{OwnJob, Product, Undertaking, any_description, stored_product};
 use crate::failure::{CliError, Exit};
-use crate::product::inputs::Paths;
-use crate::product::request::{Description, ProductRequest, stored_inputs};
-use crate::product::running::{failed, multiply, stopped};
+use crate::job_state::is_product;
+use crate::product::request::Description;
+use crate::product::running::{failed, stopped};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tilework_core::failure::{JobEnd, StopCause};
 use tilework_core::ids::RunEpoch;
-use tilework_linalg::{AlgorithmChoice, Number};
+use tilework_linalg::Number;
 use tilework_runtime::{FolderState, JobFolder};
 use tilework_store::element_type::Dtype;
 use tilework_store::journal::Recovered;
@@ -101,48 +102,61 @@ fn try_take_over(
     stop: &Arc<AtomicBool>,
     to_host: &ToHost,
 ) -> Result<(), NotTaken> {
-    let disk = ground.disk();
     let output = PathBuf::from(&record.output);
-    let description = Description::from_text(record.job_text.as_bytes()).map_err(|error| {
+    let conducting = Conducting {
+        ground,
+        output: output.clone(),
+        stop: Arc::clone(stop),
+        to_host,
+    };
+    let by_another_release = |error| {
         let message = format!("`{}` was begun by another release: {error}", record.output);
         let error = CliError::new(Exit::JobFailed, message);
         NotTaken::Ever(error.with_next(format!(
             "go on with that release: tilework resume {}",
             record.output
         )))
-    })?;
-    let request = ProductRequest {
-        inputs: stored_inputs(&description, &output, Paths::Named),
-        output,
-        resources: ground.resources(record.planned_for),
-        overwrite: record.may_replace_output,
-        restart: false,
-        algorithm: AlgorithmChoice::Only(description.plan.algorithm),
     };
-    let inputs = request.inputs.open(&disk)?;
-    let conducting = Conducting {
-        ground,
-        asked: request,
-        inputs,
-        stop: Arc::clone(stop),
-        to_host,
-    };
+    let described = any_description(&record.job_text).map_err(by_another_release)?;
+    if !is_product(&described.kind) {
+        return conducting.take_over(record, OwnJob::stored(ground, described, output)?);
+    }
+    let description = Description::from_text(record.job_text.as_bytes()).map_err(by_another_release)?;
     match description.spec.dtype {
-        Dtype::F64 => conducting.take_over::<f64>(record, description),
-        Dtype::F32 => conducting.take_over::<f32>(record, description),
+        Dtype::F64 => conducting.take_over(record, stored::<f64>(ground, record, description)?),
+        Dtype::F32 => conducting.take_over(record, stored::<f32>(ground, record, description)?),
     }
 }
 
+/// The product that the record describes.
+fn stored<T: Number>(
+    ground: &Ground,
+    record: &JobRecord,
+    description: Description,
+) -> Result<Product<T>, CliError> {
+    let output = PathBuf::from(&record.output);
+    let replaces = record.may_replace_output;
+    let (asked, inputs) = stored_product(ground, &description, output, record.planned_for, replaces)?;
+    let plan = asked
+        .resources
+        .plan::<T>(&inputs, asked.algorithm, Some(&description))?;
+    Ok(Product::planned(
+        ground,
+        asked,
+        inputs,
+        plan,
+        description,
+        Vec::new(),
+    ))
+}
+
 impl Conducting<'_> {
-    fn take_over<T: Number>(self, record: &JobRecord, description: Description) -> Result<(), NotTaken> {
+    fn take_over<U: Undertaking>(self, record: &JobRecord, undertaking: U) -> Result<(), NotTaken> {
         let disk = self.ground.disk();
-        let mut folder = JobFolder::take_over(Arc::clone(&disk), &self.asked.output)?;
-        let plan = self
-            .asked
-            .resources
-            .plan::<T>(&self.inputs, self.asked.algorithm, Some(&description))?;
+        let mut folder = JobFolder::take_over(Arc::clone(&disk), &self.output)?;
+        let text = undertaking.text();
         match folder.state() {
-            FolderState::Finished(recovered) if is_job(recovered, &description) => {
+            FolderState::Finished(recovered) if is_job(recovered, &text) => {
                 // The driver before may have died before the name was durable.
                 let parent = folder.files().parent();
                 disk.sync_dir(&parent)
@@ -154,17 +168,10 @@ impl Conducting<'_> {
                     // Who did what, only the driver before knew.
                     facts: json!({}),
                 };
-                tell_end(
-                    self.ground,
-                    self.to_host,
-                    record.clone(),
-                    &self.inputs,
-                    &plan,
-                    ended,
-                );
+                tell_end(self.ground, self.to_host, record.clone(), &undertaking, ended);
                 return Ok(());
             }
-            FolderState::Unfinished(recovered) if is_job(recovered, &description) => {}
+            FolderState::Unfinished(recovered) if is_job(recovered, &text) => {}
             _ => {
                 let message = format!("what was begun of `{}` is gone", record.output);
                 let error = CliError::new(Exit::JobFailed, message).with_next("submit it again");
@@ -173,7 +180,7 @@ impl Conducting<'_> {
         }
         if record.cancel_asked {
             drop(folder);
-            let error = cancelled_error(&self.asked.output);
+            let error = cancelled_error(&self.output);
             end_record(
                 self.ground,
                 self.to_host,
@@ -184,16 +191,15 @@ impl Conducting<'_> {
             return Ok(());
         }
         // Not before: the output of a job that is complete may have taken the place of what it added.
-        let inputs = self.inputs.identities()?;
+        let inputs = undertaking.identities()?;
         record
             .check_inputs(&inputs)
-            .map_err(|failure| NotTaken::Ever(failed(&failure, &self.asked.output)))?;
-        let files = folder.files().clone();
-        let id = description.id();
-        let job = multiply::<T>(&disk, &self.inputs, &plan, self.ground.simd, id, &files);
-        let committed = folder.committed_tasks(plan.grid.n_tiles());
+            .map_err(|failure| NotTaken::Ever(failed(&failure, &self.output)))?;
+        let job = undertaking.start()?;
+        let resumed =
+            Resumed::of(&*job, &folder).map_err(|failure| NotTaken::Ever(failed(&failure, &self.output)))?;
         let after_last = RunEpoch(record.run + 1);
-        let (epoch, writer) = self.begin_run(&job, &mut folder, &description, true, after_last)?;
+        let (epoch, writer) = self.begin_run(&*job, &mut folder, &text, true, after_last)?;
         let mut record = record.clone();
         record.run = epoch.0;
         // With the run that has begun: another one each time would leave a file each time.
@@ -215,17 +221,16 @@ impl Conducting<'_> {
             folder,
             writer,
             record,
-            committed,
+            resumed,
             took_over: true,
             job,
-            plan,
-            description,
+            undertaking,
         };
         self.conduct(begun, || ());
         Ok(())
     }
 }
 
-fn is_job(recovered: &Recovered, description: &Description) -> bool {
-    recovered.job_text.as_deref() == Some(&description.to_text()[..])
+fn is_job(recovered: &Recovered, text: &[u8]) -> bool {
+    recovered.job_text.as_deref() == Some(text)
 }

@@ -6,6 +6,7 @@ use super::opened::{OpenJobs, OpenedJobs, WorkerResources};
 use super::protocol::{JOIN, Join, Welcome, ask, read_answer};
 use super::record::unix_ms;
 use crate::failure::{CliError, Exit};
+use crate::job::kinds::Kinds;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
@@ -36,6 +37,8 @@ pub struct WorkerSettings {
     pub roots: Arc<DataRoots>,
     /// What it may use.
     pub resources: WorkerResources,
+    /// Jobs of the program's own.
+    pub kinds: &'static Kinds,
 }
 
 /// Works until the process is told to stop; then finishes or gives back what it has. `on_joined` hears its number, and any later one.
@@ -98,6 +101,7 @@ fn work_as(
         roots: Arc::clone(&settings.roots),
         worker: port.worker(),
         resources: settings.resources,
+        kinds: settings.kinds,
         open: OpenJobs::none(),
     };
     let shared = Shared {

@@ -4,10 +4,13 @@ use crate::args::clients::ClusterArgs;
 use crate::args::multiply::{AssignArg, ResourceArgs, RunArgs};
 use crate::cluster::board::JobOnBoard;
 use crate::cluster::clients::{Client, Sight, outcome};
-use crate::cluster::protocol::{AssignName, PLAN, Planned, Submit, Submitted, algorithm_name};
+use crate::cluster::protocol::{
+    AssignName, PLAN, Planned, ProductWanted, Submit, Submitted, Wanted, algorithm_name,
+};
 use crate::cluster::record::unix_ms;
 use crate::failure::{CliError, Exit};
 use crate::human;
+use crate::job_state::is_product;
 use crate::output::Output;
 use crate::product::inputs::{AddRequest, InputRequest};
 use crate::progress::TaskBar;
@@ -32,16 +35,10 @@ pub(crate) fn run_product(
     resources: &ResourceArgs,
     output: &Output,
 ) -> Result<(), CliError> {
-    check_resources(resources)?;
+    check_is_for_clusters(run, resources)?;
     if destination == Path::new("-") {
         return Err(CliError::usage("`-o -` prints a product that is computed here")
             .with_next("write it to a file with -o, or leave --cluster out"));
-    }
-    if run.alert_webhook.is_some() {
-        return Err(CliError::usage(
-            "--alert-webhook posts from the process that runs the job, which may leave a cluster at any time",
-        )
-        .with_next("leave it out; on a cluster the drivers post the alarms of all jobs: tilework driver --alert-webhook URL"));
     }
     let submit = submit_of(inputs, algorithm, Some(destination), run, resources)?;
     submit_and_watch(cluster, submit, &run.cluster, output)
@@ -182,6 +179,18 @@ pub(crate) fn plan(
     output.result(planned.json, |out| writeln!(out, "{}", planned.text))
 }
 
+/// Refuses what belongs to one machine.
+pub(crate) fn check_is_for_clusters(run: &RunArgs, resources: &ResourceArgs) -> Result<(), CliError> {
+    check_resources(resources)?;
+    if run.alert_webhook.is_some() {
+        return Err(CliError::usage(
+            "--alert-webhook posts from the process that runs the job, which may leave a cluster at any time",
+        )
+        .with_next("leave it out; on a cluster the drivers post the alarms of all jobs: tilework driver --alert-webhook URL"));
+    }
+    Ok(())
+}
+
 /// Threads and workers are the cluster's own.
 pub(crate) fn check_resources(resources: &ResourceArgs) -> Result<(), CliError> {
     for (name, given) in [("--threads", resources.threads), ("--workers", resources.workers)] {
@@ -204,7 +213,7 @@ fn submit_of(
 ) -> Result<Submit, CliError> {
     let named = |add: &AddRequest| cluster_path(&add.d).map(|d| (d, add.beta));
     let add = inputs.add.as_ref().map(named);
-    Ok(Submit {
+    let wanted = ProductWanted {
         a: cluster_path(&inputs.a)?,
         b: cluster_path(&inputs.b)?,
         transpose_a: inputs.transpose_a,
@@ -213,13 +222,25 @@ fn submit_of(
         dtype: inputs.dtype,
         alpha: inputs.alpha,
         add: add.transpose()?,
-        output: destination.map(cluster_path).transpose()?,
         algorithm: algorithm_name(algorithm).to_owned(),
+    };
+    submit(Wanted::Product(wanted), destination, run, resources)
+}
+
+/// A job as it is asked for.
+pub(crate) fn submit(
+    wanted: Wanted,
+    destination: Option<&Path>,
+    run: &RunArgs,
+    resources: &ResourceArgs,
+) -> Result<Submit, CliError> {
+    Ok(Submit {
+        wanted,
+        output: destination.map(cluster_path).transpose()?,
         assign: assign_name(resources.assign),
         memory_bytes: resources.memory,
         overwrite: run.overwrite,
         restart: run.restart,
-        resume: false,
         deadline_unix_ms: run.time_limit.map(deadline),
     })
 }
@@ -231,21 +252,12 @@ pub(crate) fn resume_of(
     time_limit: Option<Duration>,
 ) -> Result<Submit, CliError> {
     Ok(Submit {
-        a: String::new(),
-        b: String::new(),
-        transpose_a: false,
-        transpose_b: false,
-        symmetric: false,
-        dtype: None,
-        alpha: 1.0,
-        add: None,
+        wanted: Wanted::Unfinished,
         output: Some(cluster_path(destination)?),
-        algorithm: algorithm_name(AlgorithmChoice::Auto).to_owned(),
         assign: assign_name(resources.assign),
         memory_bytes: resources.memory,
         overwrite: false,
         restart: false,
-        resume: true,
         deadline_unix_ms: time_limit.map(deadline),
     })
 }
@@ -284,21 +296,25 @@ pub(crate) fn cluster_path(path: &Path) -> Result<String, CliError> {
     absolute.ok_or_else(|| CliError::usage(format!("the folder of `{text}` is not UTF-8")))
 }
 
-/// A finished product of a cluster, for people.
+/// A finished job of a cluster, for people.
 fn write_report(out: &mut dyn Write, report: &Value) -> io::Result<()> {
     let text = |name: &str| report[name].as_str().unwrap_or_default().to_owned();
     let number = |name: &str| report[name].as_u64().unwrap_or_default();
     let real = |name: &str| report[name].as_f64().unwrap_or_default();
-    writeln!(
-        out,
-        "{}: {} x {} {}, done in {:.2} s ({:.1} GF/s)",
-        text("output"),
-        number("m"),
-        number("n"),
-        text("dtype"),
-        real("seconds"),
-        real("gflops")
-    )?;
+    let (output, seconds) = (text("output"), real("seconds"));
+    let is_product = is_product(&text("job"));
+    if is_product {
+        writeln!(
+            out,
+            "{output}: {} x {} {}, done in {seconds:.2} s ({:.1} GF/s)",
+            number("m"),
+            number("n"),
+            text("dtype"),
+            real("gflops")
+        )?;
+    } else {
+        writeln!(out, "{output}: {} done in {seconds:.2} s", text("job"))?;
+    }
     let counted = |n: u64, what: &str| {
         if n > 0 {
             format!(", {n} {what}")
@@ -323,12 +339,14 @@ fn write_report(out: &mut dyn Write, report: &Value) -> io::Result<()> {
             human::counted(worker["tasks"].as_u64().unwrap_or_default(), "task")
         )?;
     }
-    writeln!(
-        out,
-        "  checked  every tile; largest residual {:.1e}, allowed {:.1e}; read back before it got its name",
-        real("residual_max"),
-        real("residual_bound")
-    )?;
+    if is_product {
+        writeln!(
+            out,
+            "  checked  every tile; largest residual {:.1e}, allowed {:.1e}; read back before it got its name",
+            real("residual_max"),
+            real("residual_bound")
+        )?;
+    }
     let n_alarms = number("alarms_total");
     if n_alarms > 0 {
         writeln!(

@@ -8,6 +8,7 @@ use crate::cluster::joining::read_join;
 use crate::cluster::opened::WorkerResources;
 use crate::cluster::working::{self, WorkerSettings};
 use crate::failure::{CliError, Exit};
+use crate::job::kinds::Kinds;
 use crate::output::Output;
 use crate::settings::Settings;
 use crate::signals;
@@ -22,7 +23,7 @@ use tilework_runtime::{Observer, StopSwitch};
 use tilework_store::data_roots::DataRoots;
 
 /// Runs `worker`.
-pub fn work(args: &WorkerArgs, output: &Output) -> Result<(), CliError> {
+pub fn work(args: &WorkerArgs, kinds: &'static Kinds, output: &Output) -> Result<(), CliError> {
     let join = read_join(&args.process.cluster, Role::Worker)?;
     let roots = open_roots(&args.process)?;
     let allowed = ResourceArgs {
@@ -39,6 +40,7 @@ pub fn work(args: &WorkerArgs, output: &Output) -> Result<(), CliError> {
             n_threads: settings.n_threads,
             simd: simd()?,
         },
+        kinds,
     };
     let stop = StopSwitch::default();
     let _signals = signals::stop_on_signals(&stop, output)?;
@@ -52,11 +54,12 @@ pub fn work(args: &WorkerArgs, output: &Output) -> Result<(), CliError> {
 }
 
 /// Runs `driver`.
-pub fn drive(args: &DriverArgs, output: &Output) -> Result<(), CliError> {
+pub fn drive(args: &DriverArgs, kinds: &'static Kinds, output: &Output) -> Result<(), CliError> {
     let settings = DriverSettings {
         join: read_join(&args.process.cluster, Role::Driver)?,
         roots: open_roots(&args.process)?,
         simd: simd()?,
+        kinds,
         webhook: args.alert_webhook.clone(),
     };
     let stop = StopSwitch::default();

@@ -1,10 +1,12 @@
 //! `run` and `kinds`: jobs of the program's own, by name.
 
+use super::clustered;
 use crate::args::run::RunJobArgs;
+use crate::cluster::protocol::{JobWanted, Wanted};
 use crate::failure::{CliError, Exit};
 use crate::human;
-use crate::job::kinds::{Kinds, find};
-use crate::job::running::{JobRequest, run_job};
+use crate::job::kinds::{Kind, Kinds, find};
+use crate::job::running::{Destination, JobRequest, run_job};
 use crate::output::Output;
 use crate::progress::RoundBar;
 use crate::settings::Settings;
@@ -17,9 +19,8 @@ use tilework_runtime::StopSwitch;
 /// Runs `run`.
 pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliError> {
     let kind = find(kinds, &args.kind)?;
-    if args.run.cluster.cluster.is_some() {
-        return Err(CliError::usage("`run` knows one machine, and no cluster yet")
-            .with_next("leave --cluster and TILEWORK_CLUSTER out"));
+    if let Some(cluster) = &args.run.cluster.cluster {
+        return run_on_cluster(cluster, kind, args, output);
     }
     if args.run.alert_webhook.is_some() {
         return Err(CliError::usage("`run` posts no alarms yet").with_next(
@@ -28,15 +29,16 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
     }
     let spec = kind.read(Value::Object(spec(args)?))?;
     let settings = Settings::resolve(&args.resources, args.run.time_limit, output.started())?;
-    let name = || PathBuf::from(format!("{}.json", args.kind));
     let request = JobRequest {
-        output: args.output.clone().unwrap_or_else(name),
+        destination: Destination {
+            output: destination(args),
+            overwrite: args.run.overwrite,
+            restart: args.run.restart,
+        },
         // A task has one thread: so there is a worker for each, unless fewer are asked for.
         n_threads: args.resources.workers.map_or(settings.n_threads, |n| n as usize),
         memory_bytes: settings.memory_bytes,
         round_robin: matches!(settings.assign, Assign::RoundRobin { .. }),
-        overwrite: args.run.overwrite,
-        restart: args.run.restart,
     };
     let stop = StopSwitch::with_deadline(settings.deadline);
     let _signals = signals::stop_on_signals(&stop, output)?;
@@ -44,7 +46,7 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
     let finished = run_job(kind, spec, &request, &stop, &bar);
     bar.finish();
     let finished = finished?;
-    let file = request.output.display().to_string();
+    let file = request.destination.output.display().to_string();
     let json = json!({
         "status": "done",
         "job": args.kind,
@@ -69,6 +71,30 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
         }
         writeln!(out)
     })
+}
+
+/// Where the report goes.
+fn destination(args: &RunJobArgs) -> PathBuf {
+    let name = || PathBuf::from(format!("{}.json", args.kind));
+    args.output.clone().unwrap_or_else(name)
+}
+
+/// Drivers and workers of the same program do it; the files that the spec names are those that they find in their data roots.
+fn run_on_cluster(
+    cluster: &Path,
+    kind: &dyn Kind,
+    args: &RunJobArgs,
+    output: &Output,
+) -> Result<(), CliError> {
+    clustered::check_is_for_clusters(&args.run, &args.resources)?;
+    let spec = kind.read(Value::Object(spec(args)?))?;
+    let wanted = Wanted::Job(JobWanted {
+        kind: kind.name().to_owned(),
+        version: kind.version(),
+        spec: spec.with_inputs_named(&clustered::cluster_path)?,
+    });
+    let submit = clustered::submit(wanted, Some(&destination(args)), &args.run, &args.resources)?;
+    clustered::submit_and_watch(cluster, submit, &args.run.cluster, output)
 }
 
 /// Runs `kinds`.

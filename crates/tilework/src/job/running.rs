@@ -95,7 +95,11 @@ impl Runner {
     /// What is wrong with the spec or the output; what failed; or that it was stopped. What is committed is kept beside the output.
     pub fn run<J: Job>(self, job: J, output: impl AsRef<Path>) -> Result<Finished, CliError> {
         let request = JobRequest {
-            output: output.as_ref().to_path_buf(),
+            destination: Destination {
+                output: output.as_ref().to_path_buf(),
+                overwrite: self.overwrite,
+                restart: self.restart,
+            },
             n_threads: self
                 .n_threads
                 .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)),
@@ -104,8 +108,6 @@ impl Runner {
                 None => default_memory_bytes(Path::new("/"))?,
             },
             round_robin: false,
-            overwrite: self.overwrite,
-            restart: self.restart,
         };
         let kind: &dyn Kind = &KindOf::<J>::NEW;
         let spec = serde_json::to_value(&job)
@@ -118,14 +120,21 @@ impl Runner {
 #[derive(Debug, Clone)]
 pub struct JobRequest {
     /// Where its report goes.
-    pub output: PathBuf,
+    pub destination: Destination,
     /// Tasks that run at a time, at most.
     pub n_threads: usize,
     /// Memory for all of them.
     pub memory_bytes: u64,
     /// Whether task i goes to worker i mod n, instead of to whoever has room.
     pub round_robin: bool,
-    /// A finished output may be replaced.
+}
+
+/// An output, and what may become of what is there.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// The file.
+    pub output: PathBuf,
+    /// A finished one may be replaced.
     pub overwrite: bool,
     /// An unfinished one is discarded.
     pub restart: bool,
@@ -144,24 +153,18 @@ pub fn run_job(
 ) -> Result<Finished, CliError> {
     let started = Instant::now();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let files = JobFiles::beside(&request.output);
+    let Destination {
+        output, overwrite, ..
+    } = &request.destination;
     let fresh = describe(kind, &spec, &*disk, None)?;
     let place = Place {
         disk: Arc::clone(&disk),
-        files: files.clone(),
+        files: JobFiles::beside(output),
         inputs: fresh.inputs.clone(),
     };
     let job = kind.start(&spec, place)?;
     let n_workers = workers_that_fit(kind, &*job, request)?;
-    check_output(&*disk, &request.output)?;
-    let state = tilework_runtime::folder::inspect(&*disk, &files)?;
-    request.to_go_on_with(&state, &fresh, &*disk)?;
-    let mut folder = JobFolder::open(Arc::clone(&disk), &request.output)?;
-    let stored = request.to_go_on_with(folder.state(), &fresh, &*disk)?;
-    if stored.is_none() {
-        folder.discard()?;
-    }
-    let description = stored.unwrap_or(fresh);
+    let (mut folder, description) = request.destination.claim(&disk, fresh)?;
     let options = RunOptions {
         n_workers,
         assign: if request.round_robin {
@@ -170,7 +173,7 @@ pub fn run_job(
             Assign::Dynamic
         },
         // What is there now was there when somebody said --overwrite, for this run or for the one that it goes on with.
-        may_replace_output: request.overwrite || exists(&*disk, &request.output)?,
+        may_replace_output: *overwrite || exists(&*disk, output)?,
         stop: stop.clone(),
     };
     let run = tilework_runtime::run(
@@ -179,7 +182,7 @@ pub fn run_job(
         &mut folder,
         &options,
         observer,
-        &done_text,
+        &|recovered| done_report(recovered).to_string().into_bytes(),
     );
     let error = match run.end {
         JobEnd::Done => {
@@ -193,12 +196,12 @@ pub fn run_job(
                 elapsed: started.elapsed(),
             });
         }
-        JobEnd::Stopped(cause) => stopped(cause, &request.output, None).with_next(AGAIN),
+        JobEnd::Stopped(cause) => stopped(cause, output, None).with_next(AGAIN),
         JobEnd::Failed(failure) => {
             if run.n_tasks_run == 0 && failure.cause == Cause::DiskFull {
                 folder.abandon();
             }
-            failed(&failure, &request.output).with_next(next_after(failure.cause))
+            failed(&failure, output).with_next(next_after(failure.cause))
         }
     };
     Err(error.with_facts(json!({ "alarms": run.alarms.latest, "alarms_total": run.alarms.n_alarms })))
@@ -218,11 +221,9 @@ fn next_after(cause: Cause) -> &'static str {
 }
 
 /// What the journal keeps of a finished job.
-pub(crate) fn done_text(recovered: &Recovered) -> Vec<u8> {
+pub(crate) fn done_report(recovered: &Recovered) -> Value {
     let n_checked = recovered.commits.values().filter(|commit| commit.checked).count();
     json!({ "checked": n_checked, "residual_max": 0.0, "residual_bound": 0.0 })
-        .to_string()
-        .into_bytes()
 }
 
 /// What the journal says of a job; on a cluster its output has a name there.
@@ -293,9 +294,27 @@ fn exists(disk: &dyn Disk, output: &Path) -> Result<bool, CliError> {
     Ok(stat.is_some())
 }
 
-impl JobRequest {
+impl Destination {
+    /// Refuses what can't be begun or gone on with here; then the same again under the lock of the job's folder. Discards what is not
+    /// gone on with.
+    pub(crate) fn claim(
+        &self,
+        disk: &Arc<dyn Disk>,
+        fresh: Description,
+    ) -> Result<(JobFolder, Description), CliError> {
+        check_output(&**disk, &self.output)?;
+        let state = tilework_runtime::folder::inspect(&**disk, &JobFiles::beside(&self.output))?;
+        self.to_go_on_with(&state, &fresh, &**disk)?;
+        let mut folder = JobFolder::open(Arc::clone(disk), &self.output)?;
+        let stored = self.to_go_on_with(folder.state(), &fresh, &**disk)?;
+        if stored.is_none() {
+            folder.discard()?;
+        }
+        Ok((folder, stored.unwrap_or(fresh)))
+    }
+
     /// The unfinished job at the output, as it was described when it began; nothing if one begins afresh.
-    fn to_go_on_with(
+    pub(crate) fn to_go_on_with(
         &self,
         state: &FolderState,
         fresh: &Description,
@@ -343,8 +362,13 @@ fn same_job(text: &[u8], fresh: &Description) -> Result<Description, Vec<String>
     if let InputsDifference::Changed(changes) = stored.compare_inputs(&fresh.inputs) {
         differences.extend(changes);
     }
-    if stored.output.is_some() {
-        differences.push("it was begun on a cluster".to_owned());
+    match (&stored.output, &fresh.output) {
+        (Some(_), None) => differences.push("it was begun on a cluster".to_owned()),
+        (None, Some(_)) => differences.push("it was begun on one machine, without a cluster".to_owned()),
+        (Some(then), Some(now)) if then != now => {
+            differences.push(format!("it was begun under the name `{then}`"));
+        }
+        _ => {}
     }
     if differences.is_empty() {
         Ok(stored)
