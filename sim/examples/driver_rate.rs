@@ -103,6 +103,7 @@ fn job(n_tasks: u64, assign: Assign) -> JobStart {
         backups: true,
         when_full: WhenFull::Stop,
         deadline: None,
+        unable: Default::default(),
     }
 }
 

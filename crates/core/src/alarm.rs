@@ -115,6 +115,8 @@ pub enum Stall {
         /// What the largest worker has.
         largest_bytes: u64,
     },
+    /// No worker's program has the job's code.
+    NobodyKnows,
     /// Tasks are in the queue and workers are idle: nothing was heard of either for long.
     Silent,
 }
@@ -130,6 +132,7 @@ impl fmt::Display for Stall {
                 f,
                 "no worker has the {needed_bytes} bytes of memory that a task needs; the largest has {largest_bytes}"
             ),
+            Stall::NobodyKnows => f.write_str("no worker's program knows this job, or this version of it"),
             Stall::Silent => f.write_str("tasks are queued and no worker takes them"),
         }
     }
@@ -179,6 +182,9 @@ impl Alarm {
             AlarmKind::JobStalled(Stall::NoWorkers) => Some("start a worker"),
             AlarmKind::JobStalled(Stall::NoWorkerFits { .. }) => {
                 Some("start a worker with more memory, or plan the job with less: --memory")
+            }
+            AlarmKind::JobStalled(Stall::NobodyKnows) => {
+                Some("start workers with the program that submitted the job: PROGRAM worker")
             }
             AlarmKind::JobStalled(Stall::Silent) => Some("look at the workers' logs"),
             AlarmKind::DiskLow => Some("free space where the output is; the job goes on by itself"),

@@ -8,7 +8,7 @@ use crate::failure::{Failure, JobEnd, StopCause};
 use crate::ids::{JobId, Millis, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
 use crate::message::{JobAttempt, ToDriver, ToWorker, WorkerReport};
 use crate::task_table::TaskTable;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use fleet::Fleet;
 use job::{JobRun, Surroundings};
@@ -41,6 +41,8 @@ pub enum DriverEvent {
     OutputsFinished(JobId),
     /// A step of the driver's own (advance, verify, finish) failed.
     StepFailed(JobId, Failure),
+    /// A worker lacks the job's code: it gets none of its tasks.
+    LacksCode(JobId, WorkerIdx),
     /// Someone wants the job to stop.
     StopRequested(JobId, StopCause),
     /// Time passed.
@@ -151,6 +153,8 @@ pub struct JobStart {
     pub when_full: WhenFull,
     /// When it stops if it has not ended.
     pub deadline: Option<Millis>,
+    /// Workers that lack its code: they get none of its tasks.
+    pub unable: BTreeSet<WorkerIdx>,
 }
 
 /// The driver's state: for each job one byte per task and a constant, and a constant for each worker.
@@ -282,6 +286,9 @@ impl Driver {
             }),
             DriverEvent::StopRequested(job, cause) => self.with_job(now, job, effects, |job, around| {
                 job.stop(JobEnd::Stopped(cause), around);
+            }),
+            DriverEvent::LacksCode(job, worker) => self.with_job(now, job, effects, |job, _| {
+                job.on_lacks_code(worker);
             }),
             DriverEvent::Tick => None,
         }

@@ -86,6 +86,7 @@ fn drive(mut port: NatsDriverPort, n_tasks: u64) {
         backups: false,
         when_full: WhenFull::Stop,
         deadline: None,
+        unable: Default::default(),
     });
     loop {
         if let DriverEvent::Received(message) = &event {

@@ -76,9 +76,9 @@ pub const WORKERS_BYTES_MAX: i64 = 32 * 1024 * 1024;
 /// Workers whose records are kept at once. Each may have two pulls at the shared queue, and the board has to show them all in one record.
 pub const MEMBERS_MAX: usize = 2_048;
 /// Bytes of one worker's record ...
-pub const MEMBER_BYTES_MAX: usize = 4 * 1024;
+pub const MEMBER_BYTES_MAX: usize = 8 * 1024;
 /// ... with its headers.
-pub const STORED_MEMBER_BYTES_MAX: i32 = 5 * 1024;
+pub const STORED_MEMBER_BYTES_MAX: i32 = 9 * 1024;
 /// Bytes of the records of all workers, and as much again for those that two drivers admit while the lease changes hands, so that a
 /// record can always be taken away.
 pub const MEMBERS_BYTES_MAX: i64 = 2 * MEMBERS_MAX as i64 * STORED_MEMBER_BYTES_MAX as i64;

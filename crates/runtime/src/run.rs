@@ -226,6 +226,7 @@ fn try_run<J: Job + ?Sized>(
         backups: true,
         when_full: WhenFull::Stop,
         deadline: None,
+        unable: Default::default(),
     };
     let around = Around {
         observer,

@@ -119,6 +119,7 @@ impl World {
             backups: self.scenario.backups,
             when_full: WhenFull::Wait,
             deadline: None,
+            unable: Default::default(),
         }
     }
 

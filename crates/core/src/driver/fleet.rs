@@ -3,7 +3,7 @@
 use crate::ids::{Millis, WorkerIdx};
 use crate::limits::{CORRUPT_PER_WORKER_MAX, WORKER_LOST_MS};
 use crate::message::JobAttempt;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 /// An attempt that lies in a worker's own queue, or that it said it has.
@@ -37,6 +37,20 @@ impl Member {
     /// Whether nothing is in its hands.
     pub(super) fn is_idle(&self) -> bool {
         self.held.iter().all(|held| !held.taken)
+    }
+}
+
+/// What a task asks of a worker.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Demand<'a> {
+    pub(super) memory_bytes: u64,
+    /// Workers that lack its code.
+    pub(super) unable: &'a BTreeSet<WorkerIdx>,
+}
+
+impl Demand<'_> {
+    fn is_met_by(&self, worker: WorkerIdx, member: &Member) -> bool {
+        member.memory_bytes >= self.memory_bytes && !self.unable.contains(&worker)
     }
 }
 
@@ -119,36 +133,45 @@ impl Fleet {
         self.generation
     }
 
-    /// Workers that get tasks which need this much memory.
-    pub(super) fn fitting(&self, needed_bytes: u64) -> impl Iterator<Item = (WorkerIdx, &Member)> {
-        self.members
-            .iter()
-            .filter(move |(_, member)| !member.quarantined && member.memory_bytes >= needed_bytes)
-            .map(|(worker, member)| (*worker, member))
+    /// Workers that get tasks which need this.
+    pub(super) fn fitting(&self, demand: Demand<'_>) -> impl Iterator<Item = (WorkerIdx, &Member)> {
+        self.active()
+            .filter(move |(worker, member)| demand.is_met_by(*worker, member))
+    }
+
+    /// Workers that get tasks.
+    fn active(&self) -> impl Iterator<Item = (WorkerIdx, &Member)> {
+        let active = self.members.iter().filter(|(_, member)| !member.quarantined);
+        active.map(|(worker, member)| (*worker, member))
+    }
+
+    /// Whether some get tasks that lack the code for these.
+    pub(super) fn has_unable(&self, demand: Demand<'_>) -> bool {
+        !demand.unable.is_empty() && self.active().any(|(worker, _)| demand.unable.contains(&worker))
     }
 
     /// Of the workers that fit and have a rank, the first by rank; among equals the one that holds least.
     pub(super) fn best<R: Ord>(
         &self,
-        needed_bytes: u64,
+        demand: Demand<'_>,
         rank: impl Fn(WorkerIdx) -> Option<R>,
     ) -> Option<WorkerIdx> {
-        self.fitting(needed_bytes)
+        self.fitting(demand)
             .filter_map(|(worker, member)| Some((rank(worker)?, member.held.len(), worker)))
             .min()
             .map(|(_, _, worker)| worker)
     }
 
     /// Workers that fit and hold nothing.
-    pub(super) fn idle(&self, needed_bytes: u64) -> impl Iterator<Item = WorkerIdx> {
-        self.fitting(needed_bytes)
+    pub(super) fn idle(&self, demand: Demand<'_>) -> impl Iterator<Item = WorkerIdx> {
+        self.fitting(demand)
             .filter(|(_, member)| member.held.is_empty())
             .map(|(worker, _)| worker)
     }
 
     /// Memory of the largest worker that gets tasks.
     pub(super) fn largest_bytes(&self) -> u64 {
-        self.fitting(0)
+        self.active()
             .map(|(_, member)| member.memory_bytes)
             .max()
             .unwrap_or(0)
@@ -175,7 +198,7 @@ impl Fleet {
     /// Counts a result that failed its check; `true` if the worker is quarantined by it. The last worker never is: then the limit
     /// of attempts decides.
     pub(super) fn count_corrupt(&mut self, worker: WorkerIdx) -> bool {
-        let n_active = self.fitting(0).count();
+        let n_active = self.active().count();
         let Some(member) = self.members.get_mut(&worker) else {
             return false;
         };

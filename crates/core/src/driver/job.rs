@@ -6,7 +6,7 @@
 
 use super::deal::Deal;
 use super::durations::Durations;
-use super::fleet::Fleet;
+use super::fleet::{Demand, Fleet};
 use super::{DriverEffect, JobStart, Needs};
 use crate::alarm::{Alarm, AlarmKind, Stall};
 use crate::failure::JobEnd;
@@ -248,6 +248,19 @@ impl JobRun {
             job: self.start.job,
             attempt,
         }
+    }
+
+    /// What its tasks ask of a worker.
+    fn demand(&self) -> Demand<'_> {
+        Demand {
+            memory_bytes: self.needs.memory_bytes,
+            unable: &self.start.unable,
+        }
+    }
+
+    pub(super) fn on_lacks_code(&mut self, worker: WorkerIdx) {
+        self.start.unable.insert(worker);
+        self.fitting = None;
     }
 
     fn alarm(&self, kind: AlarmKind, around: &mut Surroundings<'_>) {

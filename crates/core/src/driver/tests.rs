@@ -7,6 +7,7 @@ use crate::limits;
 use crate::message::Holding;
 use alloc::vec;
 
+mod code;
 mod elsewhere;
 mod ending;
 mod reporting;
@@ -37,6 +38,7 @@ fn job_of(n_tasks: u64) -> JobStart {
         backups: true,
         when_full: WhenFull::Stop,
         deadline: None,
+        unable: Default::default(),
     }
 }
 

@@ -49,6 +49,7 @@ fn start_of_job() -> JobStart {
         backups: true,
         when_full: WhenFull::Stop,
         deadline: None,
+        unable: Default::default(),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::board::{Board, JobOnBoard, WorkerOnBoard};
 use super::events::JobEvent;
+use super::protocol::KnownKind;
 use super::record::JobRecord;
 use crate::human;
 use serde::Serialize;
@@ -82,6 +83,12 @@ impl Known<'_> {
         self.job.ended_unix_ms.is_none()
     }
 
+    fn code_that_nobody_has(&self) -> Option<&KnownKind> {
+        let needed = self.job.needs_code.as_ref()?;
+        let is_known = self.there().any(|worker| worker.kinds.contains(needed));
+        (!is_known).then_some(needed)
+    }
+
     fn is_computed(&self) -> bool {
         self.job.tasks > 0 && self.job.tasks_committed >= self.job.tasks
     }
@@ -158,6 +165,14 @@ impl Known<'_> {
                     human::size_option(needed)
                 );
                 add(what, Some(next));
+            }
+            Some(_) if let Some(needed) = self.code_that_nobody_has() => {
+                let what = format!(
+                    "a worker that knows the job: no worker's program has `{}` of version {}",
+                    needed.name, needed.version
+                );
+                let next = "start one with the program that has it: PROGRAM worker --cluster worker.join --data-root NAME=DIR";
+                add(what, Some(next.to_owned()));
             }
             Some(_) => {
                 if self.job.n_backing_off > 0 {
@@ -356,6 +371,20 @@ mod tests {
             ["a worker with more memory: a task needs 300 B, the largest worker has 200 B"]
         );
         assert!(account.next.unwrap().ends_with("--memory 1MiB"));
+
+        let unknown = JobOnBoard {
+            needs_code: Some(KnownKind {
+                name: "pi".to_owned(),
+                version: 2,
+            }),
+            needs_bytes: 0,
+            ..running()
+        };
+        let account = account_of(&board(vec![worker(0, "idle", 900)], unknown), None, &[]);
+        assert_eq!(
+            account.waits_for,
+            ["a worker that knows the job: no worker's program has `pi` of version 2"]
+        );
 
         let backing_off = JobOnBoard {
             n_backing_off: 2,

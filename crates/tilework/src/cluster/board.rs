@@ -1,6 +1,7 @@
 //! What anyone of the cluster may see of it: the driver, the workers, the jobs. The driver writes it, about once a second.
 
 use super::clients::Client;
+use super::protocol::KnownKind;
 use crate::failure::CliError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -65,6 +66,9 @@ pub struct WorkerOnBoard {
     /// Names of its data roots.
     #[serde(default)]
     pub data_roots: Vec<String>,
+    /// Jobs of its program's own.
+    #[serde(default)]
+    pub kinds: Vec<KnownKind>,
 }
 
 /// A job.
@@ -72,9 +76,9 @@ pub struct WorkerOnBoard {
 pub struct JobOnBoard {
     /// Its id.
     pub id: String,
-    /// What it computes: `multiply`, `gram`.
+    /// What it computes: `multiply`, `gram`, or a job of a program's own.
     pub kind: String,
-    /// C, as it is called in the cluster.
+    /// Its output, as it is called in the cluster.
     pub output: String,
     /// `running`, `done`, `failed`, `cancelled` or `stopped`.
     pub state: String,
@@ -83,14 +87,20 @@ pub struct JobOnBoard {
     /// Memory that a worker must have for its tasks; 0 where that is not known any more.
     #[serde(default)]
     pub needs_bytes: u64,
+    /// What workers must have the code for, beyond what all programs know.
+    #[serde(default)]
+    pub needs_code: Option<KnownKind>,
     /// Tasks that failed and wait a moment before they are tried again.
     #[serde(default)]
     pub n_backing_off: u64,
     /// The last run.
     pub run: u32,
-    /// Tasks in all.
+    /// The round, from 0.
+    #[serde(default)]
+    pub round: u32,
+    /// Tasks of the round.
     pub tasks: u64,
-    /// Tasks that are committed, by all runs.
+    /// Those of them that are committed, by all runs.
     pub tasks_committed: u64,
     /// Tasks that runs before this driver's had committed.
     pub tasks_resumed: u64,

@@ -10,6 +10,7 @@ use super::to_host::{OpenedJob, Order, ToHost, Told};
 use super::undertaking::Undertaking;
 use crate::failure::{CliError, Exit};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -131,6 +132,8 @@ impl Conducting<'_> {
             backups: true,
             when_full: WhenFull::Stop,
             deadline: None,
+            // Who they are, the host knows.
+            unable: BTreeSet::new(),
         };
         let (id, epoch) = (start.job, start.epoch);
         let (orders, at_orders) = std::sync::mpsc::channel();
@@ -139,6 +142,7 @@ impl Conducting<'_> {
             record: begun.record.clone(),
             orders,
             kind: begun.undertaking.kind().to_owned(),
+            needs_code: begun.undertaking.needs_code(),
             files: begun.folder.files().clone(),
             n_resumed,
         };

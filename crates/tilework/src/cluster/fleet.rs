@@ -2,9 +2,9 @@
 
 use super::board::WorkerOnBoard;
 use super::numbers::HeardNumbers;
-use super::protocol::Join;
+use super::protocol::{Join, KnownKind};
 use super::record::PlannedFor;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tilework_core::driver::DriverEvent;
@@ -184,6 +184,13 @@ impl FleetView {
         })
     }
 
+    /// Workers that lack the code of a job.
+    pub fn unable(&self, needed: &KnownKind) -> BTreeSet<WorkerIdx> {
+        let joined = self.joined.iter();
+        let unable = joined.filter(|(_, join)| !join.kinds.contains(needed));
+        unable.map(|(worker, _)| *worker).collect()
+    }
+
     /// Where a worker runs.
     pub fn host(&self, worker: WorkerIdx) -> String {
         self.joined
@@ -236,6 +243,7 @@ impl FleetView {
                 state: state.to_owned(),
                 tasks_done: member.n_done,
                 data_roots: join.map_or(Vec::new(), |join| join.data_roots.clone()),
+                kinds: join.map_or(Vec::new(), |join| join.kinds.clone()),
             }
         });
         shown.collect()
@@ -258,6 +266,7 @@ mod tests {
             data_roots: Vec::new(),
             started_unix_ms: 1,
             worker: None,
+            kinds: Vec::new(),
         }
     }
 

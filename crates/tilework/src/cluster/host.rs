@@ -12,6 +12,7 @@ use super::events::{Gathered, JobEvent};
 use super::fleet::FleetView;
 use super::ground::Ground;
 use super::preparations::{Preparation, Preparations};
+use super::protocol::KnownKind;
 use super::record::{JobRecord, JobStands, key_of, unix_ms};
 use super::to_host::{OpenedJob, Order, Ticket, ToHost, Told};
 use super::undertaking::any_description;
@@ -68,6 +69,8 @@ struct Driven {
     /// When its time is up, until it has been told so.
     deadline_unix_ms: Option<u64>,
     n_committed_here: u64,
+    /// What workers must have the code for.
+    needs_code: Option<KnownKind>,
 }
 
 /// The driver's surroundings in a cluster.
@@ -251,14 +254,22 @@ impl<'a> ClusterHost<'a> {
             record,
             orders,
             kind,
+            needs_code,
             files,
             n_resumed,
         } = opened;
+        let mut start = start;
+        start.unable = needs_code
+            .as_ref()
+            .map(|needed| self.fleet.unable(needed))
+            .unwrap_or_default();
         let id = start.job;
         let shown = JobOnBoard {
             kind,
+            round: start.round.0,
             tasks: start.n_tasks,
             needs_bytes: start.needs.memory_bytes,
+            needs_code: needs_code.clone(),
             tasks_committed: n_resumed,
             tasks_resumed: n_resumed,
             ..on_board(&record, None)
@@ -279,6 +290,7 @@ impl<'a> ClusterHost<'a> {
             is_ending: false,
             deadline_unix_ms: record.deadline_unix_ms,
             n_committed_here: 0,
+            needs_code,
         };
         self.jobs.insert(id, driven);
         self.urgent.push_back(DriverEvent::Submitted(start));
@@ -310,6 +322,7 @@ impl<'a> ClusterHost<'a> {
                     shown.n_backing_off = machine.n_backing_off(*id);
                     shown.waits_for = machine.stalled(*id).map(|stall| stall.to_string());
                     if let Some(tasks) = machine.tasks(*id) {
+                        shown.round = machine.round(*id).map_or(0, |round| round.0);
                         shown.tasks = tasks.n_tasks();
                         shown.tasks_committed = tasks.n_committed();
                     }

@@ -4,6 +4,7 @@ use super::TILEWORK;
 use super::board::JobOnBoard;
 use super::record::unix_ms;
 use crate::failure::{CliError, Exit};
+use crate::job::kinds::Kinds;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -36,6 +37,10 @@ const RELEASE_BYTES_MAX: usize = 64;
 const ROOT_NAME_BYTES_MAX: usize = 32;
 /// Data roots of one worker, at most.
 const ROOTS_MAX: usize = 32;
+/// Bytes of a job's name, at most.
+const KIND_BYTES_MAX: usize = 64;
+/// Jobs that one program knows, at most.
+const KINDS_MAX: usize = 32;
 
 /// Something asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -147,6 +152,29 @@ pub struct Join {
     pub started_unix_ms: u64,
     /// The number that it has already: a cluster may have lost its records.
     pub worker: Option<u32>,
+    /// Jobs of its program's own.
+    #[serde(default)]
+    pub kinds: Vec<KnownKind>,
+}
+
+/// A job that a program has the code for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownKind {
+    /// Its name.
+    pub name: String,
+    /// Version of the code.
+    pub version: u32,
+}
+
+impl KnownKind {
+    /// All of a program's own.
+    pub fn all(kinds: &Kinds) -> Vec<KnownKind> {
+        let known = kinds.iter().map(|kind| KnownKind {
+            name: kind.name().to_owned(),
+            version: kind.version(),
+        });
+        known.collect()
+    }
 }
 
 impl Join {
@@ -163,7 +191,9 @@ impl Join {
         ];
         let roots = self.data_roots.iter();
         let roots = roots.map(|root| ("the name of a data root", root, ROOT_NAME_BYTES_MAX));
-        for (what, text, max) in texts.into_iter().chain(roots) {
+        let kinds = self.kinds.iter();
+        let kinds = kinds.map(|kind| ("the name of a job", &kind.name, KIND_BYTES_MAX));
+        for (what, text, max) in texts.into_iter().chain(roots).chain(kinds) {
             if text.len() > max {
                 return too_long(what, text.len(), max, "bytes");
             }
@@ -175,6 +205,9 @@ impl Join {
         }
         if self.data_roots.len() > ROOTS_MAX {
             return too_long("a list", self.data_roots.len(), ROOTS_MAX, "data roots");
+        }
+        if self.kinds.len() > KINDS_MAX {
+            return too_long("a list", self.kinds.len(), KINDS_MAX, "jobs");
         }
         Ok(())
     }
@@ -442,6 +475,14 @@ mod tests {
             data_roots: vec!["data".to_owned()],
             started_unix_ms: u64::MAX,
             worker: Some(u32::MAX),
+            kinds: Vec::new(),
+        }
+    }
+
+    fn kind(name: &str) -> KnownKind {
+        KnownKind {
+            name: name.to_owned(),
+            version: u32::MAX,
         }
     }
 
@@ -451,6 +492,7 @@ mod tests {
             tilework: "\"".repeat(RELEASE_BYTES_MAX),
             host: "\"".repeat(HOST_BYTES_MAX),
             data_roots: vec!["\"".repeat(ROOT_NAME_BYTES_MAX); ROOTS_MAX],
+            kinds: vec![kind(&"\"".repeat(KIND_BYTES_MAX)); KINDS_MAX],
             ..join()
         };
         assert_eq!(longest.check(), Ok(()));
@@ -489,6 +531,13 @@ mod tests {
             ),
             (root(&"d".repeat(33), 1), "a data root of 33 bytes"),
             (root("d", ROOTS_MAX + 1), "33 data roots"),
+            (
+                Join {
+                    kinds: vec![kind("k"); KINDS_MAX + 1],
+                    ..join()
+                },
+                "33 jobs",
+            ),
         ];
         for (join, words) in refused {
             let message = join.check().expect_err(words).message;

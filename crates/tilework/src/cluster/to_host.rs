@@ -1,6 +1,7 @@
 //! What the driver and the thread of a job say to each other.
 
 use super::ending::RunEnd;
+use super::protocol::KnownKind;
 use super::record::JobRecord;
 use std::sync::mpsc::Sender;
 use tilework_core::driver::{DriverEvent, JobStart};
@@ -41,6 +42,8 @@ pub struct OpenedJob {
     pub orders: Sender<Order>,
     /// What it computes.
     pub kind: String,
+    /// What workers must have the code for, beyond what all programs know.
+    pub needs_code: Option<KnownKind>,
     /// Its files.
     pub files: JobFiles,
     /// Tasks kept from earlier runs.

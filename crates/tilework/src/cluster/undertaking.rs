@@ -1,6 +1,7 @@
 //! What a driver has to know of a job to conduct it, whatever it computes: a matrix product, or a job of the program's own.
 
 use super::ground::Ground;
+use super::protocol::KnownKind;
 use super::record::PlannedFor;
 use crate::failure::{CliError, Exit};
 use crate::job::kinds::{Kind, Spec};
@@ -28,6 +29,8 @@ pub(super) trait Undertaking: Sync {
     type Job: Job + ?Sized;
     /// What it computes, by name.
     fn kind(&self) -> &str;
+    /// What workers must have the code for, beyond what all programs know.
+    fn needs_code(&self) -> Option<KnownKind>;
     /// The text whose hash is its id.
     fn text(&self) -> Vec<u8>;
     /// The inputs as they are now.
@@ -112,6 +115,10 @@ impl<T: Number> Undertaking for Product<T> {
 
     fn kind(&self) -> &str {
         &self.description.kind
+    }
+
+    fn needs_code(&self) -> Option<KnownKind> {
+        None
     }
 
     fn text(&self) -> Vec<u8> {
@@ -229,6 +236,13 @@ impl Undertaking for OwnJob {
 
     fn kind(&self) -> &str {
         self.kind.name()
+    }
+
+    fn needs_code(&self) -> Option<KnownKind> {
+        Some(KnownKind {
+            name: self.kind.name().to_owned(),
+            version: self.kind.version(),
+        })
     }
 
     fn text(&self) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use super::TILEWORK;
 use super::joining::{connect, name_here, unreachable};
 use super::opened::{OpenJobs, OpenedJobs, WorkerResources};
-use super::protocol::{JOIN, Join, Welcome, ask, read_answer};
+use super::protocol::{JOIN, Join, KnownKind, Welcome, ask, read_answer};
 use super::record::unix_ms;
 use crate::failure::{CliError, Exit};
 use crate::job::kinds::Kinds;
@@ -59,6 +59,7 @@ pub fn run(
         data_roots: settings.roots.names().map(str::to_owned).collect(),
         started_unix_ms: unix_ms(),
         worker: None,
+        kinds: KnownKind::all(settings.kinds),
     };
     while let Some(worker) = number(&control, &join, stop)? {
         join.worker = Some(worker.0);

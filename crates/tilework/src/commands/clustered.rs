@@ -367,8 +367,12 @@ pub(crate) fn job_line(job: &JobOnBoard) -> String {
 
 /// A line about a job.
 pub(crate) fn job_head(job: &JobOnBoard) -> String {
+    let round = match job.round {
+        0 => String::new(),
+        round => format!(", round {}", round + 1),
+    };
     format!(
-        "{}  {:<9} {:>4} %  {:>7} of {:<9} {}",
+        "{}  {:<9} {:>4} %  {:>7} of {:<9} {}{round}",
         &job.id[..job.id.len().min(12)],
         job.state,
         human::percent(job.tasks_committed, job.tasks.max(1)),

@@ -42,6 +42,9 @@ pub(crate) struct Cluster {
     pub(crate) stage: Stage,
     server: Option<ChildServer>,
     port: u16,
+    /// What drivers, workers and clients are.
+    program: PathBuf,
+    worker_memory: &'static str,
 }
 
 impl Cluster {
@@ -76,9 +79,50 @@ impl Cluster {
             stage,
             server: None,
             port,
+            program: PathBuf::from(env!("CARGO_BIN_EXE_tilework")),
+            worker_memory: "16MiB",
         };
         cluster.start_server();
         cluster
+    }
+
+    /// The same whose processes are an example's program from here on.
+    pub(crate) fn of_example(mut self, example: &str) -> Cluster {
+        let programs = Path::new(env!("CARGO_BIN_EXE_tilework")).parent().unwrap();
+        self.program = programs.join("examples").join(example);
+        // What a task needs if its job says nothing of it, and more.
+        self.worker_memory = "128MiB";
+        assert!(
+            self.program.exists(),
+            "{} is not built: cargo build -p tilework --examples",
+            self.program.display()
+        );
+        self
+    }
+
+    /// The same whose processes are `tilework` itself again.
+    pub(crate) fn of_tilework(mut self) -> Cluster {
+        self.program = PathBuf::from(env!("CARGO_BIN_EXE_tilework"));
+        self
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let inner = self.stage.command(line);
+        let mut command = Command::new(&self.program);
+        command.args(inner.get_args()).current_dir(self.stage.folder());
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// The program without the cluster.
+    pub(crate) fn alone(&self, line: &str) -> std::process::Output {
+        Running::start(self.command(line)).end()
     }
 
     /// What is in the data root.
@@ -126,18 +170,23 @@ impl Cluster {
 
     /// A worker that need not find a driver.
     pub(crate) fn worker_without_number(&self, name: &str, slow: &str, joins: &str) -> Process {
-        self.process(name, &format!("worker --memory 16MiB --threads 1 {joins}"), slow)
+        let memory = self.worker_memory;
+        self.process(
+            name,
+            &format!("worker --memory {memory} --threads 1 {joins}"),
+            slow,
+        )
     }
 
     fn process(&self, name: &str, line: &str, slow: &str) -> Process {
-        let mut command = self.stage.command(&of_cluster(name, line));
+        let mut command = self.command(&of_cluster(name, line));
         command.env("TILEWORK_TEST_SLOW", slow);
         Process::start(command, name, self.stage.folder())
     }
 
     /// A command of a client whose words can be read while it runs.
     pub(crate) fn staying_client(&self, name: &str, line: &str) -> Process {
-        let command = self.stage.command(&format!("{line} --cluster c/client.join"));
+        let command = self.command(&format!("{line} --cluster c/client.join"));
         Process::start(command, name, self.stage.folder())
     }
 
@@ -156,12 +205,14 @@ impl Cluster {
 
     /// A command of a client, with the client's join file.
     pub(crate) fn client(&self, line: &str) -> Running {
-        self.stage.start(&format!("{line} --cluster c/client.join"))
+        Running::start(self.command(&format!("{line} --cluster c/client.join")))
     }
 
     /// A client's command that succeeds; what it reports.
     pub(crate) fn succeed(&self, line: &str) -> Value {
-        self.stage.succeed(&format!("{line} --cluster c/client.join"))
+        let output = self.client(&format!("{line} --json")).end();
+        assert!(output.status.success(), "{line}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// A client's command that fails with this exit code; what it says as JSON.

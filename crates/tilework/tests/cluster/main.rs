@@ -18,6 +18,7 @@ mod drivers;
 mod inputs;
 mod network;
 mod numbers;
+mod own_jobs;
 mod security;
 mod servers;
 mod stale;

@@ -20,6 +20,7 @@ fn join(pid: u32, worker: Option<u32>) -> Join {
         data_roots: vec!["data".to_owned()],
         started_unix_ms: 1,
         worker,
+        kinds: Vec::new(),
     }
 }
 

@@ -32,7 +32,7 @@ impl JobRun {
         let generation = around.fleet.generation();
         let n_fitting = match self.fitting {
             Some((counted, n_fitting)) if counted == generation => n_fitting,
-            _ => around.fleet.fitting(self.needs.memory_bytes).count(),
+            _ => around.fleet.fitting(self.demand()).count(),
         };
         self.fitting = Some((generation, n_fitting));
         (n_fitting * limits::RELEASE_WINDOW_PER_WORKER as usize).div_ceil(around.n_jobs.max(1))
@@ -55,8 +55,11 @@ impl JobRun {
                 self.where_to_retry(task, around)
             } else if was_given_back {
                 // In the shared queue a busy worker would take it ahead, have it recalled for the idle one, and take it again.
-                let mut idle = around.fleet.idle(self.needs.memory_bytes);
+                let mut idle = around.fleet.idle(self.demand());
                 idle.find(|worker| !self.failing.contains(worker))
+            } else if around.fleet.has_unable(self.demand()) {
+                // The shared queue is everybody's.
+                around.fleet.best(self.demand(), |_| Some(()))
             } else {
                 None
             };
@@ -78,7 +81,7 @@ impl JobRun {
             let is_failing = self.failing.contains(&worker);
             (worker != *failed_last).then(|| (troubles.recency(worker), is_failing))
         };
-        around.fleet.best(self.needs.memory_bytes, rank)
+        around.fleet.best(self.demand(), rank)
     }
 
     pub(super) fn release(
@@ -130,7 +133,7 @@ impl JobRun {
     pub(super) fn try_deal(&mut self, n_expected: u32, around: &mut Surroundings<'_>) {
         let workers: Vec<WorkerIdx> = around
             .fleet
-            .fitting(self.needs.memory_bytes)
+            .fitting(self.demand())
             .map(|(worker, _)| worker)
             .collect();
         let are_all_there = workers.len() >= n_expected as usize;

@@ -2,7 +2,7 @@
 
 use super::{JobRun, Surroundings};
 use crate::alarm::AlarmKind;
-use crate::driver::fleet::Held;
+use crate::driver::fleet::{Demand, Held};
 use crate::driver::{DriverEffect, WhenFull};
 use crate::failure::{Cause, Failure, JobEnd, Remedy};
 use crate::ids::{Attempt, Millis, TaskIdx, WorkerIdx};
@@ -77,7 +77,10 @@ impl JobRun {
                 let is_broken = |worker| troubles.broken_on.contains(&worker);
                 let is_last = around
                     .fleet
-                    .fitting(self.needs.memory_bytes)
+                    .fitting(Demand {
+                        memory_bytes: self.needs.memory_bytes,
+                        unable: &self.start.unable,
+                    })
                     .all(|(other, _)| is_broken(other));
                 let are_enough = troubles.broken_on.len() >= limits::WORKERS_FAILED_MAX;
                 // Nobody waits longer than after the last failure that may pass.
@@ -166,7 +169,9 @@ impl JobRun {
     }
 
     pub(in crate::driver) fn on_joined(&mut self, worker: WorkerIdx, around: &mut Surroundings<'_>) {
-        if let Some(deal) = &mut self.deal {
+        if let Some(deal) = &mut self.deal
+            && !self.start.unable.contains(&worker)
+        {
             deal.on_joined(worker, |other| around.fleet.get(other).is_some());
         }
     }

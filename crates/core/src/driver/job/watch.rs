@@ -20,10 +20,10 @@ impl JobRun {
             return;
         }
         self.watch_standstill(around);
-        let mut idle: Vec<WorkerIdx> = around.fleet.idle(self.needs.memory_bytes).collect();
+        let mut idle: Vec<WorkerIdx> = around.fleet.idle(self.demand()).collect();
         let is_any_idle = around
             .fleet
-            .fitting(self.needs.memory_bytes)
+            .fitting(self.demand())
             .any(|(_, member)| member.is_idle());
         if is_any_idle {
             self.release_unclaimed(around);
@@ -44,13 +44,15 @@ impl JobRun {
         if around.now.0 - self.last_progress.0 < limits::STALL_ALARM_MS || self.stalled.is_some() {
             return;
         }
-        let n_fitting = around.fleet.fitting(self.needs.memory_bytes).count();
+        let n_fitting = around.fleet.fitting(self.demand()).count();
         let is_any_running = self
             .in_flight
             .values()
             .any(|flights| flights.iter().any(|flight| flight.started.is_some()));
         let stall = if around.fleet.is_empty() {
             Stall::NoWorkers
+        } else if (around.fleet.workers()).all(|worker| self.start.unable.contains(&worker)) {
+            Stall::NobodyKnows
         } else if n_fitting == 0 {
             Stall::NoWorkerFits {
                 needed_bytes: self.needs.memory_bytes,

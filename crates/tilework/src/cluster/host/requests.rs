@@ -21,6 +21,11 @@ impl ClusterHost<'_> {
     pub(super) fn on_asked(&mut self, asked: Asked) {
         match asked {
             Asked::Joined(worker, join) => {
+                for (id, job) in &self.jobs {
+                    if (job.needs_code.iter()).any(|needed| !join.kinds.contains(needed)) {
+                        self.urgent.push_back(DriverEvent::LacksCode(*id, worker));
+                    }
+                }
                 self.fleet.on_joined(worker, join);
                 self.board_changed = true;
             }

@@ -1,0 +1,158 @@
+//! Jobs of a program's own: rounds survive workers and drivers, and who lacks the code does no harm.
+
+use crate::harness::{Cluster, Job, begun, recovered, wait_for};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// Rounds of four tasks each, of which each takes a while with [`SLOW`].
+const KMEANS: &str = "run kmeans --set matrix=data/digits.npy --set k=10 --set tasks=4 --set rounds_max=6";
+const SLOW: &str = "*:150ms";
+
+/// With the matrix of digits in its data root.
+fn cluster() -> Cluster {
+    let cluster = Cluster::start().of_example("kmeans");
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits.npy");
+    fs::copy(digits, cluster.data("digits.npy")).unwrap();
+    cluster
+}
+
+/// Waits until the job is in that round or a later one.
+fn wait_for_round(job: &Job, round: u32) {
+    wait_for(&format!("round {round}"), || {
+        (job.on_board()?.round >= round).then_some(())
+    });
+}
+
+/// Whether the job is done with the bytes of one undisturbed process.
+fn is_right(cluster: &Cluster, job: &Job) {
+    let report = cluster.report(job);
+    assert_eq!(
+        (&report["status"], &report["job"]),
+        (&"done".into(), &"kmeans".into())
+    );
+    let alone = cluster.alone(&format!("{KMEANS} -o undisturbed.json --overwrite"));
+    assert!(alone.status.success(), "{alone:?}");
+    assert_eq!(
+        fs::read_to_string(cluster.data(&job.output)).unwrap(),
+        fs::read_to_string(cluster.stage.path("undisturbed.json")).unwrap()
+    );
+    assert!(!cluster.data(&format!("{}.partial", job.output)).exists());
+}
+
+#[test]
+fn rounds_survive_a_worker_and_a_driver() {
+    let cluster = cluster();
+    let mut drivers = [cluster.driver("d1"), cluster.driver("d2")];
+    let mut workers = [cluster.worker("w1", SLOW), cluster.worker("w2", SLOW)];
+    let mut job = cluster.submit(&format!("{KMEANS} -o data:/c.json"));
+    wait_for_round(&job, 1);
+    let hit = job.wait_for_begun(None);
+    let victim = workers.iter_mut().find(|worker| worker.number() == hit.worker);
+    let killed = victim.unwrap().kill();
+    let commit = job.wait_for_commit(hit.task, Some(hit.worker));
+    recovered(
+        "worker killed in a round",
+        killed,
+        commit.unix_ms,
+        Duration::from_secs(10),
+    );
+    let round = job.on_board().unwrap().round;
+    let driving = cluster.driving_pid().unwrap();
+    let driver = drivers.iter_mut().find(|driver| driver.pid() == driving);
+    let killed = driver.unwrap().kill();
+    let state = job.on_board().unwrap().state;
+    assert_eq!(state, "running", "the driver was killed too late");
+    let began = job.wait_after("began", killed);
+    recovered(
+        "driver killed in a round",
+        killed,
+        began.unix_ms,
+        Duration::from_secs(10),
+    );
+    wait_for_round(&job, round);
+    is_right(&cluster, &job);
+}
+
+#[test]
+fn what_is_cancelled_is_resumed_in_its_round() {
+    let cluster = cluster();
+    let _driver = cluster.driver("driver");
+    let _worker = cluster.worker("w1", SLOW);
+    let mut job = cluster.submit(&format!("{KMEANS} -o data:/c.json"));
+    wait_for_round(&job, 2);
+    assert!(!begun(job.events()).is_empty());
+    cluster.succeed(&format!("cancel {}", job.id));
+    let other = cluster.fail(&format!("{} -o data:/c.json", KMEANS.replace("k=10", "k=9")), 2);
+    assert!(
+        other["error"].as_str().unwrap().contains("its spec was"),
+        "{other}"
+    );
+    let resumed = cluster.submit("resume data:/c.json");
+    assert_eq!(resumed.id, job.id);
+    let round = wait_for("the second run", || {
+        let shown = resumed.on_board()?;
+        (shown.run == 2).then_some(shown.round)
+    });
+    assert!(round >= 2, "it began again: round {round}");
+    is_right(&cluster, &resumed);
+}
+
+#[test]
+fn who_lacks_the_code_leaves_the_tasks_alone() {
+    let cluster = cluster();
+    let _driver = cluster.driver("driver");
+    let cluster = cluster.of_tilework();
+    let ignorant = cluster.worker("w1", "");
+    let cluster = cluster.of_example("kmeans");
+    let mut job = cluster.submit(&format!("{KMEANS} -o data:/c.json"));
+    let account = cluster.succeed(&format!("explain {}", job.id));
+    let waits_for = account["waits_for"][0].as_str().unwrap();
+    assert!(
+        waits_for.contains("no worker's program has `kmeans` of version 1"),
+        "{account}"
+    );
+    let _knowing = cluster.worker("w2", "");
+    is_right(&cluster, &job);
+    let by_it = job
+        .events()
+        .iter()
+        .filter(|event| event.worker == Some(ignorant.number()));
+    assert_eq!(by_it.count(), 0, "it was given a task");
+}
+
+#[test]
+fn a_driver_that_lacks_the_code_and_paths_out_of_reach_are_refused() {
+    let cluster = cluster();
+    let cluster = cluster.of_tilework();
+    let mut driver = cluster.driver("driver");
+    let _worker = cluster.worker("w1", "");
+    let cluster = cluster.of_example("kmeans");
+    let refused = cluster.fail(&format!("{KMEANS} -o data:/c.json"), 2);
+    let error = refused["error"].as_str().unwrap();
+    assert!(
+        error.contains("the driver's program knows no job `kmeans`"),
+        "{refused}"
+    );
+    driver.kill();
+    let _driver = cluster.driver("knowing");
+    for (line, complaint) in [
+        (
+            KMEANS.replace("data/digits.npy", "/etc/passwd"),
+            "is in no data root",
+        ),
+        (KMEANS.replace("data/digits.npy", "data/none.npy"), "none.npy"),
+        (
+            KMEANS.replace("k=10", "k=0"),
+            "`kmeans` refuses its spec: k must be",
+        ),
+        (KMEANS.replace("k=10", "l=10"), "missing field `k`"),
+    ] {
+        let refused = cluster.fail(&format!("{line} -o data:/c.json"), 2);
+        assert!(
+            refused["error"].as_str().unwrap().contains(complaint),
+            "{line}: {refused}"
+        );
+    }
+    assert!(!cluster.data("c.json.tilework").exists());
+}
