@@ -322,7 +322,7 @@ impl<'a> ClusterHost<'a> {
                     shown.n_backing_off = machine.n_backing_off(*id);
                     shown.waits_for = machine.stalled(*id).map(|stall| stall.to_string());
                     if let Some(tasks) = machine.tasks(*id) {
-                        shown.round = machine.round(*id).map_or(0, |round| round.0);
+                        shown.round = machine.round(*id).map_or(shown.round, |round| round.0);
                         shown.tasks = tasks.n_tasks();
                         shown.tasks_committed = tasks.n_committed();
                     }
