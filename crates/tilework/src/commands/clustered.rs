@@ -371,13 +371,16 @@ pub(crate) fn job_head(job: &JobOnBoard) -> String {
         0 => String::new(),
         round => format!(", round {}", round + 1),
     };
-    format!(
-        "{}  {:<9} {:>4} %  {:>7} of {:<9} {}{round}",
-        &job.id[..job.id.len().min(12)],
-        job.state,
-        human::percent(job.tasks_committed, job.tasks.max(1)),
-        job.tasks_committed,
-        human::counted(job.tasks, "task"),
-        job.output,
-    )
+    let done = match job.tasks {
+        // An ended job of a program's own, which the driver of then counted.
+        0 => String::new(),
+        n_tasks => format!(
+            "{:>4} %  {:>7} of {}",
+            human::percent(job.tasks_committed, n_tasks),
+            job.tasks_committed,
+            human::counted(n_tasks, "task")
+        ),
+    };
+    let id = &job.id[..job.id.len().min(12)];
+    format!("{id}  {:<9} {done:<29} {}{round}", job.state, job.output)
 }
