@@ -45,6 +45,12 @@ pub trait Job: Send + Sync {
     /// Reads a committed output back: whether it is what the commit says.
     fn is_intact(&self, commit: &Commit) -> Result<bool, Failure>;
 
+    /// Whether what earlier runs committed is read back before it counts at a barrier: where outputs are files that `advance`, or the next
+    /// round, rests on. Others are read back once, at the end.
+    fn reads_back_at_barriers(&self) -> bool {
+        false
+    }
+
     /// What follows a complete round, given its commits in task order. The round that follows begins with [`adopt`](Self::adopt).
     fn advance(&self, round: RoundIdx, commits: &mut dyn Iterator<Item = &Commit>) -> Result<Next, Failure>;
 

@@ -42,7 +42,8 @@ pub mod signals;
 pub mod webhook;
 
 pub use job::{
-    Cancelled, Checked, Finished, Job, Matrix, Needs, Next, Report, Runner, TaskContext, TaskError,
+    Cancelled, Checked, Finished, Job, Matrix, Needs, Next, Report, Runner, TaskContext, TaskError, TaskFile,
+    TaskFileReader, TaskFileWriter,
 };
 pub use tilework_runtime::StopSwitch;
 

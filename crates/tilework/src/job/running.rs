@@ -141,7 +141,7 @@ pub fn run_job<J: Job>(
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let files = JobFiles::beside(&request.output);
     let fresh = describe(&job, &*disk)?;
-    let rounds = Rounds::start(job, Arc::clone(&disk), files.partial(), fresh.inputs.clone())
+    let rounds = Rounds::start(job, Arc::clone(&disk), files.clone(), fresh.inputs.clone())
         .map_err(|error| refused::<J>(&error))?;
     let n_workers = workers_that_fit::<J>(&rounds, request)?;
     check_output(&*disk, &request.output)?;
