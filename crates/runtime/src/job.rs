@@ -69,6 +69,10 @@ pub trait Job: Send + Sync {
         Err(Failure::fatal(Cause::Job, text))
     }
 
+    /// Run `epoch` has published the round that was adopted last: what only earlier rounds of this run and those before it needed may go.
+    /// If that fails, it goes at the job's end.
+    fn forget_earlier_rounds(&self, _epoch: RunEpoch) {}
+
     /// Last step before the outputs take their final names: all of them durable, and the inputs still what they were.
     fn seal(&self) -> Result<(), Failure>;
 }

@@ -135,7 +135,10 @@ impl<J: Job> JobSteps<'_, J> {
                 };
                 self.check_is_ours()?;
                 let begun = begin_round(&*self.disk, &self.files, self.run(&recovered)?, barrier, start);
-                self.enter(&begun.map_err(|error| storage_failure("begin a round", &error))?)
+                let entered =
+                    self.enter(&begun.map_err(|error| storage_failure("begin a round", &error))?)?;
+                self.job.forget_earlier_rounds(self.epoch);
+                Ok(entered)
             }
             Next::Done => {
                 self.append(Record::Barrier(barrier))?;

@@ -1,15 +1,16 @@
 //! A job of a library user as the runtime runs it: its state behind a lock, its outputs as bytes and files, its report as a file.
 
-use super::task_file::{AttemptFiles, TaskFile, TaskFiles};
+use super::task_file::{AttemptFiles, TaskFile, TaskFiles, with_named_files};
 use super::{Checked, Contents, Job, Next, OUTPUT_BYTES_MAX, Report, TaskContext, TaskError, failure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io::{self, BufRead};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tilework_core::driver::Needs;
 use tilework_core::failure::{Cause, Failure};
-use tilework_core::ids::{Attempt, AttemptNo, RoundIdx, TaskIdx};
+use tilework_core::ids::{Attempt, AttemptNo, RoundIdx, RunEpoch, TaskIdx};
 use tilework_core::record::{Commit, RoundStart};
 use tilework_runtime::TaskSummary;
 use tilework_runtime::steps::storage_failure;
@@ -34,6 +35,8 @@ struct Round<State> {
     round: RoundIdx,
     n_tasks: u64,
     state: State,
+    /// Files of earlier rounds that the state names.
+    needed: BTreeSet<String>,
 }
 
 impl<J: Job> Rounds<J> {
@@ -138,6 +141,7 @@ fn begin<J: Job>(job: &J, round: RoundIdx, state: J::State) -> Result<Round<J::S
             round,
             n_tasks,
             state,
+            needed: BTreeSet::new(),
         }),
     }
 }
@@ -311,9 +315,10 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
     }
 
     fn adopt(&self, start: &RoundStart) -> Result<(), Failure> {
-        let state = decode("the state", &start.state)?;
+        let (state, needed) = with_named_files(|| decode("the state", &start.state));
         let fatal = |error: TaskError| Failure::fatal(Cause::Job, error.text());
-        let round = begin(&self.job, start.round, state).map_err(fatal)?;
+        let mut round = begin(&self.job, start.round, state?).map_err(fatal)?;
+        round.needed = needed;
         if round.n_tasks != start.n_tasks {
             let text = format!(
                 "round {} began with {} tasks, and has {} now: does `{}` depend on more than its spec and state?",
@@ -326,6 +331,15 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(round);
         Ok(())
+    }
+
+    fn forget_earlier_rounds(&self, epoch: RunEpoch) {
+        let current = self.current();
+        let _ = self.task_files.remove(&|name| {
+            let attempt = name.attempt;
+            let is_earlier = attempt.round < current.round && attempt.epoch <= epoch;
+            is_earlier && !current.needed.contains(&name.to_string())
+        });
     }
 
     fn output_file(&self) -> Result<FileId, Failure> {

@@ -4,6 +4,8 @@
 //! else: other attempts' files can't take its place, and nothing is read from a damaged one unnoticed.
 
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
@@ -11,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tilework_core::ids::Attempt;
 use tilework_store::disk::{Disk, DiskFile, DiskFileExt, is_disk_full};
-use tilework_store::journal::task_files::make_task_files_folder;
+use tilework_store::journal::task_files::{make_task_files_folder, remove_task_files};
 use tilework_store::journal::{JobFiles, TaskFileName};
 
 /// Bytes of a file that is being written that are in memory, at most.
@@ -24,11 +26,51 @@ const FILES_MAX: u32 = 100_000;
 /// A file that a task wrote: small, to be returned in an [`Output`](crate::Job::Output), kept in a [`State`](crate::Job::State), or made
 /// the job's [`Report`](crate::Report).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored")]
 pub struct TaskFile {
     name: String,
     bytes: u64,
     crc32c: u32,
     sections: Vec<Section>,
+}
+
+/// The same as it is read.
+#[derive(Deserialize)]
+struct Stored {
+    name: String,
+    bytes: u64,
+    crc32c: u32,
+    sections: Vec<Section>,
+}
+
+thread_local! {
+    /// Names of the files that were read while somebody listened: a state is the job's own form, and nobody else can look into it.
+    static NAMED: RefCell<Option<BTreeSet<String>>> = const { RefCell::new(None) };
+}
+
+impl From<Stored> for TaskFile {
+    fn from(stored: Stored) -> TaskFile {
+        NAMED.with_borrow_mut(|named| named.as_mut().map(|named| named.insert(stored.name.clone())));
+        let Stored {
+            name,
+            bytes,
+            crc32c,
+            sections,
+        } = stored;
+        TaskFile {
+            name,
+            bytes,
+            crc32c,
+            sections,
+        }
+    }
+}
+
+/// Reads something, and the names of all files in it.
+pub(super) fn with_named_files<T>(read: impl FnOnce() -> T) -> (T, BTreeSet<String>) {
+    NAMED.set(Some(BTreeSet::new()));
+    let read = read();
+    (read, NAMED.take().unwrap_or_default())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +117,11 @@ impl TaskFiles {
     /// Makes their folder, if it is not there.
     pub(super) fn make_folder(&self) -> io::Result<()> {
         make_task_files_folder(&*self.disk, &self.files)
+    }
+
+    /// Removes those that `goes` names.
+    pub(super) fn remove(&self, goes: &dyn Fn(&TaskFileName) -> bool) -> io::Result<()> {
+        remove_task_files(&*self.disk, &self.files, goes)
     }
 
     /// Opens a file for reading from its beginning to its end.

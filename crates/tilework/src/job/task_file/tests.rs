@@ -9,6 +9,7 @@ use tilework_core::failure::JobEnd;
 use tilework_core::ids::{AttemptNo, RoundIdx, RunEpoch, TaskIdx};
 use tilework_runtime::{JobFolder, RunOptions, StopSwitch};
 use tilework_store::fake_disk::{CrashMode, FakeDisk};
+use tilework_store::journal::task_files::list_task_files;
 
 const OUTPUT: &str = "/data/out";
 
@@ -353,4 +354,32 @@ fn a_committed_file_that_is_damaged_or_gone_is_written_again() {
         }
         assert!(n_damaged > 5, "{n_damaged}");
     }
+}
+
+#[test]
+fn a_round_that_begins_keeps_the_files_that_its_state_names_and_no_others() {
+    let mut n_looks = 0;
+    for n_syncs in 1.. {
+        let disk = fresh_disk();
+        disk.crash_after_syncs(n_syncs);
+        run(&disk);
+        if !disk.is_frozen() {
+            break;
+        }
+        let left = disk.after_crash(CrashMode::Keep);
+        let found = tilework_store::journal::recover(&left, &files()).unwrap();
+        let in_second = |recovered: &tilework_store::journal::Recovered| {
+            recovered.current_round() == RoundIdx(1) && !recovered.commits.is_empty()
+        };
+        if found.is_some_and(|(recovered, _)| in_second(&recovered) && recovered.report.is_none()) {
+            let of_first = list_task_files(&left, &files()).unwrap().into_iter();
+            let of_first: Vec<_> = of_first
+                .filter(|name| name.attempt.round == RoundIdx(0))
+                .collect();
+            assert_eq!(of_first.len() as u64, N_TASKS);
+            assert!(of_first.iter().all(|name| name.nth == 1), "{of_first:?}");
+            n_looks += 1;
+        }
+    }
+    assert!(n_looks > 1, "{n_looks}");
 }
