@@ -49,6 +49,44 @@
 //! # }
 //! ```
 //!
+//! What a task returns is kept in the journal, and small. More than that it writes into files, which the tasks of later rounds read; the
+//! output can be made of them:
+//!
+//! ```
+//! # use serde::{Deserialize, Serialize};
+//! # use tilework::{Job, Next, Report, TaskContext, TaskError, TaskFile};
+//! use std::io::Write;
+//! # #[derive(Debug, Serialize, Deserialize)]
+//! # struct Numbers {}
+//! # impl Job for Numbers {
+//! #     const KIND: &'static str = "numbers";
+//! #     const VERSION: u32 = 1;
+//! #     type State = ();
+//! #     type Output = TaskFile;
+//! #     fn start(&self) -> Result<(), TaskError> { Ok(()) }
+//! #     fn tasks(&self, _: &()) -> u64 { 10 }
+//!
+//! fn run(&self, _: &(), task: u64, context: &TaskContext<'_>) -> Result<TaskFile, TaskError> {
+//!     let mut file = context.create_file()?;
+//!     for number in task * 100_000..(task + 1) * 100_000 {
+//!         file.write_all(&number.to_le_bytes())?;
+//!     }
+//!     Ok(file.finish()?)
+//! }
+//!
+//! fn advance(&self, _: &(), files: &mut dyn Iterator<Item = TaskFile>) -> Result<Next<()>, TaskError> {
+//!     Ok(Next::Done(Report::files(files)))
+//! }
+//! # }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let output = folder.path().join("numbers");
+//! # tilework::Runner::new().threads(2).run(Numbers {}, &output)?;
+//! # assert_eq!(std::fs::metadata(&output)?.len(), 8_000_000);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Layout
 //! - [`Job`], [`Next`], [`Report`], [`TaskError`]: what a job is written with
 //! - [`rounds`]: such a job as the runtime runs it

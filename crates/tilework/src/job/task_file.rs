@@ -20,6 +20,8 @@ use tilework_store::journal::{JobFiles, TaskFileName};
 pub const WRITE_BUFFER_BYTES: usize = 256 * 1024;
 /// Bytes of a file that is being read that are in memory, at most.
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// The same command reads back what the current round committed; nothing but a new start writes the files of earlier ones again.
+const WAY_OUT: &str = "; if the round that wrote it is over, start again with --restart";
 /// Files that one attempt's executions write, at most.
 const FILES_MAX: u32 = 100_000;
 
@@ -156,7 +158,7 @@ impl TaskFiles {
         };
         let path = self.files.task_file(&name);
         let opened = self.disk.open_read(&path).map_err(|error| {
-            let text = format!("cannot open task file `{}`: {error}", path.display());
+            let text = format!("cannot open task file `{}`: {error}{WAY_OUT}", path.display());
             io::Error::new(error.kind(), text)
         })?;
         let reader = TaskFileReader {
@@ -218,7 +220,7 @@ impl TaskFileReader {
     }
 
     fn damaged(&self, how: &str) -> io::Error {
-        let text = format!("task file `{}` is damaged: {how}", self.path.display());
+        let text = format!("task file `{}` is damaged: {how}{WAY_OUT}", self.path.display());
         io::Error::new(io::ErrorKind::InvalidData, text)
     }
 }
