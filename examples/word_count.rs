@@ -123,7 +123,7 @@ impl Piece {
 }
 
 /// Reads up to and with the next white space; how many bytes that were.
-fn read_word_end(file: &mut impl Read, text: &mut Vec<u8>) -> io::Result<u64> {
+fn read_word_end(file: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<u64> {
     let mut n_read = 0;
     for byte in file.bytes() {
         let byte = byte?;
