@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tilework_core::ids::{RunEpoch, TaskIdx};
 use tilework_core::record::RunStart;
 use tilework_store::disk::Disk;
+use tilework_store::journal::task_files::clear_task_files;
 use tilework_store::journal::{JobFiles, Recovered, SegmentWriter, make_durable, recover};
 use tilework_store::lock::{Lock, LockError, Owner};
 
@@ -205,6 +206,7 @@ impl JobFolder {
             self.disk.remove_file(&folder.join(name))?;
         }
         self.disk.sync_dir(&folder)?;
+        clear_task_files(&*self.disk, &self.files, &|_| true)?;
         if self.disk.stat(&self.files.partial())?.is_some() {
             self.disk.remove_file(&self.files.partial())?;
             self.disk.sync_dir(&self.files.parent())?;
@@ -232,6 +234,7 @@ impl JobFolder {
     pub fn abandon(self) {
         if self.created {
             let files = &self.files;
+            let _ = clear_task_files(&*self.disk, files, &|_| true);
             for path in [files.partial(), files.lock()] {
                 let _ = self.disk.remove_file(&path);
             }

@@ -45,6 +45,12 @@ pub trait Job: Send + Sync {
     /// Reads a committed output back: whether it is what the commit says.
     fn is_intact(&self, commit: &Commit) -> Result<bool, Failure>;
 
+    /// Whether what earlier runs committed is read back before it counts at a barrier: where outputs are files that `advance`, or the next
+    /// round, rests on. Others are read back once, at the end.
+    fn reads_back_at_barriers(&self) -> bool {
+        false
+    }
+
     /// What follows a complete round, given its commits in task order. The round that follows begins with [`adopt`](Self::adopt).
     fn advance(&self, round: RoundIdx, commits: &mut dyn Iterator<Item = &Commit>) -> Result<Next, Failure>;
 
@@ -62,6 +68,10 @@ pub trait Job: Send + Sync {
         );
         Err(Failure::fatal(Cause::Job, text))
     }
+
+    /// Run `epoch` has published the round that was adopted last: what only earlier rounds of this run and those before it needed may go.
+    /// If that fails, it goes at the job's end.
+    fn forget_earlier_rounds(&self, _epoch: RunEpoch) {}
 
     /// Last step before the outputs take their final names: all of them durable, and the inputs still what they were.
     fn seal(&self) -> Result<(), Failure>;

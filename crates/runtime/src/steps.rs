@@ -106,6 +106,16 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
                 .collect();
             return Ok(DriverEvent::BarrierRefused(self.id, missing));
         }
+        if self.job.reads_back_at_barriers() {
+            let earlier = commits.iter().filter(|commit| commit.attempt.epoch != self.epoch);
+            let bad_tasks = self.read_back(earlier.copied())?;
+            if let Some(cause) = self.watch.stop_requested() {
+                return Ok(DriverEvent::StopRequested(self.id, cause));
+            }
+            if !bad_tasks.is_empty() {
+                return Ok(DriverEvent::BarrierRefused(self.id, bad_tasks));
+            }
+        }
         let winner = |commit: &&Commit| Winner {
             epoch: commit.attempt.epoch,
             attempt: commit.attempt.attempt,
@@ -125,7 +135,10 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
                 };
                 self.check_is_ours()?;
                 let begun = begin_round(&*self.disk, &self.files, self.run(&recovered)?, barrier, start);
-                self.enter(&begun.map_err(|error| storage_failure("begin a round", &error))?)
+                let entered =
+                    self.enter(&begun.map_err(|error| storage_failure("begin a round", &error))?)?;
+                self.job.forget_earlier_rounds(self.epoch);
+                Ok(entered)
             }
             Next::Done => {
                 self.append(Record::Barrier(barrier))?;
@@ -164,7 +177,19 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
 
     fn verify_outputs(&self) -> Result<DriverEvent, Failure> {
         let recovered = self.recovered()?;
-        let waiting = Mutex::new(recovered.commits.values());
+        let bad_tasks = self.read_back(recovered.commits.values())?;
+        if let Some(cause) = self.watch.stop_requested() {
+            return Ok(DriverEvent::StopRequested(self.id, cause));
+        }
+        Ok(DriverEvent::OutputsVerified(self.id, bad_tasks))
+    }
+
+    /// The tasks whose outputs are not what their commits say, as far as it came before a stop.
+    fn read_back<'c>(
+        &self,
+        commits: impl Iterator<Item = &'c Commit> + Send,
+    ) -> Result<Vec<TaskIdx>, Failure> {
+        let waiting = Mutex::new(commits);
         let verify = || {
             let mut bad_tasks: Vec<TaskIdx> = Vec::new();
             while self.watch.stop_requested().is_none() {
@@ -187,11 +212,7 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
             });
             std::iter::once(own).chain(others).collect()
         });
-        let bad_tasks = verified?.concat();
-        if let Some(cause) = self.watch.stop_requested() {
-            return Ok(DriverEvent::StopRequested(self.id, cause));
-        }
-        Ok(DriverEvent::OutputsVerified(self.id, bad_tasks))
+        Ok(verified?.concat())
     }
 
     /// Data durable -> `Done` record -> rename -> folder durable -> one journal file. A crash between any two is resumed, and each may

@@ -49,27 +49,70 @@
 //! # }
 //! ```
 //!
+//! What a task returns is kept in the journal, and small. More than that it writes into files, which the tasks of later rounds read; the
+//! output can be made of them:
+//!
+//! ```
+//! # use serde::{Deserialize, Serialize};
+//! # use tilework::{Job, Next, Report, TaskContext, TaskError, TaskFile};
+//! use std::io::Write;
+//! # #[derive(Debug, Serialize, Deserialize)]
+//! # struct Numbers {}
+//! # impl Job for Numbers {
+//! #     const KIND: &'static str = "numbers";
+//! #     const VERSION: u32 = 1;
+//! #     type State = ();
+//! #     type Output = TaskFile;
+//! #     fn start(&self) -> Result<(), TaskError> { Ok(()) }
+//! #     fn tasks(&self, _: &()) -> u64 { 10 }
+//!
+//! fn run(&self, _: &(), task: u64, context: &TaskContext<'_>) -> Result<TaskFile, TaskError> {
+//!     let mut file = context.create_file()?;
+//!     for number in task * 100_000..(task + 1) * 100_000 {
+//!         file.write_all(&number.to_le_bytes())?;
+//!     }
+//!     Ok(file.finish()?)
+//! }
+//!
+//! fn advance(&self, _: &(), files: &mut dyn Iterator<Item = TaskFile>) -> Result<Next<()>, TaskError> {
+//!     Ok(Next::Done(Report::files(files)))
+//! }
+//! # }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let output = folder.path().join("numbers");
+//! # tilework::Runner::new().threads(2).run(Numbers {}, &output)?;
+//! # assert_eq!(std::fs::metadata(&output)?.len(), 8_000_000);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Layout
 //! - [`Job`], [`Next`], [`Report`], [`TaskError`]: what a job is written with
 //! - [`rounds`]: such a job as the runtime runs it
 //! - [`running`]: from a spec to a finished output; [`Runner`]
 //! - [`kinds`]: the jobs that a program knows, by name
 //! - [`files`]: the files that jobs read; [`matrix`]: rows of a matrix file
+//! - [`task_file`]: outputs that are too large for the journal
 
 pub mod files;
 pub mod kinds;
 pub mod matrix;
 pub mod rounds;
 pub mod running;
+pub mod task_file;
 
 pub use files::{Files, InputFile};
 pub use matrix::Matrix;
 pub use running::{Finished, Runner};
+pub use task_file::{TaskFile, TaskFileReader, TaskFileWriter};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Display;
+use std::io;
 use std::path::PathBuf;
+use task_file::AttemptFiles;
 use tilework_core::failure::{Cause, Failure};
 
 /// A computation in rounds of independent tasks. The value itself is its spec.
@@ -83,7 +126,7 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     const VERSION: u32;
     /// What a round begins with: kept at every barrier, so that a job goes on from there.
     type State: Serialize + DeserializeOwned + Send + Sync;
-    /// What a task returns, at most [`OUTPUT_BYTES_MAX`] in MessagePack.
+    /// What a task returns, at most [`OUTPUT_BYTES_MAX`] in MessagePack. More goes into a [`TaskFile`], which may be part of it.
     type Output: Serialize + DeserializeOwned + Send;
 
     /// Checks the spec, before anything is written, and makes the first round's state.
@@ -177,9 +220,13 @@ pub enum Next<State> {
 
 /// What a job leaves: the contents of its output file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// The file's bytes.
-    pub bytes: Vec<u8>,
+pub struct Report(Contents);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Contents {
+    Bytes(Vec<u8>),
+    /// One after the other.
+    Files(Vec<TaskFile>),
 }
 
 impl Report {
@@ -190,12 +237,17 @@ impl Report {
     pub fn json(value: &impl Serialize) -> Result<Report, TaskError> {
         let mut bytes = serde_json::to_vec_pretty(value)?;
         bytes.push(b'\n');
-        Ok(Report { bytes })
+        Ok(Report::file(bytes))
     }
 
     /// A file of any kind.
     pub fn file(bytes: Vec<u8>) -> Report {
-        Report { bytes }
+        Report(Contents::Bytes(bytes))
+    }
+
+    /// What tasks wrote, one file after the other. They are checked as they are copied.
+    pub fn files(files: impl IntoIterator<Item = TaskFile>) -> Report {
+        Report(Contents::Files(files.into_iter().collect()))
     }
 }
 
@@ -244,7 +296,8 @@ fn failure(error: TaskError) -> Failure {
 #[derive(Debug, Clone, Copy)]
 pub struct TaskContext<'a> {
     inner: &'a tilework_runtime::TaskContext<'a>,
-    files: &'a Files,
+    inputs: &'a Files,
+    files: &'a AttemptFiles<'a>,
 }
 
 /// The task was told to stop.
@@ -263,7 +316,32 @@ impl TaskContext<'_> {
 
     /// The files that the job reads.
     pub fn files(&self) -> &Files {
-        self.files
+        self.inputs
+    }
+
+    /// Begins a file for what is too large to be returned. It is part of what the task commits once it is
+    /// [finished](TaskFileWriter::finish); what an attempt wrote that fails or loses counts nowhere, and is removed.
+    ///
+    /// # Errors
+    /// If the disk fails, or is full.
+    pub fn create_file(&self) -> io::Result<TaskFileWriter<'_>> {
+        self.files.create()
+    }
+
+    /// Opens a file that a task wrote, for reading it from its beginning to its end.
+    ///
+    /// # Errors
+    /// If it is gone or damaged: then the error names it. Damage within shows as it is read, at its end at the latest.
+    pub fn open_file(&self, file: &TaskFile) -> io::Result<TaskFileReader> {
+        self.files.all().open(file)
+    }
+
+    /// Opens one section of a file, counted from 0: only that is read and checked.
+    ///
+    /// # Errors
+    /// As [`open_file`](Self::open_file), or if the file has no such section.
+    pub fn open_section(&self, file: &TaskFile, section: usize) -> io::Result<TaskFileReader> {
+        self.files.all().open_section(file, section)
     }
 
     /// The round, from 0.

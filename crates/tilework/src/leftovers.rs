@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use tilework_store::disk::{Disk, parent_dir, remove_if_there};
 use tilework_store::journal::JobFiles;
+use tilework_store::journal::task_files::{clear_task_files, list_task_files};
 use tilework_store::lock::{Lock, LockError, Owner};
 
 /// A file or folder that may be removed.
@@ -40,6 +41,10 @@ pub fn list(disk: &dyn Disk, files: &JobFiles) -> Result<Vec<Leftover>, CliError
                 .into_iter()
                 .map(|name| disk.stat(&path.join(name)));
             len = lens.filter_map(Result::ok).flatten().map(|stat| stat.len).sum();
+            for name in list_task_files(disk, files).map_err(io_error)? {
+                let stat = disk.stat(&files.task_file(&name)).map_err(io_error)?;
+                len += stat.map_or(0, |stat| stat.len);
+            }
         }
         found.push(Leftover { path, len });
     }
@@ -90,6 +95,7 @@ pub fn remove_folder(disk: &dyn Disk, files: &JobFiles) -> Result<(), CliError> 
         return Ok(());
     }
     remove_journal(disk, files).map_err(io_error)?;
+    clear_task_files(disk, files, &|_| true).map_err(io_error)?;
     // The lock goes last: as long as it is there, nobody takes the folder for a fresh one.
     remove_if_there(disk, &files.lock()).map_err(io_error)?;
     if let Some(name) = disk.read_dir(&folder).map_err(io_error)?.first() {

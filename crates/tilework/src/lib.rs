@@ -43,7 +43,7 @@ pub mod webhook;
 
 pub use job::{
     Cancelled, Checked, Files, Finished, InputFile, Job, Matrix, Needs, Next, Report, Runner, TaskContext,
-    TaskError,
+    TaskError, TaskFile, TaskFileReader, TaskFileWriter,
 };
 pub use tilework_runtime::StopSwitch;
 

@@ -3,6 +3,7 @@
 use super::frame;
 use super::layout::JobFiles;
 use super::recover::{Recovered, latest_run};
+use super::task_files::clear_task_files;
 use crate::disk::{Disk, DiskFileExt, remove_if_there};
 use std::io;
 use tilework_core::ids::RunEpoch;
@@ -18,7 +19,7 @@ pub enum Compacted {
 }
 
 /// Replaces the segments of runs up to `epoch`, the caller's own, by one file with the job, its runs, the winning commits, the barriers
-/// and the report.
+/// and the report. The files that their tasks wrote go with them.
 ///
 /// Each step may be repeated after a crash: the segments go only once the compacted file is durable under its name. Before whatever
 /// can't be taken back, `may_go_on` is asked and later runs are looked for: the caller may have slept since it asked the last time.
@@ -42,6 +43,8 @@ pub fn compact(
     }
     disk.rename(&path_new, &path)?;
     disk.sync_dir(&files.folder())?;
+    // The output has its name by now: nobody needs what it was made of.
+    clear_task_files(disk, files, &|name| name.attempt.epoch <= epoch && may_go_on())?;
     for name in disk.read_dir(&files.folder())? {
         let old = files.folder().join(&name);
         let run = JobFiles::segment_epoch(&name).or(JobFiles::compacting_epoch(&name));

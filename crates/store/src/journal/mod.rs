@@ -9,6 +9,7 @@
 //! - [`segment`]: writing a segment
 //! - [`mod@recover`]: reading all segments into what is known of the job
 //! - [`rounds`]: the beginning of a round, published once
+//! - [`task_files`]: files that tasks write, beside the journal
 //! - [`mod@compact`]: one file after success
 
 pub mod compact;
@@ -17,9 +18,11 @@ pub mod layout;
 pub mod recover;
 pub mod rounds;
 pub mod segment;
+pub mod task_files;
 
 pub use compact::{Compacted, compact};
 pub use layout::{JobFiles, SegmentOwner};
 pub use recover::{Recovered, latest_run, make_durable, recover, run_of_segment};
 pub use rounds::{begin_round, begun_round};
 pub use segment::SegmentWriter;
+pub use task_files::TaskFileName;

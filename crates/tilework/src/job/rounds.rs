@@ -1,13 +1,16 @@
-//! A job of a library user as the runtime runs it: its state behind a lock, its outputs as bytes, its report as a file.
+//! A job of a library user as the runtime runs it: its state behind a lock, its outputs as bytes and files, its report as a file.
 
-use super::{Checked, Files, Job, Next, OUTPUT_BYTES_MAX, Report, TaskContext, TaskError, failure};
-use serde::Serialize;
+use super::task_file::{AttemptFiles, TaskFile, TaskFiles, with_named_files};
+use super::{Checked, Contents, Files, Job, Next, OUTPUT_BYTES_MAX, Report, TaskContext, TaskError, failure};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::io::{self, BufRead};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tilework_core::driver::Needs;
 use tilework_core::failure::{Cause, Failure};
-use tilework_core::ids::{RoundIdx, TaskIdx};
+use tilework_core::ids::{Attempt, AttemptNo, RoundIdx, RunEpoch, TaskIdx};
 use tilework_core::record::{Commit, RoundStart};
 use tilework_runtime::TaskSummary;
 use tilework_runtime::steps::storage_failure;
@@ -20,7 +23,8 @@ pub struct Rounds<J: Job> {
     job: J,
     current: RwLock<Arc<Round<J::State>>>,
     place: Place,
-    files: Files,
+    inputs: Files,
+    task_files: TaskFiles,
     output: Mutex<Option<Arc<dyn DiskFile>>>,
 }
 
@@ -43,6 +47,8 @@ struct Round<State> {
     round: RoundIdx,
     n_tasks: u64,
     state: State,
+    /// Files of earlier rounds that the state names.
+    needed: BTreeSet<String>,
 }
 
 impl<J: Job> Rounds<J> {
@@ -51,14 +57,15 @@ impl<J: Job> Rounds<J> {
     /// # Errors
     /// What the job says of its spec, or that it has no tasks.
     pub fn start(job: J, place: Place) -> Result<Rounds<J>, TaskError> {
-        let files = Files::on(Arc::clone(&place.disk));
-        let state = job.start(&files)?;
+        let inputs = Files::on(Arc::clone(&place.disk));
+        let state = job.start(&inputs)?;
         let round = begin(&job, RoundIdx(0), state)?;
         Ok(Rounds {
             job,
             current: RwLock::new(Arc::new(round)),
+            task_files: TaskFiles::of(Arc::clone(&place.disk), place.files.clone()),
             place,
-            files,
+            inputs,
             output: Mutex::default(),
         })
     }
@@ -97,8 +104,38 @@ impl<J: Job> Rounds<J> {
         let output = self.output()?;
         // A run before this one may have got so far, and not further.
         output.set_len(0).map_err(failed)?;
-        output.write_all_at(&report.bytes, 0).map_err(failed)
+        match &report.0 {
+            Contents::Bytes(bytes) => output.write_all_at(bytes, 0),
+            Contents::Files(files) => self.copy_files(files, &*output),
+        }
+        .map_err(failed)
     }
+
+    fn copy_files(&self, files: &[TaskFile], output: &dyn DiskFile) -> io::Result<()> {
+        let mut offset = 0;
+        for file in files {
+            let mut reader = self.task_files.open(file)?;
+            loop {
+                let ready = reader.fill_buf()?;
+                if ready.is_empty() {
+                    break;
+                }
+                output.write_all_at(ready, offset)?;
+                let n_copied = ready.len();
+                reader.consume(n_copied);
+                offset += n_copied as u64;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a commit holds of an output.
+#[derive(Serialize, Deserialize)]
+struct Committed<Output> {
+    output: Output,
+    /// All that its attempt finished, whether the output names them or not.
+    files: Vec<TaskFile>,
 }
 
 fn begin<J: Job>(job: &J, round: RoundIdx, state: J::State) -> Result<Round<J::State>, TaskError> {
@@ -111,6 +148,7 @@ fn begin<J: Job>(job: &J, round: RoundIdx, state: J::State) -> Result<Round<J::S
             round,
             n_tasks,
             state,
+            needed: BTreeSet::new(),
         }),
     }
 }
@@ -151,7 +189,8 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         };
         let file = opened.map_err(|error| storage_failure("open the output", &error))?;
         *self.output.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
-        Ok(())
+        let made = self.task_files.make_folder();
+        made.map_err(|error| storage_failure("make the folder of tasks' files", &error))
     }
 
     fn workspace(&self) -> Result<(), Failure> {
@@ -172,20 +211,46 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
             return Err(Failure::retry(Cause::Job, text));
         }
         let (state, task) = (&current.state, context.task.0);
-        let (inner, files) = (context, &self.files);
-        let computed = self.job.run(state, task, &TaskContext { inner, files });
+        let attempt = Attempt {
+            epoch: context.epoch,
+            round: context.round,
+            task: context.task,
+            attempt: AttemptNo(context.attempt),
+        };
+        let files = AttemptFiles::new(&self.task_files, attempt);
+        let computed = self.job.run(
+            state,
+            task,
+            &TaskContext {
+                inner: context,
+                inputs: &self.inputs,
+                files: &files,
+            },
+        );
         // Whatever the task says when it is told to stop.
         context.check_cancelled()?;
-        let output = computed.map_err(failure)?;
+        let output = computed.map_err(|error| {
+            if files.met_full_disk() {
+                Failure::fatal(Cause::DiskFull, error.text())
+            } else {
+                failure(error)
+            }
+        })?;
         let checked = self.job.check(state, task, &output).map_err(failure)?;
-        let bytes = encode("a task's output", &output)?;
+        let committed = Committed {
+            output,
+            files: files.finished(),
+        };
+        let bytes = encode("a task's output", &committed)?;
         if bytes.len() > OUTPUT_BYTES_MAX {
             let text = format!(
-                "the output of task {task} has {} bytes, and {OUTPUT_BYTES_MAX} are allowed: split the job into more tasks",
+                "the output of task {task} has {} bytes, and {OUTPUT_BYTES_MAX} are allowed: let the task write it to a file \
+                 (`TaskContext::create_file`) and return that, or split the job into more tasks",
                 bytes.len()
             );
             return Err(Failure::fatal(Cause::Job, text));
         }
+        files.keep();
         let summary = TaskSummary {
             checked: checked == Checked::Yes,
             crc32c: crc32c::crc32c(&bytes),
@@ -196,13 +261,28 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         Ok(((), summary))
     }
 
-    /// Small outputs stand in the commit itself.
+    /// Small outputs stand in the commit itself, and files were durable before the task returned.
     fn write(&self, _task: TaskIdx, (): ()) -> Result<(), Failure> {
         Ok(())
     }
 
     fn is_intact(&self, commit: &Commit) -> Result<bool, Failure> {
-        Ok(crc32c::crc32c(&commit.output) == commit.crc32c)
+        if crc32c::crc32c(&commit.output) != commit.crc32c {
+            return Ok(false);
+        }
+        let committed: Committed<J::Output> = decode("a task's output", &commit.output)?;
+        for file in &committed.files {
+            let found = self.task_files.is_intact(file);
+            if !found.map_err(|error| storage_failure("read a task's file back", &error))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What comes next may read the files of this round, when it is too late to write them again.
+    fn reads_back_at_barriers(&self) -> bool {
+        true
     }
 
     fn advance(
@@ -218,6 +298,7 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         let mut unreadable = None;
         let mut outputs = commits.map_while(|commit| {
             decode("a task's output", &commit.output)
+                .map(|committed: Committed<J::Output>| committed.output)
                 .map_err(|failure| unreadable = Some(failure))
                 .ok()
         });
@@ -243,9 +324,10 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
     }
 
     fn adopt(&self, start: &RoundStart) -> Result<(), Failure> {
-        let state = decode("the state", &start.state)?;
+        let (state, needed) = with_named_files(|| decode("the state", &start.state));
         let fatal = |error: TaskError| Failure::fatal(Cause::Job, error.text());
-        let round = begin(&self.job, start.round, state).map_err(fatal)?;
+        let mut round = begin(&self.job, start.round, state?).map_err(fatal)?;
+        round.needed = needed;
         if round.n_tasks != start.n_tasks {
             let text = format!(
                 "round {} began with {} tasks, and has {} now: does `{}` depend on more than its spec and state?",
@@ -258,6 +340,15 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(round);
         Ok(())
+    }
+
+    fn forget_earlier_rounds(&self, epoch: RunEpoch) {
+        let current = self.current();
+        let _ = self.task_files.remove(&|name| {
+            let attempt = name.attempt;
+            let is_earlier = attempt.round < current.round && attempt.epoch <= epoch;
+            is_earlier && !current.needed.contains(&name.to_string())
+        });
     }
 
     fn output_file(&self) -> Result<FileId, Failure> {

@@ -3,6 +3,8 @@
 //! How far a run is, is read here from the journal on the disk, never asked of the program.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+pub mod example;
+
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
@@ -99,12 +101,7 @@ impl Stage {
 
     /// What the journal beside `output` holds.
     pub fn journal(&self, output: &str) -> Option<Recovered> {
-        let files = JobFiles::beside(&self.path(output));
-        // A run that ends compacts its segments: they may vanish while they are read.
-        recover(&RealDisk, &files)
-            .ok()
-            .flatten()
-            .map(|(recovered, _)| recovered)
+        journal(&self.path(output))
     }
 
     pub fn n_committed(&self, output: &str) -> u64 {
@@ -116,6 +113,15 @@ impl Stage {
     pub fn wait_for_commits(&self, output: &str, n: u64, running: &mut Running) {
         running.wait_until(&format!("{n} commits"), || self.n_committed(output) >= n);
     }
+}
+
+/// What the journal beside `output` holds.
+pub fn journal(output: &Path) -> Option<Recovered> {
+    // A run that ends compacts its segments: they may vanish while they are read.
+    recover(&RealDisk, &JobFiles::beside(output))
+        .ok()
+        .flatten()
+        .map(|(recovered, _)| recovered)
 }
 
 /// A run of the program, killed when dropped.
@@ -180,6 +186,17 @@ impl Running {
         self.child().kill().unwrap();
         self.end().status.signal() == Some(9)
     }
+}
+
+/// High-water mark of the resident memory of process `pid` so far; `None` once it has ended.
+pub fn peak_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim()
+        .strip_suffix(" kB")?
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
 }
 
 impl Drop for Running {
