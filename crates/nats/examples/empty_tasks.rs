@@ -77,6 +77,7 @@ fn drive(mut port: NatsDriverPort, n_tasks: u64) {
         needs: Needs {
             memory_bytes: 1,
             expected_ms: 1,
+            deadline_ms: None,
         },
         committed: Vec::new(),
         resumed: false,

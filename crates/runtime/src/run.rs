@@ -10,8 +10,8 @@ use crate::one_job::{Around, DriverCounts, OneJobHost};
 use crate::served::{OneJob, Served};
 use crate::steps::{JobSteps, storage_failure};
 use crate::worker_loop::{Shared, Tally, work};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tilework_core::alarm::Alarm;
@@ -134,10 +134,13 @@ pub struct WorkerShare {
 
 /// Runs `job`, described by `job_text`, in its folder until it is done, stopped, or has failed.
 ///
+/// A task that hangs past its deadline ends the run with a failure of [`Cause::Hung`]: its thread goes on until the task or the process
+/// ends, with its share of `job`, and nothing of what it computes counts any more.
+///
 /// A folder whose state is `Unfinished` is resumed: the caller has made sure that it is the same job. `report` makes the
 /// text that the journal keeps of the finished job.
-pub fn run<J: Job>(
-    job: &J,
+pub fn run<J: Job + 'static>(
+    job: &Arc<J>,
     job_text: &[u8],
     folder: &mut JobFolder,
     options: &RunOptions,
@@ -145,7 +148,7 @@ pub fn run<J: Job>(
     report: &(dyn Fn(&Recovered) -> Vec<u8> + Sync),
 ) -> RunReport {
     let started = Instant::now();
-    let resumed = enter_round(job, folder).map(|round| {
+    let resumed = enter_round(&**job, folder).map(|round| {
         let committed = folder.committed_tasks(job.n_tasks());
         folder.forget_commits();
         (round, committed)
@@ -179,8 +182,8 @@ fn enter_round<J: Job>(job: &J, folder: &JobFolder) -> Result<RoundIdx, Failure>
     })
 }
 
-fn try_run<J: Job>(
-    job: &J,
+fn try_run<J: Job + 'static>(
+    job: &Arc<J>,
     job_text: &[u8],
     folder: &mut JobFolder,
     options: &RunOptions,
@@ -203,9 +206,7 @@ fn try_run<J: Job>(
         .start_run(RunEpoch(0), job_text, now_unix_ms)
         .map_err(|error| storage_failure("start the journal", &error))?;
     let writer = JournalWriter::start(segment);
-    let n_workers = options.n_workers as usize;
-    let work_done: Vec<AtomicU64> = (0..n_workers).map(|_| AtomicU64::new(0)).collect();
-    let computed: Vec<Mutex<(u64, Duration)>> = (0..n_workers).map(|_| Mutex::default()).collect();
+    let tallies: Vec<Tally> = (0..options.n_workers).map(|_| Tally::default()).collect();
     let id = job_id(job_text);
     let needs = job.needs();
     let start = JobStart {
@@ -230,7 +231,7 @@ fn try_run<J: Job>(
         report,
     };
     let steps = JobSteps {
-        job,
+        job: &**job,
         disk: Arc::clone(folder.disk()),
         files: folder.files().clone(),
         journal: writer.handle(),
@@ -242,17 +243,17 @@ fn try_run<J: Job>(
         n_verifiers: 1,
         watch: &around,
     };
-    let mut host = OneJobHost::new(steps, &around, &work_done, start);
-    let jobs = OneJob::new(id, Served::new(job, writer.handle()));
+    let mut host = OneJobHost::new(steps, &around, &tallies, start);
+    let jobs = Arc::new(OneJob::new(id, Served::new(Arc::clone(job), writer.handle())));
     let shared = Shared {
-        jobs: &jobs,
+        jobs,
         observer,
         memory_bytes: needs.memory_bytes,
     };
     let (mut driver_port, worker_ports) = local_engine(options.n_workers);
     thread::scope(|scope| {
-        for (port, (work_done, computed)) in worker_ports.into_iter().zip(work_done.iter().zip(&computed)) {
-            let tally = Tally { work_done, computed };
+        for (port, tally) in worker_ports.into_iter().zip(&tallies) {
+            let shared = &shared;
             scope.spawn(move || work(shared, tally, Box::new(port)));
         }
         drive(&mut driver_port, &mut host);
@@ -260,18 +261,18 @@ fn try_run<J: Job>(
         drop(driver_port);
     });
     let (end, counts) = host.into_end();
-    drop(jobs);
+    drop(shared);
     drop(writer);
-    let shares = computed.into_iter().zip(work_done).zip(0..).map(share);
+    let shares = tallies.iter().zip(0..).map(share);
     Ok((end, counts, shares.collect()))
 }
 
-fn share(((computed, work), worker): ((Mutex<(u64, Duration)>, AtomicU64), u32)) -> WorkerShare {
-    let (n_tasks, busy) = computed.into_inner().unwrap_or_else(PoisonError::into_inner);
+fn share((tally, worker): (&Tally, u32)) -> WorkerShare {
+    let (n_tasks, busy) = *tally.computed.lock().unwrap_or_else(PoisonError::into_inner);
     WorkerShare {
         worker: WorkerIdx(worker),
         n_tasks,
         busy,
-        work: work.into_inner(),
+        work: tally.work_done.load(Ordering::Relaxed),
     }
 }

@@ -1,6 +1,6 @@
 //! Jobs of library users: the examples against independent results, killed and gone on with at their rounds; and jobs that misbehave.
 
-use serde::{Deserialize, Serialize};
+use misbehaves::{Deed, Misbehaves};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework::failure::Exit;
-use tilework::{Job, Matrix, Next, Report, Runner, StopSwitch, TaskContext, TaskError};
+use tilework::{Matrix, Runner, StopSwitch};
+
+#[path = "jobs/misbehaves.rs"]
+mod misbehaves;
 
 /// For what other processes do.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -248,68 +251,6 @@ fn a_job_that_is_killed_in_each_of_its_rounds_goes_on_with_that() {
     assert_eq!(left.len(), 1, "{left:?}");
 }
 
-/// What a task of a job does.
-#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
-enum Deed {
-    Panics,
-    IsTooLarge,
-    FailsOnce,
-    Refuses,
-    IsWrong,
-}
-
-/// Five tasks, of which the third does something.
-#[derive(Serialize, Deserialize)]
-struct Misbehaves<const VERSION: u32> {
-    deed: Deed,
-    folder: PathBuf,
-}
-
-impl<const VERSION: u32> Job for Misbehaves<VERSION> {
-    const KIND: &'static str = "misbehaves";
-    const VERSION: u32 = VERSION;
-    type State = ();
-    type Output = Vec<u8>;
-
-    fn start(&self) -> Result<(), TaskError> {
-        Ok(())
-    }
-
-    fn tasks(&self, (): &()) -> u64 {
-        5
-    }
-
-    fn run(&self, (): &(), task: u64, _: &TaskContext<'_>) -> Result<Vec<u8>, TaskError> {
-        if task != 2 {
-            return Ok(vec![1]);
-        }
-        match self.deed {
-            Deed::Panics => panic!("the task panicked on purpose"),
-            Deed::IsTooLarge => Ok(vec![200; 2 << 20]),
-            Deed::FailsOnce if self.folder.join("failed").exists() => Ok(vec![1]),
-            Deed::FailsOnce => {
-                fs::write(self.folder.join("failed"), b"")?;
-                // `?` makes any error one that may pass.
-                fs::read(self.folder.join("none"))?;
-                Ok(Vec::new())
-            }
-            Deed::Refuses => Err(TaskError::fatal("the task refuses")),
-            Deed::IsWrong => Ok(vec![0]),
-        }
-    }
-
-    fn check(&self, (): &(), _: u64, output: &Vec<u8>) -> Result<tilework::Checked, TaskError> {
-        match output[..] {
-            [0] => Err(TaskError::Corrupt("the output is 0".to_owned())),
-            _ => Ok(tilework::Checked::Yes),
-        }
-    }
-
-    fn advance(&self, (): &(), outputs: &mut dyn Iterator<Item = Vec<u8>>) -> Result<Next<()>, TaskError> {
-        Ok(Next::Done(Report::json(&outputs.count())?))
-    }
-}
-
 fn misbehave<const VERSION: u32>(
     deed: Deed,
     folder: &Path,
@@ -328,6 +269,7 @@ fn a_job_whose_task_misbehaves_fails_with_the_reason_and_keeps_the_others() {
         (Deed::IsTooLarge, "the output of task 2 has"),
         (Deed::Refuses, "the task refuses"),
         (Deed::IsWrong, "the output is 0"),
+        (Deed::IsLate, "task 2 took longer than its deadline of 0.1 s"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let error = misbehave::<1>(deed, folder.path()).unwrap_err();
@@ -335,9 +277,58 @@ fn a_job_whose_task_misbehaves_fails_with_the_reason_and_keeps_the_others() {
         assert!(error.message.contains(reason), "{error}");
         assert!(!folder.path().join("out.json").exists());
     }
+}
+
+#[test]
+fn a_task_that_fails_or_is_late_once_is_done_again() {
+    for deed in [Deed::FailsOnce, Deed::IsLateOnce] {
+        let folder = tempfile::tempdir().unwrap();
+        let done = misbehave::<1>(deed, folder.path()).unwrap();
+        assert_eq!((done.tasks_run, done.retries), (5, 1));
+    }
+}
+
+/// Its thread can't be ended, but the call comes back, with all that was done before.
+#[test]
+fn a_task_that_hangs_fails_the_run_and_the_next_one_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let done = misbehave::<1>(Deed::FailsOnce, folder.path()).unwrap();
-    assert_eq!((done.tasks_run, done.retries), (5, 1));
+    let run = || {
+        let job = Misbehaves::<1> {
+            deed: Deed::HangsOnce,
+            folder: folder.path().to_path_buf(),
+        };
+        Runner::new().threads(1).run(job, folder.path().join("out.json"))
+    };
+    let error = run().unwrap_err();
+    assert_eq!(error.exit, Exit::JobFailed, "{error}");
+    let expected = "task 2 took longer than its deadline of 0.1 s, and did not stop within 5 s";
+    assert!(error.message.starts_with(expected), "{error}");
+    let done = run().unwrap();
+    assert_eq!((done.tasks_run, done.tasks_resumed), (3, 2));
+}
+
+/// A worker that is idle does it again as it does what is slow, and the job does without the one that hangs.
+#[test]
+fn a_task_that_hangs_on_one_of_two_workers_is_done_by_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let done = misbehave::<1>(Deed::HangsOnce, folder.path()).unwrap();
+    assert_eq!(done.tasks_run, 5);
+}
+
+#[test]
+fn a_program_whose_task_hangs_ends_all_the_same() {
+    let stage = Stage::of("misbehaves");
+    let line = r#"run misbehaves --set deed=Hangs --set folder=. -o out.json --threads 1 --json"#;
+    let output = stage.run(line);
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(
+        report["error"].as_str().unwrap().contains("task 2 took longer"),
+        "{report}"
+    );
+    assert_eq!(report["alarms"][0]["kind"], "poison-task", "{report}");
+    let status = stage.succeed("status out.json");
+    assert_eq!(status["tasks_committed"], 2, "{status}");
 }
 
 #[test]

@@ -141,6 +141,7 @@ impl World {
         Needs {
             memory_bytes: MEMORY_BYTES,
             expected_ms: self.scenario.task_ms,
+            deadline_ms: None,
         }
     }
 

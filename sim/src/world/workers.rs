@@ -77,6 +77,8 @@ impl World {
                 let ended = WorkerEvent::RunEnded(attempt, Err(Failure::cancelled()));
                 self.later(slot, 10, WorkerInput::Event(ended));
             }
+            // The thread is lost; the process ends once the machine says so.
+            WorkerEffect::GiveUpRun(_) => {}
             WorkerEffect::WriteOutput(attempt) => self.write_output(slot, attempt),
             WorkerEffect::AppendCommit(attempt) => self.append_commit(slot, attempt),
             WorkerEffect::Renew(attempt) => self.ask_server(node, Request::Renew(attempt)),

@@ -9,6 +9,7 @@ use alloc::vec;
 
 mod elsewhere;
 mod ending;
+mod hanging;
 mod reporting;
 mod watching;
 
@@ -28,6 +29,7 @@ fn job_of(n_tasks: u64) -> JobStart {
         needs: Needs {
             memory_bytes: GIB,
             expected_ms: 1_000,
+            deadline_ms: None,
         },
         committed: vec![],
         resumed: false,

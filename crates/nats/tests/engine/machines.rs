@@ -40,6 +40,7 @@ fn start_of_job() -> JobStart {
         needs: Needs {
             memory_bytes: 1,
             expected_ms: TASK_TIME.as_millis() as u64,
+            deadline_ms: None,
         },
         committed: Vec::new(),
         resumed: false,

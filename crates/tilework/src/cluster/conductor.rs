@@ -106,6 +106,7 @@ impl Conducting<'_> {
                 // What is compared with the memory of a whole process.
                 memory_bytes: self.asked.resources.bytes_needed::<T>(&self.inputs, &begun.plan),
                 expected_ms: begun.job.needs().expected_ms,
+                deadline_ms: begun.job.needs().deadline_ms,
             },
             committed: begun.committed,
             // Nobody knows what other machines left in the file: all of it is read back.

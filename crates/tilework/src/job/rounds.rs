@@ -131,6 +131,10 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         Needs {
             memory_bytes: needs.memory_bytes,
             expected_ms: ((needs.expected_s * 1e3) as u64).max(1),
+            deadline_ms: needs
+                .deadline_s
+                .is_finite()
+                .then_some((needs.deadline_s * 1e3) as u64),
         }
     }
 

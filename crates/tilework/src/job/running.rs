@@ -143,6 +143,7 @@ pub fn run_job<J: Job>(
     let fresh = describe(&job, &*disk)?;
     let rounds = Rounds::start(job, Arc::clone(&disk), files.partial(), fresh.inputs.clone())
         .map_err(|error| refused::<J>(&error))?;
+    let rounds = Arc::new(rounds);
     let n_workers = workers_that_fit::<J>(&rounds, request)?;
     check_output(&*disk, &request.output)?;
     let state = tilework_runtime::folder::inspect(&*disk, &files)?;
