@@ -146,7 +146,10 @@ fn work(mut port: NatsWorkerPort) {
                 WorkerEffect::Ack(attempt) => port.ack(attempt),
                 WorkerEffect::Renew(attempt) => port.renew(attempt),
                 WorkerEffect::Send(message) => port.send(message),
-                WorkerEffect::Prepare(_) | WorkerEffect::CancelRun(_) | WorkerEffect::WakeAt(_) => {}
+                WorkerEffect::Prepare(_)
+                | WorkerEffect::CancelRun(_)
+                | WorkerEffect::GiveUpRun(_)
+                | WorkerEffect::WakeAt(_) => {}
                 WorkerEffect::End => return,
             }
         }

@@ -146,7 +146,10 @@ fn work(mut port: NatsWorkerPort, journal: &Journal, hangs_at: Option<u32>) {
                     port.send(message);
                     continue;
                 }
-                WorkerEffect::Prepare(_) | WorkerEffect::CancelRun(_) | WorkerEffect::WakeAt(_) => continue,
+                WorkerEffect::Prepare(_)
+                | WorkerEffect::CancelRun(_)
+                | WorkerEffect::GiveUpRun(_)
+                | WorkerEffect::WakeAt(_) => continue,
                 WorkerEffect::End => return,
                 WorkerEffect::WriteOutput(attempt) => WorkerEvent::OutputDurable(attempt, Ok(())),
                 WorkerEffect::AppendCommit(attempt) => {
