@@ -162,6 +162,7 @@ impl<J: Job> DriverHost for OneJobHost<'_, J> {
             .iter()
             .map(|tally| tally.work_done.load(Ordering::Relaxed));
         observer.on_progress(&Progress {
+            round: machine.round(id).map_or(0, |round| round.0),
             n_tasks: tasks.n_tasks(),
             n_committed: tasks.n_committed(),
             work_done: work_done.sum(),

@@ -57,6 +57,8 @@ impl StopSwitch {
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
+    /// The round, from 0.
+    pub round: u32,
     /// Tasks of the round.
     pub n_tasks: u64,
     /// Tasks committed, by this run and earlier ones.

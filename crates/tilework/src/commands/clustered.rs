@@ -10,7 +10,7 @@ use crate::failure::{CliError, Exit};
 use crate::human;
 use crate::output::Output;
 use crate::product::inputs::{AddRequest, InputRequest};
-use crate::progress::TaskBar;
+use crate::progress::RoundBar;
 use crate::signals;
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -82,10 +82,10 @@ pub(crate) fn watch(
     stop: &StopSwitch,
     output: &Output,
 ) -> Result<(), CliError> {
-    let bar = TaskBar::new(output);
+    let bar = RoundBar::new(output);
     let mut waiting = Waiting::default();
     let ended = client.watch(job, stop, &mut |sight| {
-        bar.show(&sight.job);
+        bar.show(0, sight.job.tasks_committed, sight.job.tasks);
         waiting.tell(sight, output);
         waiting.is_too_long(patience)
     });

@@ -1,12 +1,13 @@
 //! `run` and `kinds`: jobs of the program's own, by name.
 
+use super::audience::RoundTeller;
+use super::multiply::{started, told, with_members};
 use crate::args::run::RunJobArgs;
 use crate::failure::{CliError, Exit};
 use crate::human;
 use crate::job::kinds::{Kinds, find};
 use crate::job::running::JobRequest;
 use crate::output::Output;
-use crate::progress::RoundBar;
 use crate::settings::Settings;
 use crate::signals;
 use serde_json::{Map, Value, json};
@@ -20,11 +21,6 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
     if args.run.cluster.cluster.is_some() {
         return Err(CliError::usage("`run` knows one machine, and no cluster yet")
             .with_next("leave --cluster and TILEWORK_CLUSTER out"));
-    }
-    if args.run.alert_webhook.is_some() {
-        return Err(CliError::usage("`run` posts no alarms yet").with_next(
-            "leave --alert-webhook and TILEWORK_ALERT_WEBHOOK out; the report and alarms.jsonl beside the output have them",
-        ));
     }
     let spec = spec(args)?;
     let settings = Settings::resolve(&args.resources, args.run.time_limit, output.started())?;
@@ -40,10 +36,12 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
     };
     let stop = StopSwitch::with_deadline(settings.deadline);
     let _signals = signals::stop_on_signals(&stop, output)?;
-    let bar = RoundBar::new(output);
-    let finished = kind.run(spec, &request, &stop, &bar);
-    bar.finish();
-    let finished = finished?;
+    let webhook = args.run.alert_webhook.as_ref();
+    let webhook = webhook.map(|url| started(url, &request.output)).transpose()?;
+    let teller = RoundTeller::new(output, webhook);
+    let finished = kind.run(spec, &request, &stop, &teller);
+    let facts = told(teller.finish().as_ref());
+    let finished = finished.map_err(|error| error.with_facts(facts.clone()))?;
     let file = request.output.display().to_string();
     let json = json!({
         "status": "done",
@@ -57,7 +55,7 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
         "alarms": finished.alarms.latest,
         "alarms_total": finished.alarms.n_alarms,
     });
-    output.report(json, |out| {
+    output.report(with_members(json, facts), |out| {
         let seconds = human::seconds(finished.elapsed.as_secs_f64());
         writeln!(out, "{file}: {} done in {seconds}", args.kind)?;
         write!(out, "  tasks    {} run", finished.tasks_run)?;
