@@ -63,6 +63,11 @@ pub trait Job: Send + Sync {
         Err(Failure::fatal(Cause::Job, text))
     }
 
+    /// Whether a task may end its process: then it is noted which ones run, to tell who did it.
+    fn may_end_its_process(&self) -> bool {
+        false
+    }
+
     /// Last step before the outputs take their final names: all of them durable, and the inputs still what they were.
     fn seal(&self) -> Result<(), Failure>;
 }

@@ -1,7 +1,7 @@
 //! One job in one process: a driver, its workers, and the local engine between them.
 
 use crate::alarm_log::{AlarmsTold, LoggedAlarm};
-use crate::driver_loop::drive;
+use crate::driver_loop::{DriverHost, drive};
 use crate::folder::{FolderState, JobFolder};
 use crate::job::Job;
 use crate::journal_writer::JournalWriter;
@@ -9,12 +9,13 @@ use crate::local::local_engine;
 use crate::one_job::{Around, DriverCounts, OneJobHost};
 use crate::served::{OneJob, Served};
 use crate::steps::{JobSteps, storage_failure};
+use crate::under_way::{SilentEnds, UnderWay};
 use crate::worker_loop::{Shared, Tally, work};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tilework_core::alarm::Alarm;
+use tilework_core::alarm::{Alarm, AlarmKind};
 use tilework_core::driver::{Assign, JobStart, WhenFull};
 use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
 use tilework_core::ids::{Attempt, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
@@ -152,12 +153,18 @@ pub fn run<J: Job + 'static>(
     let started = Instant::now();
     let resumed = enter_round(&**job, folder).map(|round| {
         let committed = folder.committed_tasks(job.n_tasks());
+        let is_committed = |task| committed.contains(&task);
+        let left = UnderWay::left(&**folder.disk(), folder.files(), round, is_committed);
         folder.forget_commits();
-        (round, committed)
+        Resumed {
+            round,
+            committed,
+            left,
+        }
     });
     let n_tasks_resumed = resumed
         .as_ref()
-        .map_or(0, |(_, committed)| committed.len() as u64);
+        .map_or(0, |resumed| resumed.committed.len() as u64);
     let (end, counts, workers) = resumed
         .and_then(|resumed| try_run(job, job_text, folder, options, observer, report, resumed))
         .unwrap_or_else(|failure| (JobEnd::Failed(failure), DriverCounts::default(), Vec::new()));
@@ -170,6 +177,14 @@ pub fn run<J: Job + 'static>(
         workers,
         elapsed: started.elapsed(),
     }
+}
+
+/// What earlier runs left.
+struct Resumed {
+    round: RoundIdx,
+    committed: Vec<TaskIdx>,
+    /// What ran when the last one ended without a word.
+    left: SilentEnds,
 }
 
 /// Lets the job go on with the round that an earlier run came to.
@@ -191,7 +206,11 @@ fn try_run<J: Job + 'static>(
     options: &RunOptions,
     observer: &dyn Observer,
     report: &(dyn Fn(&Recovered) -> Vec<u8> + Sync),
-    (round, committed): (RoundIdx, Vec<TaskIdx>),
+    Resumed {
+        round,
+        committed,
+        left,
+    }: Resumed,
 ) -> Result<(JobEnd, DriverCounts, Vec<WorkerShare>), Failure> {
     let resumed = round > RoundIdx(0) || !committed.is_empty();
     if !resumed {
@@ -246,7 +265,20 @@ fn try_run<J: Job + 'static>(
         watch: &around,
     };
     let mut host = OneJobHost::new(steps, &around, &tallies, start);
-    let jobs = Arc::new(OneJob::new(id, Served::new(Arc::clone(job), writer.handle())));
+    let under_way = note_what_runs(&**job, folder, options, observer, &left);
+    if !left.is_empty() {
+        host.on_alarm(&Alarm {
+            job: Some(id),
+            kind: AlarmKind::RunEndedSilently {
+                tasks: left.into_iter().collect(),
+            },
+        });
+    }
+    let jobs = Arc::new(OneJob::new(
+        id,
+        Served::new(Arc::clone(job), writer.handle()),
+        under_way,
+    ));
     let shared = Shared {
         jobs,
         observer,
@@ -265,8 +297,27 @@ fn try_run<J: Job + 'static>(
     let (end, counts) = host.into_end();
     drop(shared);
     drop(writer);
+    UnderWay::end(&**folder.disk(), folder.files());
     let shares = tallies.iter().zip(0..).map(share);
     Ok((end, counts, shares.collect()))
+}
+
+/// Without the file nobody can tell later what ran, and that is all.
+fn note_what_runs<J: Job>(
+    job: &J,
+    folder: &JobFolder,
+    options: &RunOptions,
+    observer: &dyn Observer,
+    left: &SilentEnds,
+) -> Option<UnderWay> {
+    if !job.may_end_its_process() {
+        return None;
+    }
+    let begun = UnderWay::begin(&**folder.disk(), folder.files(), options.n_workers, left.clone());
+    let path = folder.files().under_way();
+    begun
+        .map_err(|error| observer.on_note(&format!("cannot write `{}`: {error}", path.display())))
+        .ok()
 }
 
 fn share((tally, worker): (&Tally, u32)) -> WorkerShare {

@@ -2,13 +2,14 @@
 
 use crate::job::{Job, TaskContext, TaskSummary};
 use crate::journal_writer::{JournalHandle, JournalWriter};
+use crate::under_way::UnderWay;
 use std::any::Any;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 use tilework_core::driver::Needs;
 use tilework_core::failure::{Cause, Failure};
-use tilework_core::ids::{JobId, TaskIdx};
+use tilework_core::ids::{Attempt, JobId, TaskIdx, WorkerIdx};
 use tilework_core::message::JobAttempt;
 
 /// A workspace or an output, of a type that only its job knows.
@@ -120,6 +121,8 @@ impl<'a> Served<'a> {
 pub trait Jobs<'a>: Send + Sync {
     /// The job, open for this run of it: the same one for as long as nothing of it changes.
     fn open(&self, attempt: JobAttempt) -> Result<Arc<Served<'a>>, Failure>;
+    /// A worker begins an attempt.
+    fn on_run(&self, _worker: WorkerIdx, _attempt: Attempt) {}
     /// An attempt failed for what may be this machine's fault: what is open of its job may be stale or broken, and is to be opened anew
     /// for the next task.
     fn on_failed(&self, _attempt: JobAttempt) {}
@@ -131,13 +134,15 @@ pub trait Jobs<'a>: Send + Sync {
 pub(crate) struct OneJob<'a> {
     id: JobId,
     served: Arc<Served<'a>>,
+    under_way: Option<UnderWay>,
 }
 
 impl<'a> OneJob<'a> {
-    pub(crate) fn new(id: JobId, served: Served<'a>) -> OneJob<'a> {
+    pub(crate) fn new(id: JobId, served: Served<'a>, under_way: Option<UnderWay>) -> OneJob<'a> {
         OneJob {
             id,
             served: Arc::new(served),
+            under_way,
         }
     }
 }
@@ -148,6 +153,12 @@ impl<'a> Jobs<'a> for OneJob<'a> {
             Ok(Arc::clone(&self.served))
         } else {
             Err(Failure::fatal(Cause::Job, "a task of another job"))
+        }
+    }
+
+    fn on_run(&self, worker: WorkerIdx, attempt: Attempt) {
+        if let Some(under_way) = &self.under_way {
+            under_way.note(worker, attempt);
         }
     }
 }
@@ -163,7 +174,7 @@ mod tests {
     use std::sync::Mutex;
     use std::time::Duration;
     use tilework_core::driver::{DriverEvent, Needs, Queue};
-    use tilework_core::ids::{Attempt, AttemptNo, RoundIdx, RunEpoch, WorkerIdx};
+    use tilework_core::ids::{AttemptNo, RoundIdx, RunEpoch};
     use tilework_core::message::{ToWorker, WorkerReport};
     use tilework_core::record::{Commit, RunStart};
     use tilework_store::disk::FileId;
@@ -302,10 +313,12 @@ mod tests {
             OneJob::new(
                 JobId([1; 16]),
                 Served::new(Arc::clone(&number), journals[0].handle()),
+                None,
             ),
             OneJob::new(
                 JobId([2; 16]),
                 Served::new(Arc::clone(&text), journals[1].handle()),
+                None,
             ),
         ]);
         let shared = Shared {

@@ -237,6 +237,7 @@ impl Runner {
                 work_done: &self.tally.work_done,
             };
             let started = Instant::now();
+            self.jobs.on_run(self.worker, attempt);
             let ran = bench.run_task(&*self.jobs, named, &context, &self.inbox);
             slow::dawdle(self.worker, started.elapsed(), &context);
             let result = ran.map(|(of, output, summary)| {

@@ -67,6 +67,15 @@ impl Stage {
         self.folder.path().join(name)
     }
 
+    /// What is left beside an output.
+    fn kept(&self, output: &str) -> Vec<String> {
+        let left = fs::read_dir(self.path(&format!("{output}.tilework"))).unwrap();
+        let names = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
     fn report(&self, name: &str) -> Value {
         serde_json::from_slice(&fs::read(self.path(name)).unwrap()).unwrap()
     }
@@ -247,8 +256,8 @@ fn a_job_that_is_killed_in_each_of_its_rounds_goes_on_with_that() {
         fs::read(stage.path("k.json")).unwrap(),
         fs::read(stage.path("undisturbed.json")).unwrap()
     );
-    let left: Vec<_> = fs::read_dir(stage.path("k.json.tilework")).unwrap().collect();
-    assert_eq!(left.len(), 1, "{left:?}");
+    // Each kill was told of.
+    assert_eq!(stage.kept("k.json"), ["alarms.jsonl", "journal"]);
 }
 
 fn misbehave<const VERSION: u32>(
@@ -329,6 +338,40 @@ fn a_program_whose_task_hangs_ends_all_the_same() {
     assert_eq!(report["alarms"][0]["kind"], "poison-task", "{report}");
     let status = stage.succeed("status out.json");
     assert_eq!(status["tasks_committed"], 2, "{status}");
+}
+
+/// Nobody in a process can take back its end, nor its exit code; but what others did is kept, and the next run says who was at work.
+#[test]
+fn a_task_that_ends_its_process_is_named_by_the_next_run_which_goes_on() {
+    let stage = Stage::of("misbehaves");
+    let line = |deed: &str| {
+        format!("run misbehaves --set deed={deed} --set folder=. -o {deed}.json --threads 1 --json")
+    };
+    let ends = |deed: &str| {
+        let output = stage.run(&line(deed));
+        assert_eq!(output.status.code(), Some(0), "it is the task's: {output:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+        assert!(!stage.path(&format!("{deed}.json")).exists());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(!ends("ExitsOnce").contains("without a word"));
+    let done =
+        stage.succeed("run misbehaves --set deed=ExitsOnce --set folder=. -o ExitsOnce.json --threads 1");
+    assert_eq!(
+        (&done["tasks_run"], &done["tasks_resumed"]),
+        (&3.into(), &2.into())
+    );
+    let told = "the run before ended without a word while task 2 ran";
+    assert_eq!(done["alarms"][0]["text"], told, "{done}");
+    let left: Vec<_> = fs::read_dir(stage.path("ExitsOnce.json.tilework"))
+        .unwrap()
+        .collect();
+    assert_eq!(left.len(), 2, "journal and alarms: {left:?}");
+    // One that always does so is told of each time.
+    assert!(!ends("Exits").contains("without a word"));
+    assert!(ends("Exits").contains(told));
+    let third = ends("Exits");
+    assert!(third.contains("task 2 ran each of the last 2 times"), "{third}");
 }
 
 #[test]

@@ -254,6 +254,10 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         Ok(())
     }
 
+    fn may_end_its_process(&self) -> bool {
+        true
+    }
+
     fn output_file(&self) -> Result<FileId, Failure> {
         let stat = self.output()?.stat();
         stat.map(|stat| stat.id())
