@@ -94,6 +94,7 @@ fn job(n_tasks: u64, assign: Assign) -> JobStart {
         needs: Needs {
             memory_bytes: 1,
             expected_ms: 1_000,
+            deadline_ms: None,
         },
         committed: Vec::new(),
         resumed: false,

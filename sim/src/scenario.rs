@@ -49,6 +49,8 @@ pub struct Faults {
     pub lying: u64,
     /// Some tasks fail whoever tries them, for the first half of the time.
     pub stubborn: bool,
+    /// Attempts that don't end: one half stops when it is told to, the other does not.
+    pub hanging: u64,
     /// The first worker takes so many times as long.
     pub slow_factor: u64,
     /// Mean time between failures of one worker, in milliseconds; it comes back. 0: none fails.
@@ -113,6 +115,7 @@ impl Scenario {
             clock_jumps: whether(),
             starts_afresh: whether(),
             delay_ms_max: 0,
+            hanging: if whether() { 15 } else { 0 },
         };
         Scenario {
             seed,

@@ -110,6 +110,10 @@ pub struct Counts {
     pub n_committed: u64,
     /// Attempts that failed.
     pub n_failed: u64,
+    /// Attempts that took longer than their deadline ...
+    pub n_late: u64,
+    /// ... and that did not stop then.
+    pub n_hung: u64,
     /// Attempts that failed for good where they were made, and were made again elsewhere.
     pub n_elsewhere: u64,
     /// Backup attempts.
@@ -141,6 +145,8 @@ impl Counts {
         self.n_started += other.n_started;
         self.n_committed += other.n_committed;
         self.n_failed += other.n_failed;
+        self.n_late += other.n_late;
+        self.n_hung += other.n_hung;
         self.n_elsewhere += other.n_elsewhere;
         self.n_backups += other.n_backups;
         self.n_lost += other.n_lost;

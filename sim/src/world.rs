@@ -16,7 +16,9 @@ use tilework_core::driver::{Driver, DriverEffect, DriverEvent, JobStart, Needs, 
 use tilework_core::failure::{Cause, Failure, JobEnd, Remedy};
 use tilework_core::ids::{Millis, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
 use tilework_core::lease::{DriverIdx, Lease, LeaseEffect, LeaseEvent, LeaseState};
-use tilework_core::limits::{ATTEMPTS_MAX_CORRUPT, ATTEMPTS_MAX_RETRY, BACKOFF_MAX_MS, LEASE_STEP_DOWN_MS};
+use tilework_core::limits::{
+    ATTEMPTS_MAX_CORRUPT, ATTEMPTS_MAX_LOST, ATTEMPTS_MAX_RETRY, BACKOFF_MAX_MS, LEASE_STEP_DOWN_MS,
+};
 use tilework_core::message::{JobAttempt, ToDriver, ToWorker, WorkerReport};
 use tilework_core::record::{Barrier, Commit, Record, Winner};
 use tilework_core::task_table::{TaskStatus, TaskTable};
@@ -196,6 +198,8 @@ struct WorkerProcess {
     /// Its segment, and how often the job had been started afresh when it was opened: a segment ends with its journal.
     segment: Option<(usize, Segment)>,
     fetching: bool,
+    /// The attempt that never ends.
+    hangs: Option<JobAttempt>,
 }
 
 #[derive(Debug)]
@@ -227,9 +231,9 @@ struct World {
     acknowledged: BTreeSet<(RoundIdx, TaskIdx)>,
     /// Barriers as they were first seen.
     barriers: BTreeMap<RoundIdx, Barrier>,
-    /// How often the driver of a run tried each task of its round again that is not committed: after failures that may pass, and after
-    /// failed checks.
-    failures: BTreeMap<(RunEpoch, TaskIdx), [u8; 2]>,
+    /// How often the driver of a run tried each task of its round again that is not committed: after failures that may pass, after
+    /// failed checks, and after it hung.
+    failures: BTreeMap<(RunEpoch, TaskIdx), [u8; 3]>,
     /// The latest run that each worker began an attempt of.
     latest_runs: BTreeMap<(usize, u32), RunEpoch>,
     /// Runs with which the job was started afresh.
@@ -259,6 +263,7 @@ impl World {
             machine: Worker::new(worker_start(&scenario, slot, 0)),
             segment: None,
             fetching: false,
+            hangs: None,
         };
         World {
             drivers: (0..scenario.n_drivers).map(driver).collect(),

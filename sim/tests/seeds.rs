@@ -22,6 +22,8 @@ fn survive(seeds: Range<u64>) {
     }
     let met = [
         ("failed attempts", total.n_failed),
+        ("late attempts", total.n_late),
+        ("hanging attempts", total.n_hung),
         ("attempts made again elsewhere", total.n_elsewhere),
         ("backups", total.n_backups),
         ("lost workers", total.n_lost),

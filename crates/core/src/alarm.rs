@@ -3,7 +3,8 @@
 use crate::failure::Failure;
 use crate::ids::{JobId, RunEpoch, TaskIdx, WorkerIdx};
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 
 /// How bad it is.
@@ -96,6 +97,11 @@ pub enum AlarmKind {
     JobGoesOn,
     /// The disk that holds the output is full, and the job waits for space.
     DiskLow,
+    /// The run before this one ended without a word: its process was killed, or a task ended it.
+    RunEndedSilently {
+        /// The tasks that were running and are not committed, each with how often in a row that happened to it.
+        tasks: Vec<(TaskIdx, u32)>,
+    },
     /// Another driver took the job over.
     DriverChanged {
         /// The run that it started.
@@ -149,7 +155,8 @@ impl Alarm {
             | AlarmKind::WorkerSlow { .. }
             | AlarmKind::AttemptCorrupt { .. }
             | AlarmKind::WorkerQuarantined { .. }
-            | AlarmKind::CommitMissing { .. } => Severity::Warning,
+            | AlarmKind::CommitMissing { .. }
+            | AlarmKind::RunEndedSilently { .. } => Severity::Warning,
             AlarmKind::PoisonTask { .. } | AlarmKind::JobStalled(_) | AlarmKind::DiskLow => Severity::Error,
         }
     }
@@ -167,6 +174,7 @@ impl Alarm {
             AlarmKind::JobStalled(_) => "job-stalled",
             AlarmKind::JobGoesOn => "job-goes-on",
             AlarmKind::DiskLow => "disk-low",
+            AlarmKind::RunEndedSilently { .. } => "run-ended-silently",
             AlarmKind::DriverChanged { .. } => "driver-changed",
         }
     }
@@ -188,6 +196,9 @@ impl Alarm {
             }
             AlarmKind::JobStalled(Stall::Silent) => Some("look at the workers' logs"),
             AlarmKind::DiskLow => Some("free space where the output is; the job goes on by itself"),
+            AlarmKind::RunEndedSilently { .. } => Some(
+                "see who killed the process; if a task ends it (exit, abort, too much memory), mend the task",
+            ),
             AlarmKind::WorkerLost { .. }
             | AlarmKind::TaskRetried { .. }
             | AlarmKind::AttemptCorrupt { .. }
@@ -234,7 +245,46 @@ impl Alarm {
             AlarmKind::DiskLow => {
                 String::from("the disk that holds the output is full: the job waits for space")
             }
+            AlarmKind::RunEndedSilently { tasks } => silent_end(tasks),
             AlarmKind::DriverChanged { epoch } => format!("another driver took the job over, as run {epoch}"),
         }
+    }
+}
+
+fn silent_end(tasks: &[(TaskIdx, u32)]) -> String {
+    let n_most = tasks.iter().map(|(_, n_times)| *n_times).max().unwrap_or(0);
+    let those = |is_meant: &dyn Fn(u32) -> bool| {
+        let meant = tasks.iter().filter(|(_, n_times)| is_meant(*n_times));
+        let numbers: Vec<String> = meant.map(|(task, _)| task.to_string()).collect();
+        let plural = if numbers.len() == 1 { "" } else { "s" };
+        format!("task{plural} {}", numbers.join(", "))
+    };
+    let mut text = format!(
+        "the run before ended without a word while {} ran",
+        those(&|_| true)
+    );
+    if n_most > 1 {
+        let always = those(&|n_times| n_times == n_most);
+        text += &format!("; {always} ran each of the last {n_most} times");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn tasks_that_ran_when_a_run_ended_are_told_and_those_that_always_did() {
+        let text = |tasks| {
+            let kind = AlarmKind::RunEndedSilently { tasks };
+            Alarm { job: None, kind }.text()
+        };
+        let one = "the run before ended without a word while task 3 ran";
+        assert_eq!(text(vec![(TaskIdx(3), 1)]), one);
+        let two =
+            "the run before ended without a word while tasks 3, 7 ran; task 7 ran each of the last 4 times";
+        assert_eq!(text(vec![(TaskIdx(3), 1), (TaskIdx(7), 4)]), two);
     }
 }

@@ -100,6 +100,8 @@ pub struct Needs {
     pub memory_bytes: u64,
     /// Time, before there is a measurement.
     pub expected_ms: u64,
+    /// Time after which an attempt is told to stop, and counts as failed; nothing if it may take as long as it takes.
+    pub deadline_ms: Option<u64>,
 }
 
 /// A set of independent tasks.

@@ -35,6 +35,10 @@ pub enum Cause {
     WorkerLost,
     /// The run was asked to stop while the attempt ran.
     Cancelled,
+    /// It ran for longer than its job allows, and stopped when it was told to.
+    Deadline,
+    /// It ran for longer than its job allows, and did not stop when it was told to: whoever runs it can do nothing else any more.
+    Hung,
 }
 
 impl Cause {
@@ -49,7 +53,9 @@ impl Cause {
             | Cause::Panic
             | Cause::Job
             | Cause::WorkerLost
-            | Cause::Cancelled => false,
+            | Cause::Cancelled
+            | Cause::Deadline
+            | Cause::Hung => false,
         }
     }
 }

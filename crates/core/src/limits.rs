@@ -17,6 +17,8 @@ pub const WORKERS_FAILED_MAX: usize = 3;
 pub const WORKERS_INPUT_CHANGED_MAX: usize = 2;
 /// Workers that may be lost while they run the same task before its job fails.
 pub const ATTEMPTS_MAX_LOST: u8 = 3;
+/// How long a task that passed its deadline may take to notice that it is told to stop; after that it hangs, and its worker is given up.
+pub const HANG_GRACE_MS: u64 = 5_000;
 /// Attempts at one task for any reason before its job fails: give-backs, backups and take-overs count too.
 pub const ATTEMPTS_MAX: u8 = 60;
 /// Results of one worker that may fail their checks before it gets no more tasks.

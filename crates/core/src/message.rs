@@ -9,7 +9,7 @@ use crate::ids::{Attempt, JobId, RunEpoch, WorkerIdx};
 use alloc::vec::Vec;
 
 /// Version of the message set.
-pub const MESSAGE_VERSION: u16 = 2;
+pub const MESSAGE_VERSION: u16 = 3;
 
 /// An attempt at a task of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,12 +4,17 @@
 //! journal record durable -> acknowledged. The machine asks for each step only after the event that the step before it is durable
 //! (invariant 3). The next attempt may run while earlier ones are being written, up to [`UNCOMMITTED_MAX`]; with look-ahead one
 //! more is taken while one runs, so that its first bytes can be fetched.
+//!
+//! An attempt that runs past its deadline is told to stop, and has failed. One that does not stop then hangs: nobody can take a thread
+//! back, so the worker is given up. It says so, commits what it has computed besides, and ends.
 
 use crate::failure::{Cause, Failure};
-use crate::ids::{JobId, Millis, RunEpoch, WorkerIdx};
-use crate::limits::{HEARTBEAT_MS, RUNS_REMEMBERED_MAX, UNCOMMITTED_MAX};
+use crate::ids::{JobId, Millis, RoundIdx, RunEpoch, WorkerIdx};
+use crate::limits::{HANG_GRACE_MS, HEARTBEAT_MS, RUNS_REMEMBERED_MAX, UNCOMMITTED_MAX};
 use crate::message::{Holding, JobAttempt, ToDriver, ToWorker, WorkerReport};
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// What happened to a worker.
@@ -19,6 +24,8 @@ pub enum WorkerEvent {
     Connected,
     /// The engine brought a task.
     Assigned(JobAttempt),
+    /// The attempt begins to compute, and may take so long in milliseconds, as all attempts of its round: said at the first of them.
+    DeadlineTold(JobAttempt, Option<u64>),
     /// The attempt ran and passed its check, or failed.
     RunEnded(JobAttempt, Result<(), Failure>),
     /// The attempt's output is durable, or could not be made so.
@@ -42,6 +49,8 @@ pub enum WorkerEffect {
     Run(JobAttempt),
     /// Tell the running attempt to stop early.
     CancelRun(JobAttempt),
+    /// The running attempt does not end: what runs it is lost, and runs nothing else. `End` follows.
+    GiveUpRun(JobAttempt),
     /// Make the attempt's output durable.
     WriteOutput(JobAttempt),
     /// Make the attempt's journal record durable.
@@ -66,6 +75,28 @@ enum Phase {
     Committing,
 }
 
+/// The attempt that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct RunClock {
+    attempt: JobAttempt,
+    since: Millis,
+    /// When it was told that its time is over.
+    told: Option<Millis>,
+}
+
+/// What attempts of a round may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Deadline {
+    of: (JobId, RunEpoch, RoundIdx),
+    ms: Option<u64>,
+}
+
+impl Deadline {
+    fn round_of(attempt: JobAttempt) -> (JobId, RunEpoch, RoundIdx) {
+        (attempt.job, attempt.attempt.epoch, attempt.attempt.round)
+    }
+}
+
 /// What a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerStart {
@@ -87,6 +118,9 @@ pub struct Worker {
     runs: BTreeMap<JobId, (RunEpoch, bool)>,
     /// Cancelled jobs of which something may still be in hand.
     leaving: BTreeSet<JobId>,
+    clock: Option<RunClock>,
+    /// Of the round that was computed for last.
+    deadline: Option<Deadline>,
     next_heartbeat: Millis,
     connected: bool,
     fetching: bool,
@@ -102,6 +136,8 @@ impl Worker {
             in_hand: Vec::new(),
             runs: BTreeMap::new(),
             leaving: BTreeSet::new(),
+            clock: None,
+            deadline: None,
             next_heartbeat: Millis(0),
             connected: false,
             fetching: false,
@@ -118,12 +154,14 @@ impl Worker {
         match event {
             WorkerEvent::Connected => self.on_connected(now, effects),
             WorkerEvent::Assigned(attempt) => self.on_assigned(attempt, effects),
+            WorkerEvent::DeadlineTold(attempt, ms) => self.on_deadline_told(now, attempt, ms),
             WorkerEvent::RunEnded(attempt, result) => self.on_run_ended(attempt, result, effects),
             WorkerEvent::OutputDurable(attempt, result) => self.on_output_durable(attempt, result, effects),
             WorkerEvent::CommitDurable(attempt, result) => self.on_commit_durable(attempt, result, effects),
             WorkerEvent::Received(message) => self.on_message(message, effects),
             WorkerEvent::Tick => {}
         }
+        self.watch_the_clock(now, effects);
         self.go_on(now, effects);
     }
 
@@ -210,7 +248,9 @@ impl Worker {
                 effects,
             ),
             Err(failure) if failure.cause == Cause::Cancelled => {
-                if self.let_go(attempt) {
+                if let Some(failure) = self.missed_deadline(attempt) {
+                    self.on_failed(attempt, failure, effects);
+                } else if self.let_go(attempt) {
                     self.give_back(attempt, effects);
                 }
             }
@@ -259,6 +299,73 @@ impl Worker {
             effects.push(WorkerEffect::Ack(attempt));
             self.send(WorkerReport::Failed(attempt, failure), effects);
         }
+    }
+
+    fn on_deadline_told(&mut self, now: Millis, attempt: JobAttempt, ms: Option<u64>) {
+        let of = Deadline::round_of(attempt);
+        self.deadline = Some(Deadline { of, ms });
+        // What was done before, such as opening inputs, is not the task's time.
+        if let Some(clock) = self.clock.as_mut().filter(|clock| clock.attempt == attempt) {
+            clock.since = now;
+        }
+    }
+
+    /// What the attempt that runs may take in milliseconds, if that is known and bounded.
+    fn allowed_ms(&self, clock: &RunClock) -> Option<u64> {
+        let deadline = self.deadline.as_ref()?;
+        (deadline.of == Deadline::round_of(clock.attempt))
+            .then_some(deadline.ms)
+            .flatten()
+    }
+
+    /// When the attempt that runs is to be told to stop, or is given up.
+    fn clock_due(&self) -> Option<Millis> {
+        let clock = self.clock.as_ref()?;
+        let allowed_ms = self.allowed_ms(clock)?;
+        Some(match clock.told {
+            None => Millis(clock.since.0.saturating_add(allowed_ms)),
+            Some(told) => Millis(told.0 + HANG_GRACE_MS),
+        })
+    }
+
+    fn watch_the_clock(&mut self, now: Millis, effects: &mut Vec<WorkerEffect>) {
+        let runs = |clock: &RunClock| self.in_hand.contains(&(clock.attempt, Phase::Running));
+        self.clock = self.clock.filter(runs);
+        let is_due = self.clock_due().is_some_and(|due| now >= due);
+        let Some(clock) = self.clock.as_mut().filter(|_| is_due) else {
+            return;
+        };
+        let attempt = clock.attempt;
+        if clock.told.is_none() {
+            clock.told = Some(now);
+            effects.push(WorkerEffect::CancelRun(attempt));
+            return;
+        }
+        let late = self.late(attempt);
+        let grace_s = HANG_GRACE_MS / 1_000;
+        let text = format!("{late}, and did not stop within {grace_s} s when it was told to");
+        effects.push(WorkerEffect::GiveUpRun(attempt));
+        self.on_failed(attempt, Failure::retry(Cause::Hung, text), effects);
+        self.clock = None;
+        self.draining = true;
+        self.give_back_ahead(|_| true, effects);
+    }
+
+    /// The failure of an attempt that stopped because its time was over, and not because its job is cancelled.
+    fn missed_deadline(&self, attempt: JobAttempt) -> Option<Failure> {
+        let clock = self.clock.filter(|clock| clock.attempt == attempt)?;
+        let is_cancelled = self.runs.get(&attempt.job).is_some_and(|run| run.1);
+        let is_meant = clock.told.is_some() && !is_cancelled;
+        is_meant.then(|| Failure::retry(Cause::Deadline, self.late(attempt)))
+    }
+
+    fn late(&self, attempt: JobAttempt) -> String {
+        let ms = self.deadline.as_ref().and_then(|deadline| deadline.ms);
+        let seconds = ms.unwrap_or_default() as f64 / 1e3;
+        format!(
+            "task {} took longer than its deadline of {seconds} s",
+            attempt.attempt.task
+        )
     }
 
     fn on_message(&mut self, message: ToWorker, effects: &mut Vec<WorkerEffect>) {
@@ -335,7 +442,7 @@ impl Worker {
     }
 
     fn go_on(&mut self, now: Millis, effects: &mut Vec<WorkerEffect>) {
-        self.run_next(effects);
+        self.run_next(now, effects);
         self.take_leave(effects);
         if self.draining {
             if self.in_hand.is_empty() {
@@ -353,13 +460,18 @@ impl Worker {
         }
     }
 
-    fn run_next(&mut self, effects: &mut Vec<WorkerEffect>) {
+    fn run_next(&mut self, now: Millis, effects: &mut Vec<WorkerEffect>) {
         if self.holds(Phase::Running) || self.n_uncommitted() >= UNCOMMITTED_MAX {
             return;
         }
         if let Some(entry) = self.in_hand.iter_mut().find(|(_, phase)| *phase == Phase::Ahead) {
             entry.1 = Phase::Running;
             let attempt = entry.0;
+            self.clock = Some(RunClock {
+                attempt,
+                since: now,
+                told: None,
+            });
             self.send(WorkerReport::Started(attempt), effects);
             effects.push(WorkerEffect::Run(attempt));
         }
@@ -406,7 +518,8 @@ impl Worker {
             };
             self.send(report, effects);
         }
-        effects.push(WorkerEffect::WakeAt(self.next_heartbeat));
+        let due = self.clock_due().unwrap_or(self.next_heartbeat);
+        effects.push(WorkerEffect::WakeAt(self.next_heartbeat.min(due)));
     }
 
     fn send(&self, body: WorkerReport, effects: &mut Vec<WorkerEffect>) {

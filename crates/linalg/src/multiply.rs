@@ -232,6 +232,7 @@ impl<T: Number> Job for Multiply<T> {
         Needs {
             memory_bytes: plan.layout.worker_bytes(),
             expected_ms: (plan.task_seconds_on_a_worker() * 1e3) as u64,
+            deadline_ms: None,
         }
     }
 

@@ -77,6 +77,7 @@ fn drive(mut port: NatsDriverPort, n_tasks: u64) {
         needs: Needs {
             memory_bytes: 1,
             expected_ms: 1,
+            deadline_ms: None,
         },
         committed: Vec::new(),
         resumed: false,
@@ -146,7 +147,10 @@ fn work(mut port: NatsWorkerPort) {
                 WorkerEffect::Ack(attempt) => port.ack(attempt),
                 WorkerEffect::Renew(attempt) => port.renew(attempt),
                 WorkerEffect::Send(message) => port.send(message),
-                WorkerEffect::Prepare(_) | WorkerEffect::CancelRun(_) | WorkerEffect::WakeAt(_) => {}
+                WorkerEffect::Prepare(_)
+                | WorkerEffect::CancelRun(_)
+                | WorkerEffect::GiveUpRun(_)
+                | WorkerEffect::WakeAt(_) => {}
                 WorkerEffect::End => return,
             }
         }

@@ -15,7 +15,7 @@ use crate::wire::{WireError, decode_task};
 use async_nats::jetstream::{self, AckKind};
 use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::StreamExt;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +42,8 @@ struct InHand {
     /// What was acknowledged last. A server that dies may forget who had a task, and then neither takes the acknowledgement nor
     /// refuses it: such a task comes again.
     acked: VecDeque<JobAttempt>,
+    /// Of what is not acknowledged, what was with somebody before.
+    came_again: BTreeSet<JobAttempt>,
 }
 
 impl Asks {
@@ -57,10 +59,16 @@ impl Asks {
         self.in_hand().replies.get(&attempt).cloned()
     }
 
-    /// The same, for the last time.
+    /// Whether somebody had this attempt before, and did not acknowledge it.
+    pub(crate) fn came_again(&self, attempt: JobAttempt) -> bool {
+        self.in_hand().came_again.contains(&attempt)
+    }
+
+    /// The same as [`reply_of`](Self::reply_of), for the last time.
     pub(crate) fn acknowledge(&self, attempt: JobAttempt) -> Option<String> {
         let mut in_hand = self.in_hand();
         let reply = in_hand.replies.remove(&attempt)?;
+        in_hand.came_again.remove(&attempt);
         if in_hand.acked.len() == ACKED_REMEMBERED_MAX {
             in_hand.acked.pop_front();
         }
@@ -355,11 +363,11 @@ impl Fetcher {
                 tracing::warn!(?attempt, "a task came too often and is taken out of its queue");
                 self.outbox.sign(reply, AckKind::Term);
             }
-            Ok(attempt) => self.hand_over(attempt, reply),
+            Ok(attempt) => self.hand_over(attempt, reply, info.delivered > 1),
         }
     }
 
-    fn hand_over(&mut self, attempt: JobAttempt, reply: &str) {
+    fn hand_over(&mut self, attempt: JobAttempt, reply: &str, came_again: bool) {
         if self.asks.in_hand().acked.contains(&attempt) {
             self.outbox.ack(reply.to_string());
             return;
@@ -371,7 +379,12 @@ impl Fetcher {
         // The next ask looks there first, whatever it heard before.
         self.own_is_empty = false;
         self.own.not_before = None;
-        self.asks.in_hand().replies.insert(attempt, reply.to_string());
+        let mut in_hand = self.asks.in_hand();
+        in_hand.replies.insert(attempt, reply.to_string());
+        if came_again {
+            in_hand.came_again.insert(attempt);
+        }
+        drop(in_hand);
         // Before the event, whose receiver may ask for the next one.
         self.asks.is_asking.store(false, Ordering::Release);
         let _ = self.events.send(WorkerEvent::Assigned(attempt));

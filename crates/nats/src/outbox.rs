@@ -29,7 +29,9 @@ enum Parcel {
     Farewell(Letter),
     /// The end of a task: said until the server has heard it.
     Ack { reply: String },
-    /// Everything before it is to be with the server; then the port closes.
+    /// Everything before it is to be with the server.
+    Settle { settled: std_mpsc::Sender<()> },
+    /// The same; then the port closes.
     Close { closed: std_mpsc::Sender<()> },
 }
 
@@ -86,7 +88,14 @@ impl Outbox {
         self.put(Parcel::Ack { reply });
     }
 
-    /// Waits until all that was said is with the server, but not for long.
+    /// Waits until all that was said is with the server, but not for long: where NATS is away, it is said later.
+    pub(crate) fn settle(&self) {
+        let (settled, is_settled) = std_mpsc::channel();
+        self.put(Parcel::Settle { settled });
+        let _ = is_settled.recv_timeout(SEND_WAIT);
+    }
+
+    /// Waits until all that was said is with the server, but not for long, and says nothing more.
     pub(crate) fn close(&self) {
         let (closed, is_closed) = std_mpsc::channel();
         self.put(Parcel::Close { closed });
@@ -130,6 +139,11 @@ async fn send_all(link: Link, mut parcels: Receiver<Parcel>) {
                 }
             }
             Some(Parcel::Ack { reply }) => acks.add(reply, &link),
+            Some(Parcel::Settle { settled }) => {
+                if let Ok(Ok(())) = timeout(SEND_WAIT, link.round_trip()).await {
+                    let _ = settled.send(());
+                }
+            }
             Some(Parcel::Close { closed }) => {
                 let rest = async {
                     while !acks.under_way.is_empty() {

@@ -1,4 +1,4 @@
-//! How core's messages are written: `{"v":2,"body":...}`, JSON, so that `nats sub "tw.>"` shows what is said.
+//! How core's messages are written: `{"v":3,"body":...}`, JSON, so that `nats sub "tw.>"` shows what is said.
 //!
 //! Reading never panics and never trusts: size first, then the version, then the body, and no field that is not known. The shapes
 //! in `shape` mirror core's types, and the compiler holds them to it.

@@ -142,10 +142,17 @@ impl WorkerPort for NatsWorkerPort {
         }
         // An old heartbeat would say of the past what the driver takes for the present.
         let is_of_now = matches!(message.body, WorkerReport::Heartbeat { .. });
+        // A task that ends its process may do so before the driver hears that it had begun, which then blames it for nothing. The first
+        // time that is nobody's fault; from then on the server has to know before it begins.
+        let is_suspect = matches!(message.body, WorkerReport::Started(attempt)
+            if attempt.attempt.attempt.0 > 0 || self.asks.came_again(attempt));
         match encode_from_worker(FromWorker::Report(message)) {
             Ok(bytes) if is_of_now => self.outbox.say(report_subject(self.worker), bytes),
             Ok(bytes) => self.outbox.report(report_subject(self.worker), bytes),
             Err(error) => tracing::error!(%error, "a report can't be written"),
+        }
+        if is_suspect {
+            self.outbox.settle();
         }
     }
 

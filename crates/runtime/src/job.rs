@@ -73,6 +73,11 @@ pub trait Job: Send + Sync {
     /// If that fails, it goes at the job's end.
     fn forget_earlier_rounds(&self, _epoch: RunEpoch) {}
 
+    /// Whether a task may end its process: then it is noted which ones run, to tell who did it.
+    fn may_end_its_process(&self) -> bool {
+        false
+    }
+
     /// Last step before the outputs take their final names: all of them durable, and the inputs still what they were.
     fn seal(&self) -> Result<(), Failure>;
 }

@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SendError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use tilework_core::limits::GROUP_COMMIT_BYTES;
 use tilework_core::record::Record;
@@ -17,6 +17,12 @@ const JOURNALED: bool = !cfg!(feature = "bench-unchecked");
 
 /// Called once the record is durable, or could not be made so.
 type OnDurable = Box<dyn FnOnce(Result<(), &io::Error>) + Send>;
+
+/// What the thread is told.
+enum ToJournal {
+    Append(Record, OnDurable),
+    End,
+}
 
 /// The thread that owns a run's segment.
 #[derive(Debug)]
@@ -29,7 +35,7 @@ pub struct JournalWriter {
 /// Appends to the journal from any thread.
 #[derive(Clone)]
 pub struct JournalHandle {
-    sender: Sender<(Record, OnDurable)>,
+    sender: Sender<ToJournal>,
 }
 
 impl std::fmt::Debug for JournalHandle {
@@ -66,9 +72,11 @@ impl JournalWriter {
 }
 
 impl Drop for JournalWriter {
-    /// Waits until everything appended is durable; all other handles must be gone by then.
+    /// Waits until everything appended is durable. What another handle appends after that, such as a thread's whose task hung, fails.
     fn drop(&mut self) {
-        self.handle = None;
+        if let Some(handle) = self.handle.take() {
+            let _ = handle.sender.send(ToJournal::End);
+        }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -78,8 +86,9 @@ impl Drop for JournalWriter {
 impl JournalHandle {
     /// Appends `record`; `on_durable` runs on the journal's thread once it is durable.
     pub fn append(&self, record: Record, on_durable: impl FnOnce(Result<(), &io::Error>) + Send + 'static) {
-        if let Err(lost) = self.sender.send((record, Box::new(on_durable))) {
-            lost.0.1(Err(&io::Error::other("the journal's thread is gone")));
+        let sent = self.sender.send(ToJournal::Append(record, Box::new(on_durable)));
+        if let Err(SendError(ToJournal::Append(_, on_durable))) = sent {
+            on_durable(Err(&gone()));
         }
     }
 
@@ -89,10 +98,12 @@ impl JournalHandle {
         self.append(record, move |result| {
             let _ = sender.send(result.map_err(copy_error));
         });
-        receiver
-            .recv()
-            .unwrap_or_else(|_| Err(io::Error::other("the journal's thread is gone")))
+        receiver.recv().unwrap_or_else(|_| Err(gone()))
     }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the journal's thread is gone")
 }
 
 /// An error that several waiters can have: `io::Error` is not `Clone`.
@@ -103,19 +114,35 @@ pub fn copy_error(error: &io::Error) -> io::Error {
     }
 }
 
-fn write_groups(
-    mut segment: SegmentWriter,
-    receiver: &Receiver<(Record, OnDurable)>,
-    is_broken: &AtomicBool,
-) {
+fn write_groups(mut segment: SegmentWriter, receiver: &Receiver<ToJournal>, is_broken: &AtomicBool) {
     let mut broken: Option<io::Error> = None;
-    while let Ok(first) = receiver.recv() {
-        let mut group = vec![first];
-        while group_bytes(&group) < GROUP_COMMIT_BYTES {
-            let Ok(next) = receiver.try_recv() else { break };
-            group.push(next);
+    let mut has_ended = false;
+    while !has_ended {
+        let (mut records, mut waiting, mut n_bytes) = (Vec::new(), Vec::new(), 0);
+        let mut next = receiver.recv().ok();
+        loop {
+            match next {
+                Some(ToJournal::Append(record, on_durable)) => {
+                    n_bytes += record_bytes(&record);
+                    records.push(record);
+                    waiting.push(on_durable);
+                }
+                Some(ToJournal::End) | None => {
+                    has_ended = true;
+                    break;
+                }
+            }
+            if n_bytes >= GROUP_COMMIT_BYTES {
+                break;
+            }
+            next = match receiver.try_recv() {
+                Ok(next) => Some(next),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            };
         }
-        let (records, waiting): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+        if records.is_empty() {
+            continue;
+        }
         // After a failed sync nobody knows what is durable, so nothing more may be acknowledged.
         if broken.is_none() && JOURNALED {
             broken = segment.append(&records).and_then(|()| segment.sync()).err();
@@ -127,14 +154,13 @@ fn write_groups(
     }
 }
 
-fn group_bytes(group: &[(Record, OnDurable)]) -> usize {
+fn record_bytes(record: &Record) -> usize {
     const SMALL_RECORD_BYTES: usize = 80;
-    let payload = |record: &Record| match record {
+    match record {
         Record::Commit(commit) => SMALL_RECORD_BYTES + commit.output.len(),
         Record::Job(text) | Record::Done(text) => text.len(),
         Record::Run(_) => SMALL_RECORD_BYTES,
         Record::Barrier(barrier) => 5 * barrier.winners.len(),
         Record::Round(start) => start.state.len(),
-    };
-    group.iter().map(|(record, _)| payload(record)).sum()
+    }
 }

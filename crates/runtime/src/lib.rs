@@ -9,6 +9,7 @@
 //! - [`engine`]: how driver and workers reach each other; [`local`] is the one within a process
 //! - [`worker_loop`], [`driver_loop`]: execute the machines' effects; [`served`] is how a worker knows its jobs
 //! - [`steps`]: what a driver does for a job itself; `one_job`: the surroundings of a driver with one job
+//! - `under_way`: what ran when a process ended without a word
 //! - [`mod@run`]: all of it together, for one job in one process
 
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ mod one_job;
 pub mod run;
 pub mod served;
 pub mod steps;
+mod under_way;
 pub mod worker_loop;
 
 pub use alarm_log::{AlarmsTold, LoggedAlarm};

@@ -6,10 +6,11 @@ use crate::engine::DriverPort;
 use crate::job::Job;
 use crate::run::{Observer, Progress, StopSwitch};
 use crate::steps::{JobSteps, Step, StepWatch};
+use crate::worker_loop::Tally;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use tilework_core::alarm::Alarm;
 use tilework_core::driver::{Driver, DriverEvent, JobStart};
 use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
@@ -49,10 +50,12 @@ pub(crate) struct OneJobHost<'a, J: ?Sized> {
     steps: JobSteps<'a, J>,
     around: &'a Around<'a>,
     /// Of each worker.
-    work_done: &'a [AtomicU64],
+    tallies: &'a [Tally],
     submitted: Option<JobStart>,
     stop_sent: bool,
     worker_lost: bool,
+    /// Workers that said that they end.
+    drained: BTreeSet<WorkerIdx>,
     workers: BTreeSet<WorkerIdx>,
     alarms: AlarmLog,
     counts: DriverCounts,
@@ -73,17 +76,18 @@ impl<'a, J: Job + ?Sized> OneJobHost<'a, J> {
     pub(crate) fn new(
         steps: JobSteps<'a, J>,
         around: &'a Around<'a>,
-        work_done: &'a [AtomicU64],
+        tallies: &'a [Tally],
         start: JobStart,
     ) -> OneJobHost<'a, J> {
         let alarms = AlarmLog::beside(Arc::clone(&steps.disk), &steps.files);
         OneJobHost {
             steps,
             around,
-            work_done,
+            tallies,
             submitted: Some(start),
             stop_sent: false,
             worker_lost: false,
+            drained: BTreeSet::new(),
             workers: BTreeSet::new(),
             alarms,
             counts: DriverCounts::default(),
@@ -124,10 +128,15 @@ impl<J: Job + ?Sized> DriverHost for OneJobHost<'_, J> {
 
     fn on_event(&mut self, event: &DriverEvent, machine: &Driver) {
         let id = self.steps.id;
-        self.worker_lost |= matches!(event, DriverEvent::WorkerLost(_));
         if let DriverEvent::Received(message) = event {
             self.workers.insert(message.worker);
+            if message.body == WorkerReport::Drained {
+                self.drained.insert(message.worker);
+            }
         }
+        // A worker ends by itself when a task hangs that nobody needs any more. The last one leaves nobody to go on.
+        self.worker_lost |= matches!(event, DriverEvent::WorkerLost(worker)
+            if !self.drained.contains(worker) || self.drained.len() == self.tallies.len());
         self.counts.n_retries = machine.n_retries(id).max(self.counts.n_retries);
         let Some(tasks) = machine.tasks(id) else {
             return;
@@ -148,8 +157,12 @@ impl<J: Job + ?Sized> DriverHost for OneJobHost<'_, J> {
         if let DriverEvent::OutputsVerified(_, damaged) = event {
             self.counts.n_damaged += damaged.len() as u64;
         }
-        let work_done = self.work_done.iter().map(|work| work.load(Ordering::Relaxed));
+        let work_done = self
+            .tallies
+            .iter()
+            .map(|tally| tally.work_done.load(Ordering::Relaxed));
         observer.on_progress(&Progress {
+            round: machine.round(id).map_or(0, |round| round.0),
             n_tasks: tasks.n_tasks(),
             n_committed: tasks.n_committed(),
             work_done: work_done.sum(),

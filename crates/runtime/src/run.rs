@@ -1,7 +1,7 @@
 //! One job in one process: a driver, its workers, and the local engine between them.
 
 use crate::alarm_log::{AlarmsTold, LoggedAlarm};
-use crate::driver_loop::drive;
+use crate::driver_loop::{DriverHost, drive};
 use crate::folder::{FolderState, JobFolder};
 use crate::job::Job;
 use crate::journal_writer::JournalWriter;
@@ -9,12 +9,13 @@ use crate::local::local_engine;
 use crate::one_job::{Around, DriverCounts, OneJobHost};
 use crate::served::{OneJob, Served};
 use crate::steps::{JobSteps, storage_failure};
+use crate::under_way::{SilentEnds, UnderWay};
 use crate::worker_loop::{Shared, Tally, work};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tilework_core::alarm::Alarm;
+use tilework_core::alarm::{Alarm, AlarmKind};
 use tilework_core::driver::{Assign, JobStart, WhenFull};
 use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
 use tilework_core::ids::{Attempt, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
@@ -57,6 +58,8 @@ impl StopSwitch {
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
+    /// The round, from 0.
+    pub round: u32,
     /// Tasks of the round.
     pub n_tasks: u64,
     /// Tasks committed, by this run and earlier ones.
@@ -134,10 +137,13 @@ pub struct WorkerShare {
 
 /// Runs `job`, described by `job_text`, in its folder until it is done, stopped, or has failed.
 ///
+/// A task that hangs past its deadline ends the run with a failure of [`Cause::Hung`]: its thread goes on until the task or the process
+/// ends, with its share of `job`, and nothing of what it computes counts any more.
+///
 /// A folder whose state is `Unfinished` is resumed: the caller has made sure that it is the same job. `report` makes the
 /// text that the journal keeps of the finished job.
-pub fn run<J: Job + ?Sized>(
-    job: &J,
+pub fn run<J: Job + ?Sized + 'static>(
+    job: &Arc<J>,
     job_text: &[u8],
     folder: &mut JobFolder,
     options: &RunOptions,
@@ -145,14 +151,20 @@ pub fn run<J: Job + ?Sized>(
     report: &(dyn Fn(&Recovered) -> Vec<u8> + Sync),
 ) -> RunReport {
     let started = Instant::now();
-    let resumed = enter_round(job, folder).map(|round| {
+    let resumed = enter_round(&**job, folder).map(|round| {
         let committed = folder.committed_tasks(job.n_tasks());
+        let is_committed = |task| committed.contains(&task);
+        let left = UnderWay::left(&**folder.disk(), folder.files(), round, is_committed);
         folder.forget_commits();
-        (round, committed)
+        Resumed {
+            round,
+            committed,
+            left,
+        }
     });
     let n_tasks_resumed = resumed
         .as_ref()
-        .map_or(0, |(_, committed)| committed.len() as u64);
+        .map_or(0, |resumed| resumed.committed.len() as u64);
     let (end, counts, workers) = resumed
         .and_then(|resumed| try_run(job, job_text, folder, options, observer, report, resumed))
         .unwrap_or_else(|failure| (JobEnd::Failed(failure), DriverCounts::default(), Vec::new()));
@@ -165,6 +177,14 @@ pub fn run<J: Job + ?Sized>(
         workers,
         elapsed: started.elapsed(),
     }
+}
+
+/// What earlier runs left.
+struct Resumed {
+    round: RoundIdx,
+    committed: Vec<TaskIdx>,
+    /// What ran when the last one ended without a word.
+    left: SilentEnds,
 }
 
 /// Lets the job go on with the round that an earlier run came to.
@@ -182,14 +202,18 @@ pub fn enter_round<J: Job + ?Sized>(job: &J, folder: &JobFolder) -> Result<Round
     })
 }
 
-fn try_run<J: Job + ?Sized>(
-    job: &J,
+fn try_run<J: Job + ?Sized + 'static>(
+    job: &Arc<J>,
     job_text: &[u8],
     folder: &mut JobFolder,
     options: &RunOptions,
     observer: &dyn Observer,
     report: &(dyn Fn(&Recovered) -> Vec<u8> + Sync),
-    (round, committed): (RoundIdx, Vec<TaskIdx>),
+    Resumed {
+        round,
+        committed,
+        left,
+    }: Resumed,
 ) -> Result<(JobEnd, DriverCounts, Vec<WorkerShare>), Failure> {
     let resumed = round > RoundIdx(0) || !committed.is_empty();
     if !resumed {
@@ -206,9 +230,7 @@ fn try_run<J: Job + ?Sized>(
         .start_run(RunEpoch(0), job_text, now_unix_ms)
         .map_err(|error| storage_failure("start the journal", &error))?;
     let writer = JournalWriter::start(segment);
-    let n_workers = options.n_workers as usize;
-    let work_done: Vec<AtomicU64> = (0..n_workers).map(|_| AtomicU64::new(0)).collect();
-    let computed: Vec<Mutex<(u64, Duration)>> = (0..n_workers).map(|_| Mutex::default()).collect();
+    let tallies: Vec<Tally> = (0..options.n_workers).map(|_| Tally::default()).collect();
     let id = job_id(job_text);
     let needs = job.needs();
     let start = JobStart {
@@ -234,7 +256,7 @@ fn try_run<J: Job + ?Sized>(
         report,
     };
     let steps = JobSteps {
-        job,
+        job: &**job,
         disk: Arc::clone(folder.disk()),
         files: folder.files().clone(),
         journal: writer.handle(),
@@ -246,17 +268,30 @@ fn try_run<J: Job + ?Sized>(
         n_verifiers: 1,
         watch: &around,
     };
-    let mut host = OneJobHost::new(steps, &around, &work_done, start);
-    let jobs = OneJob::new(id, Served::new(job, writer.handle()));
+    let mut host = OneJobHost::new(steps, &around, &tallies, start);
+    let under_way = note_what_runs(&**job, folder, options, observer, &left);
+    if !left.is_empty() {
+        host.on_alarm(&Alarm {
+            job: Some(id),
+            kind: AlarmKind::RunEndedSilently {
+                tasks: left.into_iter().collect(),
+            },
+        });
+    }
+    let jobs = Arc::new(OneJob::new(
+        id,
+        Served::new(Arc::clone(job), writer.handle()),
+        under_way,
+    ));
     let shared = Shared {
-        jobs: &jobs,
+        jobs,
         observer,
         memory_bytes: needs.memory_bytes,
     };
     let (mut driver_port, worker_ports) = local_engine(options.n_workers);
     thread::scope(|scope| {
-        for (port, (work_done, computed)) in worker_ports.into_iter().zip(work_done.iter().zip(&computed)) {
-            let tally = Tally { work_done, computed };
+        for (port, tally) in worker_ports.into_iter().zip(&tallies) {
+            let shared = &shared;
             scope.spawn(move || work(shared, tally, Box::new(port)));
         }
         drive(&mut driver_port, &mut host);
@@ -264,18 +299,37 @@ fn try_run<J: Job + ?Sized>(
         drop(driver_port);
     });
     let (end, counts) = host.into_end();
-    drop(jobs);
+    drop(shared);
     drop(writer);
-    let shares = computed.into_iter().zip(work_done).zip(0..).map(share);
+    UnderWay::end(&**folder.disk(), folder.files());
+    let shares = tallies.iter().zip(0..).map(share);
     Ok((end, counts, shares.collect()))
 }
 
-fn share(((computed, work), worker): ((Mutex<(u64, Duration)>, AtomicU64), u32)) -> WorkerShare {
-    let (n_tasks, busy) = computed.into_inner().unwrap_or_else(PoisonError::into_inner);
+/// Without the file nobody can tell later what ran, and that is all.
+fn note_what_runs<J: Job + ?Sized>(
+    job: &J,
+    folder: &JobFolder,
+    options: &RunOptions,
+    observer: &dyn Observer,
+    left: &SilentEnds,
+) -> Option<UnderWay> {
+    if !job.may_end_its_process() {
+        return None;
+    }
+    let begun = UnderWay::begin(&**folder.disk(), folder.files(), options.n_workers, left.clone());
+    let path = folder.files().under_way();
+    begun
+        .map_err(|error| observer.on_note(&format!("cannot write `{}`: {error}", path.display())))
+        .ok()
+}
+
+fn share((tally, worker): (&Tally, u32)) -> WorkerShare {
+    let (n_tasks, busy) = *tally.computed.lock().unwrap_or_else(PoisonError::into_inner);
     WorkerShare {
         worker: WorkerIdx(worker),
         n_tasks,
         busy,
-        work: work.into_inner(),
+        work: tally.work_done.load(Ordering::Relaxed),
     }
 }

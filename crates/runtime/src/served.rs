@@ -2,12 +2,14 @@
 
 use crate::job::{Job, TaskContext, TaskSummary};
 use crate::journal_writer::{JournalHandle, JournalWriter};
+use crate::under_way::UnderWay;
 use std::any::Any;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
+use tilework_core::driver::Needs;
 use tilework_core::failure::{Cause, Failure};
-use tilework_core::ids::{JobId, TaskIdx};
+use tilework_core::ids::{Attempt, JobId, TaskIdx, WorkerIdx};
 use tilework_core::message::JobAttempt;
 
 /// A workspace or an output, of a type that only its job knows.
@@ -15,6 +17,7 @@ pub(crate) type Opaque = Box<dyn Any + Send>;
 
 /// A job whose types nobody else needs to know.
 trait AnyJob: Send + Sync {
+    fn needs(&self) -> Needs;
     fn workspace(&self) -> Result<Opaque, Failure>;
     fn run(
         &self,
@@ -28,6 +31,10 @@ trait AnyJob: Send + Sync {
 struct Typed<J: ?Sized, H>(H, PhantomData<fn(&J)>);
 
 impl<J: Job + ?Sized, H: Deref<Target = J> + Send + Sync> AnyJob for Typed<J, H> {
+    fn needs(&self) -> Needs {
+        self.0.needs()
+    }
+
     fn workspace(&self) -> Result<Opaque, Failure> {
         Ok(Box::new(self.0.workspace()?))
     }
@@ -79,6 +86,11 @@ impl<'a> Served<'a> {
         served
     }
 
+    /// See [`Job::needs`].
+    pub(crate) fn needs(&self) -> Needs {
+        self.job.needs()
+    }
+
     /// See [`Job::workspace`].
     pub(crate) fn workspace(&self) -> Result<Opaque, Failure> {
         self.job.workspace()
@@ -106,9 +118,11 @@ impl<'a> Served<'a> {
 }
 
 /// Where a worker finds the job of a task that it was given.
-pub trait Jobs<'a>: Sync {
+pub trait Jobs<'a>: Send + Sync {
     /// The job, open for this run of it: the same one for as long as nothing of it changes.
     fn open(&self, attempt: JobAttempt) -> Result<Arc<Served<'a>>, Failure>;
+    /// A worker begins an attempt.
+    fn on_run(&self, _worker: WorkerIdx, _attempt: Attempt) {}
     /// An attempt failed for what may be this machine's fault: what is open of its job may be stale or broken, and is to be opened anew
     /// for the next task.
     fn on_failed(&self, _attempt: JobAttempt) {}
@@ -120,13 +134,15 @@ pub trait Jobs<'a>: Sync {
 pub(crate) struct OneJob<'a> {
     id: JobId,
     served: Arc<Served<'a>>,
+    under_way: Option<UnderWay>,
 }
 
 impl<'a> OneJob<'a> {
-    pub(crate) fn new(id: JobId, served: Served<'a>) -> OneJob<'a> {
+    pub(crate) fn new(id: JobId, served: Served<'a>, under_way: Option<UnderWay>) -> OneJob<'a> {
         OneJob {
             id,
             served: Arc::new(served),
+            under_way,
         }
     }
 }
@@ -137,6 +153,12 @@ impl<'a> Jobs<'a> for OneJob<'a> {
             Ok(Arc::clone(&self.served))
         } else {
             Err(Failure::fatal(Cause::Job, "a task of another job"))
+        }
+    }
+
+    fn on_run(&self, worker: WorkerIdx, attempt: Attempt) {
+        if let Some(under_way) = &self.under_way {
+            under_way.note(worker, attempt);
         }
     }
 }
@@ -150,10 +172,9 @@ mod tests {
     use crate::worker_loop::{Shared, Tally, work};
     use std::path::Path;
     use std::sync::Mutex;
-    use std::sync::atomic::AtomicU64;
     use std::time::Duration;
     use tilework_core::driver::{DriverEvent, Needs, Queue};
-    use tilework_core::ids::{Attempt, AttemptNo, RoundIdx, RunEpoch, WorkerIdx};
+    use tilework_core::ids::{AttemptNo, RoundIdx, RunEpoch};
     use tilework_core::message::{ToWorker, WorkerReport};
     use tilework_core::record::{Commit, RunStart};
     use tilework_store::disk::FileId;
@@ -194,6 +215,7 @@ mod tests {
             Needs {
                 memory_bytes: 1,
                 expected_ms: 1,
+                deadline_ms: None,
             }
         }
 
@@ -247,10 +269,10 @@ mod tests {
         }
     }
 
-    struct Two<'a>([OneJob<'a>; 2]);
+    struct Two([OneJob<'static>; 2]);
 
-    impl<'a> Jobs<'a> for Two<'a> {
-        fn open(&self, attempt: JobAttempt) -> Result<Arc<Served<'a>>, Failure> {
+    impl Jobs<'static> for Two {
+        fn open(&self, attempt: JobAttempt) -> Result<Arc<Served<'static>>, Failure> {
             self.0[0].open(attempt).or_else(|_| self.0[1].open(attempt))
         }
     }
@@ -282,25 +304,34 @@ mod tests {
     #[test]
     fn a_worker_serves_jobs_of_different_types_in_turn() {
         let disk = FakeDisk::new(1);
-        let (number, text) = (Noted::new(|n| n), Noted::new(|n| format!("<{n}>")));
+        let (number, text) = (
+            Arc::new(Noted::new(|n| n)),
+            Arc::new(Noted::new(|n| format!("<{n}>"))),
+        );
         let journals = [journal(&disk, "N"), journal(&disk, "T")];
         let jobs = Two([
-            OneJob::new(JobId([1; 16]), Served::new(&number, journals[0].handle())),
-            OneJob::new(JobId([2; 16]), Served::new(&text, journals[1].handle())),
+            OneJob::new(
+                JobId([1; 16]),
+                Served::new(Arc::clone(&number), journals[0].handle()),
+                None,
+            ),
+            OneJob::new(
+                JobId([2; 16]),
+                Served::new(Arc::clone(&text), journals[1].handle()),
+                None,
+            ),
         ]);
         let shared = Shared {
-            jobs: &jobs,
+            jobs: Arc::new(jobs),
             observer: &(),
             memory_bytes: 1,
         };
-        let tally = Tally {
-            work_done: &AtomicU64::new(0),
-            computed: &Mutex::default(),
-        };
+        let tally = Tally::default();
         let (mut driver, ports) = local_engine(1);
         let tasks = [attempt(1, 0), attempt(1, 1), attempt(2, 0), attempt(1, 2)];
         std::thread::scope(|scope| {
             for port in ports {
+                let (shared, tally) = (&shared, &tally);
                 scope.spawn(move || work(shared, tally, Box::new(port)));
             }
             let strange = attempt(3, 0);
@@ -338,20 +369,20 @@ mod tests {
     }
 
     /// A job that is kept open until an attempt fails for what may be the machine's fault.
-    struct KeptOpen<'a> {
-        job: &'a Noted<u64>,
+    struct KeptOpen {
+        job: Arc<Noted<u64>>,
         journal: JournalHandle,
-        open: Mutex<Option<Arc<Served<'a>>>>,
-        last: Mutex<std::sync::Weak<Served<'a>>>,
+        open: Mutex<Option<Arc<Served<'static>>>>,
+        last: Mutex<std::sync::Weak<Served<'static>>>,
     }
 
-    impl<'a> Jobs<'a> for KeptOpen<'a> {
-        fn open(&self, _attempt: JobAttempt) -> Result<Arc<Served<'a>>, Failure> {
+    impl Jobs<'static> for KeptOpen {
+        fn open(&self, _attempt: JobAttempt) -> Result<Arc<Served<'static>>, Failure> {
             let mut open = self.open.lock().unwrap();
             let served = open.get_or_insert_with(|| {
                 let is_gone = self.last.lock().unwrap().upgrade().is_none();
                 self.job.note(format!("open, and no other is: {is_gone}"));
-                Arc::new(Served::new(self.job, self.journal.clone()))
+                Arc::new(Served::new(Arc::clone(&self.job), self.journal.clone()))
             });
             *self.last.lock().unwrap() = Arc::downgrade(served);
             Ok(Arc::clone(served))
@@ -366,7 +397,7 @@ mod tests {
     #[test]
     fn a_job_is_opened_anew_after_what_may_be_the_machines_fault() {
         let disk = FakeDisk::new(1);
-        let job = Noted::new(|n| n);
+        let job = Arc::new(Noted::new(|n| n));
         let failures = [
             Failure::fatal(Cause::InputChanged, "a stale copy"),
             Failure::fatal(Cause::Job, "every copy has it"),
@@ -374,23 +405,21 @@ mod tests {
         job.failures.lock().unwrap().extend(failures);
         let journal = journal(&disk, "N");
         let jobs = KeptOpen {
-            job: &job,
+            job: Arc::clone(&job),
             journal: journal.handle(),
             open: Mutex::default(),
             last: Mutex::default(),
         };
         let shared = Shared {
-            jobs: &jobs,
+            jobs: Arc::new(jobs),
             observer: &(),
             memory_bytes: 1,
         };
-        let tally = Tally {
-            work_done: &AtomicU64::new(0),
-            computed: &Mutex::default(),
-        };
+        let tally = Tally::default();
         let (mut driver, ports) = local_engine(1);
         std::thread::scope(|scope| {
             for port in ports {
+                let (shared, tally) = (&shared, &tally);
                 scope.spawn(move || work(shared, tally, Box::new(port)));
             }
             for task in 0..3 {

@@ -1,20 +1,21 @@
 //! Executes a worker machine's effects: one thread for the machine, one that runs tasks, one that writes outputs.
 //!
-//! The next task runs while the last one's output is written and synced.
+//! The next task runs while the last one's output is written and synced. The thread that runs tasks owns all that it uses: a task that
+//! hangs keeps it, and the worker ends without it.
 
 use crate::engine::WorkerPort;
 use crate::job::{TaskContext, TaskSummary};
 use crate::run::Observer;
 use crate::served::{Jobs, Opaque, Served};
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework_core::failure::{Cause, Failure};
-use tilework_core::ids::{Attempt, JobId, Millis, RunEpoch, TaskIdx, WorkerIdx};
+use tilework_core::ids::{Attempt, JobId, Millis, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
 use tilework_core::limits::IDLE_WAIT_MS;
 use tilework_core::message::JobAttempt;
 use tilework_core::record::{Commit, Record};
@@ -25,10 +26,10 @@ use tilework_store::disk::is_disk_full;
 const KEPT_READY: Duration = Duration::from_secs(30);
 
 /// What all workers of a process share.
-#[derive(Clone, Copy)]
-pub struct Shared<'s, 'a> {
-    /// Where it finds them.
-    pub jobs: &'s dyn Jobs<'a>,
+#[derive(Clone)]
+pub struct Shared<'s> {
+    /// Where they find jobs.
+    pub jobs: Arc<dyn Jobs<'static>>,
     /// Who watches.
     pub observer: &'s dyn Observer,
     /// Memory of each worker.
@@ -36,33 +37,53 @@ pub struct Shared<'s, 'a> {
 }
 
 /// Where one worker counts what it does.
-#[derive(Clone, Copy)]
-pub struct Tally<'s> {
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
     /// Work done, in the job's own unit.
-    pub work_done: &'s AtomicU64,
+    pub work_done: Arc<AtomicU64>,
     /// Tasks computed, and the time that took.
-    pub computed: &'s Mutex<(u64, Duration)>,
+    pub computed: Arc<Mutex<(u64, Duration)>>,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Worked {
+    /// It was told to, or its driver is gone.
+    Drained,
+    /// This attempt hangs, and its thread with it: only the end of the process ends that.
+    Hung(JobAttempt),
 }
 
 /// A computed output on its way to the disk, with what its commit will say.
-struct Computed<'a> {
-    of: Arc<Served<'a>>,
+struct Computed {
+    of: Arc<Served<'static>>,
     output: Option<Opaque>,
     commit: Commit,
 }
 
-type InHand<'a> = Mutex<BTreeMap<JobAttempt, Computed<'a>>>;
+type InHand = Mutex<BTreeMap<JobAttempt, Computed>>;
 
-/// Works until the driver says that the run is over.
-pub fn work(shared: Shared<'_, '_>, tally: Tally<'_>, mut port: Box<dyn WorkerPort>) {
-    let in_hand: InHand<'_> = Mutex::new(BTreeMap::new());
+/// Works until the driver says that the run is over, or a task hangs.
+///
+/// # Panics
+/// If the system has no thread left.
+pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -> Worked {
+    let in_hand: Arc<InHand> = Arc::default();
     let worker = port.worker();
     let (to_runner, at_runner) = channel();
     let (to_writer, at_writer) = channel();
     thread::scope(|scope| {
-        let in_hand = &in_hand;
-        let inbox = port.inbox();
-        scope.spawn(move || run_tasks(shared, tally, worker, in_hand, &at_runner, &inbox));
+        let runner = Runner {
+            jobs: Arc::clone(&shared.jobs),
+            tally: tally.clone(),
+            worker,
+            in_hand: Arc::clone(&in_hand),
+            inbox: port.inbox(),
+        };
+        let running = thread::Builder::new().spawn(move || runner.run_tasks(&at_runner));
+        let running = running.expect("a thread for tasks");
+        let mut hung = None;
+        let in_hand = &*in_hand;
         let inbox = port.inbox();
         scope.spawn(move || write_outputs(in_hand, &at_writer, &inbox));
         let _ = port.inbox().send(WorkerEvent::Connected);
@@ -87,11 +108,13 @@ pub fn work(shared: Shared<'_, '_>, tally: Tally<'_>, mut port: Box<dyn WorkerPo
                     WorkerEffect::Fetch => port.fetch(),
                     WorkerEffect::Prepare(_) => {}
                     WorkerEffect::Run(attempt) => {
+                        shared.observer.on_started(attempt.attempt);
                         cancel_running = Arc::new(AtomicBool::new(false));
                         hand_over(&to_runner, (attempt, Arc::clone(&cancel_running)));
                     }
                     // One attempt runs at a time, and this is the one.
                     WorkerEffect::CancelRun(_) => cancel_running.store(true, Ordering::Relaxed),
+                    WorkerEffect::GiveUpRun(attempt) => hung = Some(attempt),
                     WorkerEffect::WriteOutput(attempt) => hand_over(&to_writer, attempt),
                     WorkerEffect::AppendCommit(attempt) => append_commit(in_hand, attempt, port.inbox()),
                     WorkerEffect::Renew(attempt) => port.renew(attempt),
@@ -100,12 +123,19 @@ pub fn work(shared: Shared<'_, '_>, tally: Tally<'_>, mut port: Box<dyn WorkerPo
                     WorkerEffect::WakeAt(at) => wait = Duration::from_millis(at.0.saturating_sub(now.0)),
                     WorkerEffect::End => {
                         drop((to_runner, to_writer));
-                        return;
+                        if let Some(attempt) = hung {
+                            return Worked::Hung(attempt);
+                        }
+                        // It keeps nothing open once this worker has ended.
+                        if let Err(panic) = running.join() {
+                            resume_unwind(panic);
+                        }
+                        return Worked::Drained;
                     }
                 }
             }
         }
-    });
+    })
 }
 
 /// The attempt that failed for a cause that may be this machine's.
@@ -171,77 +201,86 @@ fn hand_over<W>(thread: &Sender<W>, work: W) {
     );
 }
 
-fn locked<'h, 'a>(in_hand: &'h InHand<'a>) -> MutexGuard<'h, BTreeMap<JobAttempt, Computed<'a>>> {
+fn locked(in_hand: &InHand) -> MutexGuard<'_, BTreeMap<JobAttempt, Computed>> {
     in_hand.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn run_tasks<'a>(
-    shared: Shared<'_, 'a>,
-    tally: Tally<'_>,
+/// What the thread that runs tasks has.
+struct Runner {
+    jobs: Arc<dyn Jobs<'static>>,
+    tally: Tally,
     worker: WorkerIdx,
-    in_hand: &InHand<'a>,
-    attempts: &Receiver<(JobAttempt, Arc<AtomicBool>)>,
-    inbox: &Sender<WorkerEvent>,
-) {
-    let mut bench = Bench::default();
-    loop {
-        let (named, cancel) = match attempts.recv_timeout(KEPT_READY) {
-            Ok(next) => next,
-            Err(RecvTimeoutError::Timeout) => {
-                bench = Bench::default();
-                shared.jobs.on_idle();
-                continue;
-            }
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        let attempt = named.attempt;
-        let context = TaskContext {
-            epoch: attempt.epoch,
-            round: attempt.round,
-            task: attempt.task,
-            attempt: attempt.attempt.0,
-            cancel: &cancel,
-            work_done: tally.work_done,
-        };
-        shared.observer.on_started(attempt);
-        let started = Instant::now();
-        let ran = bench.run_task(shared.jobs, named, &context);
-        slow::dawdle(worker, started.elapsed(), &context);
-        let result = ran.map(|(of, output, summary)| {
-            let elapsed = started.elapsed();
-            let mut computed = tally.computed.lock().unwrap_or_else(PoisonError::into_inner);
-            computed.0 += 1;
-            computed.1 += elapsed;
-            drop(computed);
-            let commit = commit_of(attempt, worker, summary, elapsed);
-            let output = Some(output);
-            locked(in_hand).insert(named, Computed { of, output, commit });
-        });
-        let _ = inbox.send(WorkerEvent::RunEnded(named, result));
+    in_hand: Arc<InHand>,
+    inbox: Sender<WorkerEvent>,
+}
+
+impl Runner {
+    fn run_tasks(&self, attempts: &Receiver<(JobAttempt, Arc<AtomicBool>)>) {
+        let mut bench = Bench::default();
+        loop {
+            let (named, cancel) = match attempts.recv_timeout(KEPT_READY) {
+                Ok(next) => next,
+                Err(RecvTimeoutError::Timeout) => {
+                    bench = Bench::default();
+                    self.jobs.on_idle();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let attempt = named.attempt;
+            let context = TaskContext {
+                epoch: attempt.epoch,
+                round: attempt.round,
+                task: attempt.task,
+                attempt: attempt.attempt.0,
+                cancel: &cancel,
+                work_done: &self.tally.work_done,
+            };
+            let started = Instant::now();
+            self.jobs.on_run(self.worker, attempt);
+            let ran = bench.run_task(&*self.jobs, named, &context, &self.inbox);
+            slow::dawdle(self.worker, started.elapsed(), &context);
+            let result = ran.map(|(of, output, summary)| {
+                let elapsed = started.elapsed();
+                let mut computed = self.tally.computed.lock().unwrap_or_else(PoisonError::into_inner);
+                computed.0 += 1;
+                computed.1 += elapsed;
+                drop(computed);
+                let commit = commit_of(attempt, self.worker, summary, elapsed);
+                let output = Some(output);
+                locked(&self.in_hand).insert(named, Computed { of, output, commit });
+            });
+            let _ = self.inbox.send(WorkerEvent::RunEnded(named, result));
+        }
     }
 }
 
 /// The workspace of the job that a worker computed for last: it holds the worker's memory, so there is one at most.
 #[derive(Default)]
-struct Bench<'a> {
+struct Bench {
     of: Option<(JobId, RunEpoch)>,
-    ready: Option<(Arc<Served<'a>>, Opaque)>,
+    ready: Option<(Arc<Served<'static>>, Opaque)>,
+    /// The round whose deadline the worker's machine knows.
+    told: Option<(JobId, RunEpoch, RoundIdx)>,
 }
 
-impl<'a> Bench<'a> {
+impl Bench {
     /// Runs one task; a panic costs the workspace that it may have left half-done.
     fn run_task(
         &mut self,
-        jobs: &dyn Jobs<'a>,
+        jobs: &dyn Jobs<'static>,
         attempt: JobAttempt,
         context: &TaskContext<'_>,
-    ) -> Result<(Arc<Served<'a>>, Opaque, TaskSummary), Failure> {
+        inbox: &Sender<WorkerEvent>,
+    ) -> Result<(Arc<Served<'static>>, Opaque, TaskSummary), Failure> {
         let of = Some((attempt.job, attempt.attempt.epoch));
         // Another job's memory is given back before this one's inputs are opened.
         let last = self.ready.take().filter(|_| self.of == of);
         // So is this one's, if it was closed to be opened anew: nobody else has it then.
         let last = last.filter(|(job, _)| Arc::strong_count(job) > 1);
         self.of = of;
+        let round = Some((attempt.job, attempt.attempt.epoch, attempt.attempt.round));
+        let is_told = std::mem::replace(&mut self.told, round) == round;
         let ran = caught(context.task, || {
             let job = jobs.open(attempt)?;
             let last = last.filter(|(of, _)| Arc::ptr_eq(of, &job));
@@ -249,6 +288,10 @@ impl<'a> Bench<'a> {
                 Some((_, workspace)) => workspace,
                 None => job.workspace()?,
             };
+            if !is_told {
+                let deadline_ms = job.needs().deadline_ms;
+                let _ = inbox.send(WorkerEvent::DeadlineTold(attempt, deadline_ms));
+            }
             let result = job.run(&mut workspace, context);
             Ok((job, workspace, result))
         });
@@ -283,7 +326,7 @@ fn commit_of(attempt: Attempt, worker: WorkerIdx, summary: TaskSummary, elapsed:
     }
 }
 
-fn write_outputs(in_hand: &InHand<'_>, attempts: &Receiver<JobAttempt>, inbox: &Sender<WorkerEvent>) {
+fn write_outputs(in_hand: &InHand, attempts: &Receiver<JobAttempt>, inbox: &Sender<WorkerEvent>) {
     for attempt in attempts {
         let task = attempt.attempt.task;
         let taken = locked(in_hand)
@@ -303,7 +346,7 @@ fn write_outputs(in_hand: &InHand<'_>, attempts: &Receiver<JobAttempt>, inbox: &
     }
 }
 
-fn append_commit(in_hand: &InHand<'_>, attempt: JobAttempt, inbox: Sender<WorkerEvent>) {
+fn append_commit(in_hand: &InHand, attempt: JobAttempt, inbox: Sender<WorkerEvent>) {
     let Some(computed) = locked(in_hand).remove(&attempt) else {
         return;
     };

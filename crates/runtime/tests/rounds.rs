@@ -61,6 +61,7 @@ impl Job for Sums {
         Needs {
             memory_bytes: 1,
             expected_ms: 1,
+            deadline_ms: None,
         }
     }
 
@@ -134,7 +135,7 @@ impl Job for Sums {
 
 /// Runs the job, as far as the disk lets it; how it ended, if it could begin, and the rounds of all executions.
 fn run_on(disk: &FakeDisk) -> Option<(JobEnd, Vec<u32>)> {
-    let job = Sums::new(disk);
+    let job = Arc::new(Sums::new(disk));
     let mut folder = JobFolder::open(Arc::new(disk.clone()), Path::new(OUTPUT)).ok()?;
     let options = RunOptions {
         n_workers: 2,
@@ -146,7 +147,8 @@ fn run_on(disk: &FakeDisk) -> Option<(JobEnd, Vec<u32>)> {
     if report.end == JobEnd::Done {
         folder.finish().ok()?;
     }
-    Some((report.end, job.ran.into_inner().unwrap()))
+    let ran = std::mem::take(&mut *job.ran.lock().unwrap());
+    Some((report.end, ran))
 }
 
 fn new_disk() -> FakeDisk {

@@ -286,7 +286,13 @@ impl From<Failure> for CliError {
             Cause::DiskFull | Cause::OutOfMemory => Exit::Resources,
             Cause::InputChanged => Exit::Usage,
             Cause::Cancelled => Exit::Interrupted,
-            Cause::Storage | Cause::Check | Cause::Panic | Cause::Job | Cause::WorkerLost => Exit::JobFailed,
+            Cause::Storage
+            | Cause::Check
+            | Cause::Panic
+            | Cause::Job
+            | Cause::WorkerLost
+            | Cause::Deadline
+            | Cause::Hung => Exit::JobFailed,
         };
         CliError::new(exit, failure.text)
     }

@@ -151,6 +151,9 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// Computes one task, counted from 0. One that takes long asks [`TaskContext::check_cancelled`] now and then.
     ///
+    /// A panic is an error of the task. The end of the process is not: in a process of its own a job ends with it, with whatever exit code
+    /// the task gave, and goes on with the same command.
+    ///
     /// # Errors
     /// [`TaskError`] says whether trying again may help; `?` on any error means that it may.
     fn run(
@@ -189,6 +192,12 @@ pub struct Needs {
     pub memory_bytes: u64,
     /// How long it usually takes, in seconds; what takes much longer is watched.
     pub expected_s: f64,
+    /// How long it may take, in seconds; [`f64::INFINITY`] for as long as it takes. An attempt that takes longer is told to stop
+    /// ([`TaskContext::check_cancelled`]) and has failed; a few such failures end the job.
+    ///
+    /// One that does not stop within 5 s then hangs. On a cluster its worker ends, to be replaced, and another one tries. A process that
+    /// runs the job itself can't end one of its threads: the run fails, to be gone on with, and the thread stays until the process ends.
+    pub deadline_s: f64,
 }
 
 impl Default for Needs {
@@ -196,6 +205,8 @@ impl Default for Needs {
         Needs {
             memory_bytes: 64 * 1024 * 1024,
             expected_s: 1.0,
+            // A day: longer than anybody wants to do again.
+            deadline_s: 86_400.0,
         }
     }
 }

@@ -1,6 +1,5 @@
 //! How far a command is: a bar on stderr where someone watches, log lines where `-v` asks for them.
 
-use crate::cluster::board::JobOnBoard;
 use crate::human;
 use crate::output::Output;
 use indicatif::{ProgressDrawTarget, ProgressStyle};
@@ -128,10 +127,12 @@ impl Observer for ProgressBar {
     }
 }
 
-/// Watches a run of a job whose tasks are all that is known of it.
+/// Watches a job whose tasks are all that is known of it: a run in this process, or a job of a cluster.
 #[derive(Debug)]
 pub struct RoundBar {
     bar: indicatif::ProgressBar,
+    /// The round that was shown last, and what was committed of it then.
+    shown: Mutex<Option<(u32, u64)>>,
     last_line: Mutex<Instant>,
 }
 
@@ -140,7 +141,49 @@ impl RoundBar {
     pub fn new(output: &Output) -> RoundBar {
         RoundBar {
             bar: bar(output, 1, "{bar:30} {percent:>3} %  {msg}"),
+            shown: Mutex::default(),
             last_line: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Shows how far a round is.
+    pub fn show(&self, round: u32, n_committed: u64, n_tasks: u64) {
+        if self.bar.is_hidden() {
+            if is_line_due(&self.last_line) {
+                let percent = human::percent(n_committed, n_tasks.max(1));
+                tracing::info!("{percent} %: {}", self.describe(round, n_committed, n_tasks));
+            }
+            return;
+        }
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if *shown == Some((round, n_committed)) {
+            return;
+        }
+        let is_new = shown.is_none_or(|(before, _)| before != round);
+        *shown = Some((round, n_committed));
+        drop(shown);
+        self.bar.set_length(n_tasks.max(1));
+        self.bar.set_position(n_committed);
+        if is_new {
+            // The last round's pace says nothing of this one's, nor what earlier runs had done.
+            self.bar.reset_eta();
+            self.bar.reset_elapsed();
+        }
+        self.bar.set_message(self.describe(round, n_committed, n_tasks));
+    }
+
+    fn describe(&self, round: u32, n_committed: u64, n_tasks: u64) -> String {
+        let (done, total) = (human::count(n_committed), human::counted(n_tasks, "task"));
+        // Most jobs have one round, of which nobody needs to be told.
+        let which = match round {
+            0 => String::new(),
+            _ => format!("round {}: ", human::count(u64::from(round) + 1)),
+        };
+        let left_s = self.bar.eta().as_secs_f64();
+        if left_s > 0.0 && n_committed < n_tasks {
+            format!("{which}{done} of {total}, {} left", human::seconds(left_s.ceil()))
+        } else {
+            format!("{which}{done} of {total}")
         }
     }
 
@@ -152,15 +195,7 @@ impl RoundBar {
 
 impl Observer for RoundBar {
     fn on_progress(&self, progress: &Progress) {
-        let (done, total) = (progress.n_committed, progress.n_tasks.max(1));
-        let text = format!("{} of {}", human::count(done), human::counted(total, "task"));
-        if !self.bar.is_hidden() {
-            self.bar.set_length(total);
-            self.bar.set_position(done);
-            self.bar.set_message(text);
-        } else if is_line_due(&self.last_line) {
-            tracing::info!("{} %: {text}", human::percent(done, total));
-        }
+        self.show(progress.round, progress.n_committed, progress.n_tasks);
     }
 
     fn on_failed(&self, attempt: Attempt, failure: &Failure) {
@@ -171,41 +206,6 @@ impl Observer for RoundBar {
 
     fn on_alarm(&self, alarm: &Alarm, _logged: &LoggedAlarm) {
         tell_alarm(&self.bar, alarm);
-    }
-}
-
-/// Watches a job of a cluster, whose workers count tasks only.
-#[derive(Debug)]
-pub struct TaskBar {
-    bar: indicatif::ProgressBar,
-    last_line: Mutex<Instant>,
-}
-
-impl TaskBar {
-    /// A bar for a job of which nothing is known yet.
-    pub fn new(output: &Output) -> TaskBar {
-        TaskBar {
-            bar: bar(output, 1, "{bar:30} {percent:>3} %  {msg}, {eta} left"),
-            last_line: Mutex::new(Instant::now()),
-        }
-    }
-
-    /// Shows how far it is.
-    pub fn show(&self, job: &JobOnBoard) {
-        let (done, total) = (job.tasks_committed, job.tasks.max(1));
-        let text = format!("{} of {}", human::count(done), human::counted(job.tasks, "task"));
-        if !self.bar.is_hidden() {
-            self.bar.set_length(total);
-            self.bar.set_position(done);
-            self.bar.set_message(text);
-        } else if is_line_due(&self.last_line) {
-            tracing::info!("{} %: {text}", human::percent(done, total));
-        }
-    }
-
-    /// Takes the bar away.
-    pub fn finish(&self) {
-        self.bar.finish_and_clear();
     }
 }
 
@@ -256,6 +256,7 @@ mod tests {
         let output = Output::new(false, true, 0, Instant::now());
         let bar = ProgressBar::new(&output, 40, 1000);
         let at = |n_committed, work_done| Progress {
+            round: 0,
             n_tasks: 40,
             n_committed,
             work_done,
@@ -268,6 +269,14 @@ mod tests {
         );
         // More work than planned, by attempts that were made again.
         bar.on_progress(&at(40, 2000));
+        bar.finish();
+    }
+
+    #[test]
+    fn a_round_is_described_by_its_tasks_and_by_its_number_from_the_second_on() {
+        let bar = RoundBar::new(&Output::new(false, true, 0, Instant::now()));
+        assert_eq!(bar.describe(0, 1, 40), "1 of 40 tasks");
+        assert_eq!(bar.describe(2, 40, 40), "round 3: 40 of 40 tasks");
         bar.finish();
     }
 }

@@ -1,6 +1,6 @@
 //! Jobs of library users: the examples against independent results, killed and gone on with at their rounds; and jobs that misbehave.
 
-use serde::{Deserialize, Serialize};
+use misbehaves::{Deed, Misbehaves};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework::failure::Exit;
-use tilework::{Files, Job, Matrix, Next, Report, Runner, StopSwitch, TaskContext, TaskError};
+use tilework::{Files, Matrix, Runner, StopSwitch};
+
+#[path = "jobs/misbehaves.rs"]
+mod misbehaves;
 
 /// For what other processes do.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,6 +65,15 @@ impl Stage {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// What is left beside an output.
+    fn kept(&self, output: &str) -> Vec<String> {
+        let left = fs::read_dir(self.path(&format!("{output}.tilework"))).unwrap();
+        let names = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
     }
 
     fn report(&self, name: &str) -> Value {
@@ -244,70 +256,8 @@ fn a_job_that_is_killed_in_each_of_its_rounds_goes_on_with_that() {
         fs::read(stage.path("k.json")).unwrap(),
         fs::read(stage.path("undisturbed.json")).unwrap()
     );
-    let left: Vec<_> = fs::read_dir(stage.path("k.json.tilework")).unwrap().collect();
-    assert_eq!(left.len(), 1, "{left:?}");
-}
-
-/// What a task of a job does.
-#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
-enum Deed {
-    Panics,
-    IsTooLarge,
-    FailsOnce,
-    Refuses,
-    IsWrong,
-}
-
-/// Five tasks, of which the third does something.
-#[derive(Serialize, Deserialize)]
-struct Misbehaves<const VERSION: u32> {
-    deed: Deed,
-    folder: PathBuf,
-}
-
-impl<const VERSION: u32> Job for Misbehaves<VERSION> {
-    const KIND: &'static str = "misbehaves";
-    const VERSION: u32 = VERSION;
-    type State = ();
-    type Output = Vec<u8>;
-
-    fn start(&self, _: &Files) -> Result<(), TaskError> {
-        Ok(())
-    }
-
-    fn tasks(&self, (): &()) -> u64 {
-        5
-    }
-
-    fn run(&self, (): &(), task: u64, _: &TaskContext<'_>) -> Result<Vec<u8>, TaskError> {
-        if task != 2 {
-            return Ok(vec![1]);
-        }
-        match self.deed {
-            Deed::Panics => panic!("the task panicked on purpose"),
-            Deed::IsTooLarge => Ok(vec![200; 2 << 20]),
-            Deed::FailsOnce if self.folder.join("failed").exists() => Ok(vec![1]),
-            Deed::FailsOnce => {
-                fs::write(self.folder.join("failed"), b"")?;
-                // `?` makes any error one that may pass.
-                fs::read(self.folder.join("none"))?;
-                Ok(Vec::new())
-            }
-            Deed::Refuses => Err(TaskError::fatal("the task refuses")),
-            Deed::IsWrong => Ok(vec![0]),
-        }
-    }
-
-    fn check(&self, (): &(), _: u64, output: &Vec<u8>) -> Result<tilework::Checked, TaskError> {
-        match output[..] {
-            [0] => Err(TaskError::Corrupt("the output is 0".to_owned())),
-            _ => Ok(tilework::Checked::Yes),
-        }
-    }
-
-    fn advance(&self, (): &(), outputs: &mut dyn Iterator<Item = Vec<u8>>) -> Result<Next<()>, TaskError> {
-        Ok(Next::Done(Report::json(&outputs.count())?))
-    }
+    // Each kill was told of.
+    assert_eq!(stage.kept("k.json"), ["alarms.jsonl", "journal"]);
 }
 
 fn misbehave<const VERSION: u32>(
@@ -328,6 +278,7 @@ fn a_job_whose_task_misbehaves_fails_with_the_reason_and_keeps_the_others() {
         (Deed::IsTooLarge, "the output of task 2 has"),
         (Deed::Refuses, "the task refuses"),
         (Deed::IsWrong, "the output is 0"),
+        (Deed::IsLate, "task 2 took longer than its deadline of 0.1 s"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let error = misbehave::<1>(deed, folder.path()).unwrap_err();
@@ -335,9 +286,92 @@ fn a_job_whose_task_misbehaves_fails_with_the_reason_and_keeps_the_others() {
         assert!(error.message.contains(reason), "{error}");
         assert!(!folder.path().join("out.json").exists());
     }
+}
+
+#[test]
+fn a_task_that_fails_or_is_late_once_is_done_again() {
+    for deed in [Deed::FailsOnce, Deed::IsLateOnce] {
+        let folder = tempfile::tempdir().unwrap();
+        let done = misbehave::<1>(deed, folder.path()).unwrap();
+        assert_eq!((done.tasks_run, done.retries), (5, 1));
+    }
+}
+
+/// Its thread can't be ended, but the call comes back, with all that was done before.
+#[test]
+fn a_task_that_hangs_fails_the_run_and_the_next_one_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let done = misbehave::<1>(Deed::FailsOnce, folder.path()).unwrap();
-    assert_eq!((done.tasks_run, done.retries), (5, 1));
+    let run = || {
+        let job = Misbehaves::<1> {
+            deed: Deed::HangsOnce,
+            folder: folder.path().to_path_buf(),
+        };
+        Runner::new().threads(1).run(job, folder.path().join("out.json"))
+    };
+    let error = run().unwrap_err();
+    assert_eq!(error.exit, Exit::JobFailed, "{error}");
+    let expected = "task 2 took longer than its deadline of 0.1 s, and did not stop within 5 s";
+    assert!(error.message.starts_with(expected), "{error}");
+    let done = run().unwrap();
+    assert_eq!((done.tasks_run, done.tasks_resumed), (3, 2));
+}
+
+/// A worker that is idle does it again as it does what is slow, and the job does without the one that hangs.
+#[test]
+fn a_task_that_hangs_on_one_of_two_workers_is_done_by_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let done = misbehave::<1>(Deed::HangsOnce, folder.path()).unwrap();
+    assert_eq!(done.tasks_run, 5);
+}
+
+#[test]
+fn a_program_whose_task_hangs_ends_all_the_same() {
+    let stage = Stage::of("misbehaves");
+    let line = r#"run misbehaves --set deed=Hangs --set folder=. -o out.json --threads 1 --json"#;
+    let output = stage.run(line);
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(
+        report["error"].as_str().unwrap().contains("task 2 took longer"),
+        "{report}"
+    );
+    assert_eq!(report["alarms"][0]["kind"], "poison-task", "{report}");
+    let status = stage.succeed("status out.json");
+    assert_eq!(status["tasks_committed"], 2, "{status}");
+}
+
+/// Nobody in a process can take back its end, nor its exit code; but what others did is kept, and the next run says who was at work.
+#[test]
+fn a_task_that_ends_its_process_is_named_by_the_next_run_which_goes_on() {
+    let stage = Stage::of("misbehaves");
+    let line = |deed: &str| {
+        format!("run misbehaves --set deed={deed} --set folder=. -o {deed}.json --threads 1 --json")
+    };
+    let ends = |deed: &str| {
+        let output = stage.run(&line(deed));
+        assert_eq!(output.status.code(), Some(0), "it is the task's: {output:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+        assert!(!stage.path(&format!("{deed}.json")).exists());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(!ends("ExitsOnce").contains("without a word"));
+    let done =
+        stage.succeed("run misbehaves --set deed=ExitsOnce --set folder=. -o ExitsOnce.json --threads 1");
+    // The commit of the last one before may have been on its way.
+    let (run, resumed) = (&done["tasks_run"], &done["tasks_resumed"]);
+    let (run, resumed) = (run.as_u64().unwrap(), resumed.as_u64().unwrap());
+    assert!(run + resumed == 5 && resumed >= 1, "{done}");
+    let told = "the run before ended without a word while task 2 ran";
+    assert_eq!(done["alarms"][0]["text"], told, "{done}");
+    let left: Vec<_> = fs::read_dir(stage.path("ExitsOnce.json.tilework"))
+        .unwrap()
+        .collect();
+    assert_eq!(left.len(), 2, "journal and alarms: {left:?}");
+    // One that always does so is told of each time.
+    assert!(!ends("Exits").contains("without a word"));
+    assert!(ends("Exits").contains(told));
+    let third = ends("Exits");
+    assert!(third.contains("task 2 ran each of the last 2 times"), "{third}");
 }
 
 #[test]

@@ -262,3 +262,40 @@ fn what_is_no_web_address_is_refused_before_anything_is_made() {
     }
     assert!(!stage.path("C.npy.tilework").exists());
 }
+
+/// A job that is no product posts its alarms too, also those of its failure.
+#[test]
+fn the_alarms_of_a_job_of_the_programs_own_arrive() {
+    let receiver = Receiver::start(&[Answer::Status(200)]);
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_tilework"));
+    let program = program.parent().unwrap().join("examples/misbehaves");
+    assert!(
+        program.exists(),
+        "{} is not built: cargo build -p tilework --examples",
+        program.display()
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(program);
+    command.current_dir(folder.path()).args(
+        "run misbehaves --set deed=IsLate --set folder=. -o out.json --json"
+            .split(' ')
+            .chain(["--alert-webhook", &receiver.address]),
+    );
+    for proxy in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        command.env_remove(proxy);
+    }
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let n_alarms = report["alarms_total"].as_u64().unwrap();
+    // Four failures that are made good, and the last one.
+    assert!(n_alarms >= 5, "{report}");
+    let webhook = serde_json::json!({ "alarms": n_alarms, "delivered": n_alarms, "error": null });
+    assert_eq!(report["webhook"], webhook);
+    let kinds: Vec<Value> = receiver
+        .requests()
+        .iter()
+        .map(|request| request.body["alarm"]["kind"].clone())
+        .collect();
+    assert_eq!(kinds[kinds.len() - 1], "poison-task", "{kinds:?}");
+}

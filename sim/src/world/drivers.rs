@@ -142,6 +142,7 @@ impl World {
         Needs {
             memory_bytes: MEMORY_BYTES,
             expected_ms: self.scenario.task_ms,
+            deadline_ms: None,
         }
     }
 
@@ -218,6 +219,7 @@ impl World {
     fn check_retry(&mut self, epoch: RunEpoch, task: TaskIdx, failure: &Failure, delay_ms: u64) {
         let n_failed = self.failures.entry((epoch, task)).or_default();
         let (n_failed, n_max) = match failure.remedy {
+            Remedy::Retry if failure.cause == Cause::Hung => (&mut n_failed[2], ATTEMPTS_MAX_LOST),
             Remedy::Retry => (&mut n_failed[0], ATTEMPTS_MAX_RETRY),
             Remedy::Corrupt => (&mut n_failed[1], ATTEMPTS_MAX_CORRUPT),
             // Where it failed, that is: what a machine has to do with may go well on another one.

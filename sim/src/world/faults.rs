@@ -186,6 +186,7 @@ impl World {
             machine: Worker::new(worker_start(&self.scenario, slot as u32, incarnation)),
             segment: None,
             fetching: false,
+            hangs: None,
         };
         self.at_worker(slot, WorkerInput::Event(WorkerEvent::Connected));
     }

@@ -73,10 +73,13 @@ impl World {
             WorkerEffect::Fetch => self.fetch(slot),
             WorkerEffect::Prepare(_) => {}
             WorkerEffect::Run(attempt) => self.run_task(slot, attempt),
+            WorkerEffect::CancelRun(attempt) if self.workers[slot].hangs == Some(attempt) => {}
             WorkerEffect::CancelRun(attempt) => {
                 let ended = WorkerEvent::RunEnded(attempt, Err(Failure::cancelled()));
                 self.later(slot, 10, WorkerInput::Event(ended));
             }
+            // The process ends once the machine says so.
+            WorkerEffect::GiveUpRun(_) => self.counts.n_hung += 1,
             WorkerEffect::WriteOutput(attempt) => self.write_output(slot, attempt),
             WorkerEffect::AppendCommit(attempt) => self.append_commit(slot, attempt),
             WorkerEffect::Renew(attempt) => self.ask_server(node, Request::Renew(attempt)),
@@ -119,6 +122,9 @@ impl World {
         let faults = self.scenario.faults;
         let slow = if slot == 0 { faults.slow_factor.max(1) } else { 1 };
         let ms = self.scenario.task_ms * slow * self.dice.pick(80..120) / 100;
+        if self.never_ends(slot, attempt, 2 * self.scenario.task_ms * slow) {
+            return;
+        }
         let result = self.result_of(slot, attempt.attempt.task);
         self.counts.n_failed += u64::from(result.is_err());
         self.later(
@@ -126,6 +132,22 @@ impl World {
             ms,
             WorkerInput::Event(WorkerEvent::RunEnded(attempt, result)),
         );
+    }
+
+    /// Whether an attempt goes on until it is told to stop, or longer. Where none does, nobody looks at the clock.
+    fn never_ends(&mut self, slot: usize, attempt: JobAttempt, deadline_ms: u64) -> bool {
+        let hanging = self.scenario.faults.hanging;
+        if hanging == 0 {
+            return false;
+        }
+        let told = WorkerEvent::DeadlineTold(attempt, Some(deadline_ms));
+        self.later(slot, 0, WorkerInput::Event(told));
+        let never_ends = self.dice.happens(hanging) && !self.in_peace();
+        if never_ends && self.dice.happens(500) {
+            self.workers[slot].hangs = Some(attempt);
+        }
+        self.counts.n_late += u64::from(never_ends);
+        never_ends
     }
 
     /// How an attempt at a task will end.

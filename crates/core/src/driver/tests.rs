@@ -10,6 +10,7 @@ use alloc::vec;
 mod code;
 mod elsewhere;
 mod ending;
+mod hanging;
 mod reporting;
 mod watching;
 
@@ -29,6 +30,7 @@ fn job_of(n_tasks: u64) -> JobStart {
         needs: Needs {
             memory_bytes: GIB,
             expected_ms: 1_000,
+            deadline_ms: None,
         },
         committed: vec![],
         resumed: false,

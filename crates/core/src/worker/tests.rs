@@ -4,6 +4,8 @@ use super::*;
 use crate::ids::{Attempt, AttemptNo, RoundIdx, TaskIdx};
 use alloc::vec;
 
+mod deadlines;
+
 const JOB: JobId = JobId([7; 16]);
 
 fn attempt(task: u64) -> JobAttempt {

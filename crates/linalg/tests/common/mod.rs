@@ -209,7 +209,7 @@ pub fn multiply<T: Number>(
         guard,
         formula,
     };
-    let job = Multiply::<T>::new(shared, a, b, settings);
+    let job = Arc::new(Multiply::<T>::new(shared, a, b, settings));
     let options = RunOptions {
         n_workers: setup.n_workers as u32,
         assign: Assign::Dynamic,

@@ -136,6 +136,8 @@ enum CauseShape {
     Job,
     WorkerLost,
     Cancelled,
+    Deadline,
+    Hung,
 }
 
 /// A list of a shape.

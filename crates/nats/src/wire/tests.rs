@@ -7,7 +7,7 @@ use tilework_core::ids::{Attempt, AttemptNo, JobId, RoundIdx, RunEpoch, TaskIdx}
 use tilework_core::message::Holding;
 
 const REMEDIES: [Remedy; 3] = [Remedy::Retry, Remedy::Fatal, Remedy::Corrupt];
-const CAUSES: [Cause; 9] = [
+const CAUSES: [Cause; 11] = [
     Cause::Storage,
     Cause::DiskFull,
     Cause::OutOfMemory,
@@ -16,6 +16,8 @@ const CAUSES: [Cause; 9] = [
     Cause::Panic,
     Cause::Job,
     Cause::WorkerLost,
+    Cause::Deadline,
+    Cause::Hung,
     Cause::Cancelled,
 ];
 
@@ -145,7 +147,7 @@ fn any_attempt() -> JobAttempt {
 fn a_task_looks_like_this() {
     let bytes = encode_task(any_attempt()).unwrap();
     let expected = concat!(
-        r#"{"v":2,"body":{"job":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","#,
+        r#"{"v":3,"body":{"job":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","#,
         r#""attempt":{"epoch":3,"round":0,"task":7,"attempt":1}}}"#
     );
     assert_eq!(String::from_utf8(bytes).unwrap(), expected);
@@ -164,13 +166,13 @@ fn messages_look_like_this() {
     for (bytes, expected) in [
         (
             cancel,
-            r#"{"v":2,"body":{"command":{"cancel_job":{"job":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","epoch":3}}}}"#,
+            r#"{"v":3,"body":{"command":{"cancel_job":{"job":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","epoch":3}}}}"#,
         ),
         (
             joined.unwrap(),
-            r#"{"v":2,"body":{"report":{"worker":1,"body":{"joined":{"memory_bytes":8}}}}}"#,
+            r#"{"v":3,"body":{"report":{"worker":1,"body":{"joined":{"memory_bytes":8}}}}}"#,
         ),
-        (gone.unwrap(), r#"{"v":2,"body":{"gone":1}}"#),
+        (gone.unwrap(), r#"{"v":3,"body":{"gone":1}}"#),
     ] {
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
     }
@@ -204,10 +206,10 @@ fn what_is_too_large_is_not_even_parsed() {
 #[test]
 fn a_field_too_many_or_too_few_is_refused() {
     for text in [
-        r#"{"v":2,"body":"say_again","more":1}"#,
-        r#"{"v":2}"#,
+        r#"{"v":3,"body":"say_again","more":1}"#,
+        r#"{"v":3}"#,
         r#"{"body":"say_again"}"#,
-        r#"{"v":2,"body":{"command":{"cancel_job":{"job":"5a","epoch":1}}}}"#,
+        r#"{"v":3,"body":{"command":{"cancel_job":{"job":"5a","epoch":1}}}}"#,
     ] {
         let read = decode_from_driver(text.as_bytes());
         assert!(

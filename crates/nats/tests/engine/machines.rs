@@ -40,6 +40,7 @@ fn start_of_job() -> JobStart {
         needs: Needs {
             memory_bytes: 1,
             expected_ms: TASK_TIME.as_millis() as u64,
+            deadline_ms: None,
         },
         committed: Vec::new(),
         resumed: false,
@@ -146,7 +147,10 @@ fn work(mut port: NatsWorkerPort, journal: &Journal, hangs_at: Option<u32>) {
                     port.send(message);
                     continue;
                 }
-                WorkerEffect::Prepare(_) | WorkerEffect::CancelRun(_) | WorkerEffect::WakeAt(_) => continue,
+                WorkerEffect::Prepare(_)
+                | WorkerEffect::CancelRun(_)
+                | WorkerEffect::GiveUpRun(_)
+                | WorkerEffect::WakeAt(_) => continue,
                 WorkerEffect::End => return,
                 WorkerEffect::WriteOutput(attempt) => WorkerEvent::OutputDurable(attempt, Ok(())),
                 WorkerEffect::AppendCommit(attempt) => {

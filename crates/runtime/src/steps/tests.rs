@@ -49,6 +49,7 @@ impl Job for OneNumber {
         Needs {
             memory_bytes: 1,
             expected_ms: 1,
+            deadline_ms: None,
         }
     }
 

@@ -8,6 +8,7 @@ const SEGMENT_SUFFIX: &str = ".segment";
 const COMPACTED: &str = "journal";
 const ROUND_PREFIX: &str = "round-";
 const ALARMS: &str = "alarms.jsonl";
+const UNDER_WAY: &str = "under-way";
 
 /// The files of the job that produces one output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +88,15 @@ impl JobFiles {
     /// Whether a file of the folder is the journal's, or was to become it when its run ended.
     pub fn is_journal(name: &OsStr) -> bool {
         let is_round = || name.to_str().is_some_and(|name| name.starts_with(ROUND_PREFIX));
-        JobFiles::segment_epoch(name).is_some() || JobFiles::compacting_epoch(name).is_some() || is_round()
+        JobFiles::segment_epoch(name).is_some()
+            || JobFiles::compacting_epoch(name).is_some()
+            || is_round()
+            || name == UNDER_WAY
+    }
+
+    /// Which tasks run, where one process does it all.
+    pub fn under_way(&self) -> PathBuf {
+        self.folder().join(UNDER_WAY)
     }
 
     /// What a user was told of.

@@ -140,6 +140,7 @@ impl<T: Number> Undertaking for Product<T> {
             // What is compared with the memory of a whole process.
             memory_bytes: self.asked.resources.bytes_needed::<T>(&self.inputs, &self.plan),
             expected_ms: job.needs().expected_ms,
+            deadline_ms: job.needs().deadline_ms,
         }
     }
 

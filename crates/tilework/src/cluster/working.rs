@@ -7,17 +7,17 @@ use super::protocol::{JOIN, Join, KnownKind, Welcome, ask, read_answer};
 use super::record::unix_ms;
 use crate::failure::{CliError, Exit};
 use crate::job::kinds::Kinds;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 use tilework_core::ids::WorkerIdx;
-use tilework_core::message::ToWorker;
+use tilework_core::message::{JobAttempt, ToWorker};
 use tilework_core::worker::WorkerEvent;
 use tilework_nats::{Control, ControlError, JoinFile, NatsOptions, NatsWorkerPort, Role};
 use tilework_runtime::engine::WorkerPort;
-use tilework_runtime::worker_loop::{Shared, Tally, work};
+use tilework_runtime::worker_loop::{Shared, Tally, Worked, work};
 use tilework_runtime::{Observer, StopSwitch};
 use tilework_store::data_roots::DataRoots;
 use tilework_store::lock::Owner;
@@ -67,7 +67,7 @@ pub fn run(
             break;
         };
         on_joined(worker);
-        let Some(next) = work_as(&join, port, &control, settings, stop, observer) else {
+        let Some(next) = work_as(&join, port, &control, settings, stop, observer)? else {
             break;
         };
         join.worker = Some(next);
@@ -88,7 +88,7 @@ fn port_of(worker: WorkerIdx, settings: &WorkerSettings, stop: &StopSwitch) -> O
     None
 }
 
-/// Works under a number until the process is told to stop, or the number is another's; then its next one.
+/// Works under a number until the process is told to stop, a task hangs, or the number is another's; then its next one.
 fn work_as(
     join: &Join,
     port: NatsWorkerPort,
@@ -96,7 +96,7 @@ fn work_as(
     settings: &WorkerSettings,
     stop: &StopSwitch,
     observer: &dyn Observer,
-) -> Option<u32> {
+) -> Result<Option<u32>, CliError> {
     let jobs = OpenedJobs {
         control: Arc::clone(control),
         roots: Arc::clone(&settings.roots),
@@ -106,13 +106,9 @@ fn work_as(
         open: OpenJobs::none(),
     };
     let shared = Shared {
-        jobs: &jobs,
+        jobs: Arc::new(jobs),
         observer,
         memory_bytes: settings.resources.memory_bytes,
-    };
-    let tally = Tally {
-        work_done: &AtomicU64::new(0),
-        computed: &Mutex::default(),
     };
     let (inbox, silence) = (port.inbox(), port.silence());
     let over = AtomicBool::new(false);
@@ -124,10 +120,22 @@ fn work_as(
             let _ = inbox.send(WorkerEvent::Received(ToWorker::Drain));
             Some(next)
         });
-        work(shared, tally, Box::new(port));
+        let worked = work(&shared, &Tally::default(), Box::new(port));
         over.store(true, Ordering::Relaxed);
-        keeping.join().unwrap_or_default()
+        let next = keeping.join().unwrap_or_default();
+        match worked {
+            Worked::Drained => Ok(next),
+            Worked::Hung(attempt) => Err(hung(attempt)),
+        }
     })
+}
+
+/// Only the end of the process ends the thread that the task keeps.
+fn hung(attempt: JobAttempt) -> CliError {
+    let (task, job) = (attempt.attempt.task, attempt.job);
+    let text = format!("task {task} of job {job} hangs: it is past its deadline and does not stop");
+    CliError::new(Exit::JobFailed, text)
+        .with_next("start the worker again, unless systemd or `tilework cluster up` does so by itself")
 }
 
 /// After each reconnect says again who has which number, for the cluster may have lost its records. Returns the next number if this

@@ -4,7 +4,7 @@ use crate::output::Output;
 use crate::product::inputs::Inputs;
 use crate::product::report::write_plan;
 use crate::product::running::Audience;
-use crate::progress::ProgressBar;
+use crate::progress::{ProgressBar, RoundBar};
 use crate::webhook::{Delivery, Webhook};
 use std::sync::OnceLock;
 use tilework_core::alarm::Alarm;
@@ -91,5 +91,49 @@ impl Observer for Teller<'_> {
     }
     fn on_damaged_output(&self, task: TaskIdx) {
         self.bar.get().inspect(|bar| bar.on_damaged_output(task));
+    }
+}
+
+/// Tells of a job that is no product: as [`Teller`], with a bar for each round.
+#[derive(Debug)]
+pub struct RoundTeller<'a> {
+    output: &'a Output,
+    webhook: Option<Webhook>,
+    bar: RoundBar,
+}
+
+impl<'a> RoundTeller<'a> {
+    /// Tells as `output` wants it.
+    pub fn new(output: &'a Output, webhook: Option<Webhook>) -> RoundTeller<'a> {
+        RoundTeller {
+            output,
+            webhook,
+            bar: RoundBar::new(output),
+        }
+    }
+
+    /// Takes the bar away, and gives the webhook its last seconds.
+    pub fn finish(self) -> Option<Delivery> {
+        self.bar.finish();
+        let delivery = self.webhook.map(Webhook::finish);
+        delivery.inspect(Delivery::warn)
+    }
+}
+
+impl Observer for RoundTeller<'_> {
+    fn on_progress(&self, progress: &Progress) {
+        self.bar.on_progress(progress);
+    }
+    fn on_failed(&self, attempt: Attempt, failure: &Failure) {
+        self.bar.on_failed(attempt, failure);
+    }
+    fn on_alarm(&self, alarm: &Alarm, logged: &LoggedAlarm) {
+        self.bar.on_alarm(alarm, logged);
+        self.webhook
+            .as_ref()
+            .inspect(|webhook| webhook.send(alarm, logged));
+    }
+    fn on_note(&self, note: &str) {
+        self.output.note(&format!("note: {note}"));
     }
 }

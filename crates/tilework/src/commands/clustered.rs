@@ -13,7 +13,7 @@ use crate::human;
 use crate::job_state::is_product;
 use crate::output::Output;
 use crate::product::inputs::{AddRequest, InputRequest};
-use crate::progress::TaskBar;
+use crate::progress::RoundBar;
 use crate::signals;
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -79,10 +79,10 @@ pub(crate) fn watch(
     stop: &StopSwitch,
     output: &Output,
 ) -> Result<(), CliError> {
-    let bar = TaskBar::new(output);
+    let bar = RoundBar::new(output);
     let mut waiting = Waiting::default();
     let ended = client.watch(job, stop, &mut |sight| {
-        bar.show(&sight.job);
+        bar.show(0, sight.job.tasks_committed, sight.job.tasks);
         waiting.tell(sight, output);
         waiting.is_too_long(patience)
     });

@@ -10,8 +10,8 @@ use crate::product::request::{ProductRequest, Resources};
 use crate::product::running::compute;
 use crate::settings::Settings;
 use crate::signals;
-use crate::webhook::Webhook;
 use crate::webhook::address::WebhookUrl;
+use crate::webhook::{Delivery, Webhook};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -71,12 +71,12 @@ pub(crate) fn compute_and_report(
 ) -> Result<(), CliError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let _signals = signals::stop_on_signals(stop, output)?;
-    let teller = Teller::new(output, webhook.map(|url| started(url, request)).transpose()?);
+    let teller = Teller::new(
+        output,
+        webhook.map(|url| started(url, &request.output)).transpose()?,
+    );
     let report = compute(&disk, request, stop, &teller, output.started());
-    let delivery = teller
-        .finish()
-        .map(|delivery| json!({ "webhook": delivery.to_json() }));
-    let facts = delivery.unwrap_or_default();
+    let facts = told(teller.finish().as_ref());
     let report = report.map_err(|error| error.with_facts(facts.clone()))?;
     let name = request.output.display().to_string();
     output.report(with_members(report.to_json(), facts), |out| {
@@ -84,15 +84,22 @@ pub(crate) fn compute_and_report(
     })
 }
 
-fn with_members(mut object: Value, more: Value) -> Value {
+/// What a webhook was told, for the report.
+pub(crate) fn told(delivery: Option<&Delivery>) -> Value {
+    delivery.map_or(Value::Null, |delivery| json!({ "webhook": delivery.to_json() }))
+}
+
+/// An object with another one's members besides.
+pub(crate) fn with_members(mut object: Value, more: Value) -> Value {
     if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
         object.extend(more);
     }
     object
 }
 
-fn started(url: &WebhookUrl, request: &ProductRequest) -> Result<Webhook, CliError> {
-    Webhook::start(url.clone(), &request.output)
+/// A webhook for the job that makes `output`.
+pub(crate) fn started(url: &WebhookUrl, output: &Path) -> Result<Webhook, CliError> {
+    Webhook::start(url.clone(), output)
         .map_err(|error| CliError::new(Exit::JobFailed, format!("cannot start a thread: {error}")))
 }
 

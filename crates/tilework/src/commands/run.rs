@@ -1,6 +1,8 @@
 //! `run` and `kinds`: jobs of the program's own, by name.
 
+use super::audience::RoundTeller;
 use super::clustered;
+use super::multiply::{started, told, with_members};
 use crate::args::run::RunJobArgs;
 use crate::cluster::protocol::{JobWanted, Wanted};
 use crate::failure::{CliError, Exit};
@@ -8,7 +10,6 @@ use crate::human;
 use crate::job::kinds::{Kind, Kinds, find};
 use crate::job::running::{Destination, JobRequest, run_job};
 use crate::output::Output;
-use crate::progress::RoundBar;
 use crate::settings::Settings;
 use crate::signals;
 use serde_json::{Map, Value, json};
@@ -21,11 +22,6 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
     let kind = find(kinds, &args.kind)?;
     if let Some(cluster) = &args.run.cluster.cluster {
         return run_on_cluster(cluster, kind, args, output);
-    }
-    if args.run.alert_webhook.is_some() {
-        return Err(CliError::usage("`run` posts no alarms yet").with_next(
-            "leave --alert-webhook and TILEWORK_ALERT_WEBHOOK out; the report and alarms.jsonl beside the output have them",
-        ));
     }
     let spec = kind.read(Value::Object(spec(args)?))?;
     let settings = Settings::resolve(&args.resources, args.run.time_limit, output.started())?;
@@ -42,11 +38,14 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
     };
     let stop = StopSwitch::with_deadline(settings.deadline);
     let _signals = signals::stop_on_signals(&stop, output)?;
-    let bar = RoundBar::new(output);
-    let finished = run_job(kind, spec, &request, &stop, &bar);
-    bar.finish();
-    let finished = finished?;
-    let file = request.destination.output.display().to_string();
+    let webhook = args.run.alert_webhook.as_ref();
+    let destination = &request.destination.output;
+    let webhook = webhook.map(|url| started(url, destination)).transpose()?;
+    let teller = RoundTeller::new(output, webhook);
+    let finished = run_job(kind, spec, &request, &stop, &teller);
+    let facts = told(teller.finish().as_ref());
+    let finished = finished.map_err(|error| error.with_facts(facts.clone()))?;
+    let file = destination.display().to_string();
     let json = json!({
         "status": "done",
         "job": args.kind,
@@ -59,7 +58,7 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
         "alarms": finished.alarms.latest,
         "alarms_total": finished.alarms.n_alarms,
     });
-    output.report(json, |out| {
+    output.report(with_members(json, facts), |out| {
         let seconds = human::seconds(finished.elapsed.as_secs_f64());
         writeln!(out, "{file}: {} done in {seconds}", args.kind)?;
         write!(out, "  tasks    {} run", finished.tasks_run)?;

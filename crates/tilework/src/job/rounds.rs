@@ -177,6 +177,10 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         Needs {
             memory_bytes: needs.memory_bytes,
             expected_ms: ((needs.expected_s * 1e3) as u64).max(1),
+            deadline_ms: needs
+                .deadline_s
+                .is_finite()
+                .then_some((needs.deadline_s * 1e3) as u64),
         }
     }
 
@@ -349,6 +353,10 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
             let is_earlier = attempt.round < current.round && attempt.epoch <= epoch;
             is_earlier && !current.needed.contains(&name.to_string())
         });
+    }
+
+    fn may_end_its_process(&self) -> bool {
+        true
     }
 
     fn output_file(&self) -> Result<FileId, Failure> {

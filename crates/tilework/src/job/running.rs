@@ -177,7 +177,7 @@ pub fn run_job(
         stop: stop.clone(),
     };
     let run = tilework_runtime::run(
-        &*job,
+        &job,
         &description.to_text(),
         &mut folder,
         &options,

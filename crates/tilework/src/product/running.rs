@@ -227,7 +227,7 @@ fn run_job<T: Number>(
     audience: &dyn Audience,
 ) -> Outcome {
     let (simd, id) = (request.resources.simd, description.id());
-    let job = multiply::<T>(disk, inputs, plan, simd, id, folder.files());
+    let job = Arc::new(multiply::<T>(disk, inputs, plan, simd, id, folder.files()));
     let options = RunOptions {
         n_workers: request.resources.n_workers as u32,
         assign: request.resources.assign,

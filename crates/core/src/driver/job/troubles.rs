@@ -24,6 +24,10 @@ impl JobRun {
             return;
         };
         let task = attempt.task;
+        if failure.cause == Cause::Hung {
+            self.on_hung(worker, task, alone, failure, around);
+            return;
+        }
         if failure.cause == Cause::DiskFull && self.start.when_full == WhenFull::Wait {
             self.wait_for_space(around);
             if alone {
@@ -46,6 +50,35 @@ impl JobRun {
         } else if alone {
             self.n_retries += 1;
             self.back_off(worker, task, n_failed, failure, around);
+        }
+    }
+
+    /// A task took its worker down. Another worker may do better, unless all are threads of one process, which nobody replaces.
+    fn on_hung(
+        &mut self,
+        worker: WorkerIdx,
+        task: TaskIdx,
+        alone: bool,
+        failure: Failure,
+        around: &mut Surroundings<'_>,
+    ) {
+        if self.start.one_machine {
+            self.poison(task, failure, around);
+            return;
+        }
+        if alone && !self.is_stopping() {
+            self.put_back(task);
+        }
+        self.n_retries += 1;
+        self.count_lost(task, Some(&failure), around);
+        if !self.is_stopping() {
+            let retried = AlarmKind::TaskRetried {
+                task,
+                worker,
+                failure,
+                delay_ms: 0,
+            };
+            self.alarm(retried, around);
         }
     }
 
@@ -118,7 +151,14 @@ impl JobRun {
         } else {
             let troubles = self.troubles.get(&task);
             let workers = troubles.iter().flat_map(|troubles| &troubles.failed_on);
-            format!("{} (task {task}, on {})", failure.text, named(workers))
+            // Some say themselves which task it was.
+            let names_it = failure.text.starts_with(&format!("task {task} "));
+            let which = if names_it {
+                String::new()
+            } else {
+                format!("task {task}, ")
+            };
+            format!("{} ({which}on {})", failure.text, named(workers))
         };
         Failure { text, ..failure }
     }
@@ -204,21 +244,24 @@ impl JobRun {
                 self.put_back(attempt.task);
             }
             if was_running && !self.is_stopping() {
-                self.count_lost(attempt.task, around);
+                self.count_lost(attempt.task, None, around);
             }
         }
         n_attempts
     }
 
     /// A task that was running on every one of several workers when they were lost may be what killed them.
-    pub(super) fn count_lost(&mut self, task: TaskIdx, around: &mut Surroundings<'_>) {
+    fn count_lost(&mut self, task: TaskIdx, last: Option<&Failure>, around: &mut Surroundings<'_>) {
         let troubles = self.troubles.entry(task).or_default();
         troubles.n_lost += 1;
         if troubles.n_lost >= limits::ATTEMPTS_MAX_LOST {
-            let text = format!(
+            let mut text = format!(
                 "task {task} was running on {} workers when they were lost",
                 limits::ATTEMPTS_MAX_LOST
             );
+            if let Some(last) = last {
+                text += &format!(": {}", last.text);
+            }
             self.poison(task, Failure::retry(Cause::WorkerLost, text), around);
         }
     }

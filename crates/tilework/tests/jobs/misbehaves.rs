@@ -1,0 +1,129 @@
+//! A job of five tasks, of which the third does something that no task should. A program of its own too, for what ends a process.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "a program and a part of a test"
+)]
+
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+use tilework::{Checked, Files, Job, Needs, Next, Report, TaskContext, TaskError};
+
+/// What the third task does.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Deed {
+    Panics,
+    IsTooLarge,
+    FailsOnce,
+    Refuses,
+    IsWrong,
+    /// Takes longer than its deadline, and stops when it is told to.
+    IsLate,
+    IsLateOnce,
+    /// Never ends.
+    Hangs,
+    HangsOnce,
+    /// Ends its process as if all were well.
+    Exits,
+    ExitsOnce,
+}
+
+/// How long a task may take, in seconds.
+pub const DEADLINE_S: f64 = 0.1;
+
+#[derive(Serialize, Deserialize)]
+pub struct Misbehaves<const VERSION: u32> {
+    pub deed: Deed,
+    /// Where it is noted that it was done once.
+    pub folder: PathBuf,
+}
+
+impl<const VERSION: u32> Misbehaves<VERSION> {
+    /// Whether this was asked before.
+    fn is_done(&self) -> Result<bool, TaskError> {
+        let mark = self.folder.join("done");
+        let is_done = mark.exists();
+        fs::write(mark, b"")?;
+        Ok(is_done)
+    }
+}
+
+fn is_late(context: &TaskContext<'_>) -> Result<Vec<u8>, TaskError> {
+    loop {
+        context.check_cancelled()?;
+        thread::sleep(Duration::from_millis(1)); // waits: for its deadline
+    }
+}
+
+fn hang() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+impl<const VERSION: u32> Job for Misbehaves<VERSION> {
+    const KIND: &'static str = "misbehaves";
+    const VERSION: u32 = VERSION;
+    type State = ();
+    type Output = Vec<u8>;
+
+    fn start(&self, _: &Files) -> Result<(), TaskError> {
+        Ok(())
+    }
+
+    fn tasks(&self, (): &()) -> u64 {
+        5
+    }
+
+    fn needs(&self, (): &()) -> Needs {
+        Needs {
+            memory_bytes: 1 << 20,
+            deadline_s: DEADLINE_S,
+            ..Needs::default()
+        }
+    }
+
+    fn run(&self, (): &(), task: u64, context: &TaskContext<'_>) -> Result<Vec<u8>, TaskError> {
+        if task != 2 {
+            return Ok(vec![1]);
+        }
+        match self.deed {
+            Deed::Panics => panic!("the task panicked on purpose"),
+            Deed::IsTooLarge => Ok(vec![200; 2 << 20]),
+            Deed::Refuses => Err(TaskError::fatal("the task refuses")),
+            Deed::IsWrong => Ok(vec![0]),
+            Deed::IsLate => is_late(context),
+            Deed::Hangs => hang(),
+            Deed::Exits => std::process::exit(0),
+            Deed::FailsOnce | Deed::IsLateOnce | Deed::HangsOnce | Deed::ExitsOnce if self.is_done()? => {
+                Ok(vec![1])
+            }
+            // `?` makes any error one that may pass.
+            Deed::FailsOnce => Ok(fs::read(self.folder.join("none"))?),
+            Deed::IsLateOnce => is_late(context),
+            Deed::HangsOnce => hang(),
+            Deed::ExitsOnce => std::process::exit(0),
+        }
+    }
+
+    fn check(&self, (): &(), _: u64, output: &Vec<u8>) -> Result<Checked, TaskError> {
+        match output[..] {
+            [0] => Err(TaskError::Corrupt("the output is 0".to_owned())),
+            _ => Ok(Checked::Yes),
+        }
+    }
+
+    fn advance(&self, (): &(), outputs: &mut dyn Iterator<Item = Vec<u8>>) -> Result<Next<()>, TaskError> {
+        Ok(Next::Done(Report::json(&outputs.count())?))
+    }
+}
+
+fn main() -> ExitCode {
+    tilework::main(tilework::jobs![Misbehaves<1>])
+}
