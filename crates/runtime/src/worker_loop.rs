@@ -8,6 +8,7 @@ use crate::job::{TaskContext, TaskSummary};
 use crate::run::Observer;
 use crate::served::{Jobs, Opaque, Served};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -15,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework_core::failure::{Cause, Failure};
-use tilework_core::ids::{Attempt, JobId, Millis, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
+use tilework_core::ids::{Attempt, JobId, Millis, RoundIdx, RunEpoch, WorkerIdx};
 use tilework_core::limits::IDLE_WAIT_MS;
 use tilework_core::message::JobAttempt;
 use tilework_core::record::{Commit, Record};
@@ -281,7 +282,7 @@ impl Bench {
         self.of = of;
         let round = Some((attempt.job, attempt.attempt.epoch, attempt.attempt.round));
         let is_told = std::mem::replace(&mut self.told, round) == round;
-        let ran = caught(context.task, || {
+        let ran = caught(&format_args!("task {}", context.task), || {
             let job = jobs.open(attempt)?;
             let last = last.filter(|(of, _)| Arc::ptr_eq(of, &job));
             let mut workspace = match last {
@@ -301,14 +302,14 @@ impl Bench {
     }
 }
 
-/// A panic of the job's code is its failure, not the worker's end.
-fn caught<R>(task: TaskIdx, work: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
+/// A panic of the job's code is its failure, not the end of who called it. `what` did.
+pub fn caught<R>(what: &dyn Display, work: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
             .map(String::as_str)
             .or(panic.downcast_ref::<&str>().copied());
-        let text = format!("task {task} panicked: {}", text.unwrap_or("no message"));
+        let text = format!("{what} panicked: {}", text.unwrap_or("no message"));
         Err(Failure::fatal(Cause::Panic, text))
     })
 }
@@ -333,7 +334,7 @@ fn write_outputs(in_hand: &InHand, attempts: &Receiver<JobAttempt>, inbox: &Send
             .get_mut(&attempt)
             .and_then(|computed| Some((Arc::clone(&computed.of), computed.output.take()?)));
         let result = match taken {
-            Some((job, output)) => caught(task, || job.write(task, output)),
+            Some((job, output)) => caught(&format_args!("task {task}"), || job.write(task, output)),
             None => Err(Failure::retry(
                 Cause::Job,
                 format!("the output of task {task} is gone"),

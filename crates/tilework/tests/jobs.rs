@@ -289,6 +289,24 @@ fn a_job_whose_task_misbehaves_fails_with_the_reason_and_keeps_the_others() {
 }
 
 #[test]
+fn code_that_misbehaves_where_jobs_are_driven_fails_the_job_with_the_reason() {
+    for (deed, reason) in [
+        (Deed::StartPanics, "`start` of `misbehaves` panicked"),
+        (Deed::AdvancePanics, "`advance` of `misbehaves` panicked"),
+        (
+            Deed::HasTooManyTasks,
+            "has 1099511627776 tasks, and 3000000 are allowed",
+        ),
+        (Deed::StateIsTooLarge, "the state of round 1 has "),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let error = misbehave::<1>(deed, folder.path()).unwrap_err();
+        assert!(error.message.contains(reason), "{error}");
+        assert!(!folder.path().join("out.json").exists());
+    }
+}
+
+#[test]
 fn a_task_that_fails_or_is_late_once_is_done_again() {
     for deed in [Deed::FailsOnce, Deed::IsLateOnce] {
         let folder = tempfile::tempdir().unwrap();

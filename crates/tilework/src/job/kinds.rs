@@ -1,13 +1,14 @@
 //! The jobs that a program knows, by name: how `run` finds them, and what their specs look like.
 
-use super::rounds::{Place, Rounds, StartedJob};
-use super::{Job, TaskError};
-use crate::failure::CliError;
+use super::Job;
+use super::rounds::{Place, Rounds, StartedJob, own_code};
+use crate::failure::{CliError, Exit};
 use serde_json::Value;
 use serde_reflection::{ContainerFormat, Format, Named, Tracer, TracerConfig};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tilework_core::failure::{Cause, Failure};
 
 /// Jobs of a program. [`jobs!`](crate::jobs) makes them.
 pub type Kinds = [&'static dyn Kind];
@@ -118,17 +119,20 @@ impl<J: Job> Kind for KindOf<J> {
         let job = read_spec::<J>(spec)?;
         let value = serde_json::to_value(&job)
             .map_err(|error| CliError::usage(format!("the spec of `{}` can't be kept: {error}", J::KIND)))?;
-        Ok(Spec {
-            value,
-            inputs: job.inputs(),
-        })
+        let inputs = own_code::<J, _>("inputs", || Ok(job.inputs())).map_err(refused::<J>)?;
+        Ok(Spec { value, inputs })
     }
 
     fn start(&self, spec: &Spec, place: Place) -> Result<Arc<StartedJob>, CliError> {
         let job = read_spec::<J>(spec.value.clone())?;
-        let refused =
-            |error: TaskError| CliError::usage(format!("`{}` refuses its spec: {}", J::KIND, error.text()));
-        Ok(Arc::new(Rounds::start(job, place).map_err(refused)?))
+        Ok(Arc::new(Rounds::start(job, place).map_err(refused::<J>)?))
+    }
+}
+
+fn refused<J: Job>(failure: Failure) -> CliError {
+    match failure.cause {
+        Cause::Panic => CliError::new(Exit::JobFailed, failure.text),
+        _ => CliError::usage(format!("`{}` refuses its spec: {}", J::KIND, failure.text)),
     }
 }
 

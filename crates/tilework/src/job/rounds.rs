@@ -14,9 +14,15 @@ use tilework_core::ids::{Attempt, AttemptNo, RoundIdx, RunEpoch, TaskIdx};
 use tilework_core::record::{Commit, RoundStart};
 use tilework_runtime::TaskSummary;
 use tilework_runtime::steps::storage_failure;
+use tilework_runtime::worker_loop::caught;
 use tilework_store::disk::{Disk, DiskFile, DiskFileExt, FileId};
 use tilework_store::identity::{IdentityDifference, InputIdentity};
 use tilework_store::journal::JobFiles;
+
+/// Tasks of a round, at most: its barrier names the attempt that counts of each in one record.
+pub const TASKS_MAX: u64 = 3_000_000;
+/// Bytes of a state in MessagePack, at most: it is one record too.
+pub const STATE_BYTES_MAX: usize = 15 * 1024 * 1024;
 
 /// A started job.
 pub struct Rounds<J: Job> {
@@ -46,6 +52,7 @@ pub type StartedJob = dyn tilework_runtime::Job<Workspace = (), Output = ()>;
 struct Round<State> {
     round: RoundIdx,
     n_tasks: u64,
+    needs: Needs,
     state: State,
     /// Files of earlier rounds that the state names.
     needed: BTreeSet<String>,
@@ -56,9 +63,9 @@ impl<J: Job> Rounds<J> {
     ///
     /// # Errors
     /// What the job says of its spec, or that it has no tasks.
-    pub fn start(job: J, place: Place) -> Result<Rounds<J>, TaskError> {
+    pub fn start(job: J, place: Place) -> Result<Rounds<J>, Failure> {
         let inputs = Files::on(Arc::clone(&place.disk));
-        let state = job.start(&inputs)?;
+        let state = own_code::<J, _>("start", || job.start(&inputs))?;
         let round = begin(&job, RoundIdx(0), state)?;
         Ok(Rounds {
             job,
@@ -138,19 +145,43 @@ struct Committed<Output> {
     files: Vec<TaskFile>,
 }
 
-fn begin<J: Job>(job: &J, round: RoundIdx, state: J::State) -> Result<Round<J::State>, TaskError> {
-    match job.tasks(&state) {
-        0 => Err(TaskError::fatal(format!(
-            "round {round} of `{}` has no tasks",
-            J::KIND
-        ))),
-        n_tasks => Ok(Round {
-            round,
-            n_tasks,
-            state,
-            needed: BTreeSet::new(),
-        }),
+fn begin<J: Job>(job: &J, round: RoundIdx, state: J::State) -> Result<Round<J::State>, Failure> {
+    let (n_tasks, needs) =
+        own_code::<J, _>("tasks and needs", || Ok((job.tasks(&state), job.needs(&state))))?;
+    if !(1..=TASKS_MAX).contains(&n_tasks) {
+        let text = match n_tasks {
+            0 => format!("round {round} of `{}` has no tasks", J::KIND),
+            _ => format!(
+                "round {round} of `{}` has {n_tasks} tasks, and {TASKS_MAX} are allowed: let a task do more",
+                J::KIND
+            ),
+        };
+        return Err(Failure::fatal(Cause::Job, text));
     }
+    Ok(Round {
+        round,
+        n_tasks,
+        needs: Needs {
+            memory_bytes: needs.memory_bytes,
+            expected_ms: ((needs.expected_s * 1e3) as u64).max(1),
+            deadline_ms: needs
+                .deadline_s
+                .is_finite()
+                .then_some((needs.deadline_s * 1e3) as u64),
+        },
+        state,
+        needed: BTreeSet::new(),
+    })
+}
+
+/// Calls a job's own code from a process that has other things to do than to end with it.
+pub(super) fn own_code<J: Job, R>(
+    what: &str,
+    call: impl FnOnce() -> Result<R, TaskError>,
+) -> Result<R, Failure> {
+    caught(&format_args!("`{what}` of `{}`", J::KIND), || {
+        call().map_err(|error| Failure::fatal(Cause::Job, error.text()))
+    })
 }
 
 /// As it is kept: MessagePack, which has all floating-point numbers and tells its own types.
@@ -173,15 +204,7 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
     }
 
     fn needs(&self) -> Needs {
-        let needs = self.job.needs(&self.current().state);
-        Needs {
-            memory_bytes: needs.memory_bytes,
-            expected_ms: ((needs.expected_s * 1e3) as u64).max(1),
-            deadline_ms: needs
-                .deadline_s
-                .is_finite()
-                .then_some((needs.deadline_s * 1e3) as u64),
-        }
+        self.current().needs
     }
 
     fn open_outputs(&self, resumed: bool) -> Result<(), Failure> {
@@ -306,18 +329,26 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
                 .map_err(|failure| unreadable = Some(failure))
                 .ok()
         });
-        let next = self.job.advance(&current.state, &mut outputs);
-        drop(outputs);
+        let next = own_code::<J, _>("advance", || self.job.advance(&current.state, &mut outputs));
         if let Some(failure) = unreadable {
             return Err(failure);
         }
-        let fatal = |error: TaskError| Failure::fatal(Cause::Job, error.text());
-        match next.map_err(fatal)? {
+        match next? {
             Next::Round(state) => {
-                let next = begin(&self.job, RoundIdx(round.0 + 1), state).map_err(fatal)?;
+                let next = begin(&self.job, RoundIdx(round.0 + 1), state)?;
+                let state = encode("the state", &next.state)?;
+                if state.len() > STATE_BYTES_MAX {
+                    let text = format!(
+                        "the state of round {} has {} bytes, and {STATE_BYTES_MAX} are allowed: let tasks write what is large to files, \
+                         and name those in the state",
+                        next.round,
+                        state.len()
+                    );
+                    return Err(Failure::fatal(Cause::Job, text));
+                }
                 Ok(tilework_runtime::Next::Round {
                     n_tasks: next.n_tasks,
-                    state: encode("the state", &next.state)?,
+                    state,
                 })
             }
             Next::Done(report) => {
@@ -329,8 +360,7 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
 
     fn adopt(&self, start: &RoundStart) -> Result<(), Failure> {
         let (state, needed) = with_named_files(|| decode("the state", &start.state));
-        let fatal = |error: TaskError| Failure::fatal(Cause::Job, error.text());
-        let mut round = begin(&self.job, start.round, state?).map_err(fatal)?;
+        let mut round = begin(&self.job, start.round, state?)?;
         round.needed = needed;
         if round.n_tasks != start.n_tasks {
             let text = format!(

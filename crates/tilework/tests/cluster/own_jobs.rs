@@ -156,3 +156,24 @@ fn a_driver_that_lacks_the_code_and_paths_out_of_reach_are_refused() {
     }
     assert!(!cluster.data("c.json.tilework").exists());
 }
+
+#[test]
+fn a_driver_outlives_what_panics_in_it() {
+    let cluster = cluster().of_example("misbehaves");
+    let mut driver = cluster.driver("driver");
+    let _worker = cluster.worker("w1", "");
+    let misbehaves =
+        |deed: &str| format!("run misbehaves --set deed={deed} --set folder=. -o data:/{deed}.json");
+    for (deed, reason) in [
+        ("StartPanics", "`start` of `misbehaves` panicked"),
+        ("AdvancePanics", "`advance` of `misbehaves` panicked"),
+        ("StateIsTooLarge", "the state of round 1"),
+    ] {
+        let failed = cluster.fail(&misbehaves(deed), 4);
+        assert!(
+            failed["error"].as_str().unwrap().contains(reason),
+            "{deed}: {failed}"
+        );
+    }
+    assert!(driver.is_alive());
+}

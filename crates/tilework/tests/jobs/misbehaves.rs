@@ -32,6 +32,11 @@ pub enum Deed {
     /// Ends its process as if all were well.
     Exits,
     ExitsOnce,
+    /// What is called where jobs are driven panics, or gives too much.
+    StartPanics,
+    AdvancePanics,
+    HasTooManyTasks,
+    StateIsTooLarge,
 }
 
 /// How long a task may take, in seconds.
@@ -70,18 +75,23 @@ fn hang() -> ! {
 impl<const VERSION: u32> Job for Misbehaves<VERSION> {
     const KIND: &'static str = "misbehaves";
     const VERSION: u32 = VERSION;
-    type State = ();
+    /// Ballast.
+    type State = Vec<u8>;
     type Output = Vec<u8>;
 
-    fn start(&self, _: &Files) -> Result<(), TaskError> {
-        Ok(())
+    fn start(&self, _: &Files) -> Result<Vec<u8>, TaskError> {
+        assert_ne!(self.deed, Deed::StartPanics, "on purpose");
+        Ok(Vec::new())
     }
 
-    fn tasks(&self, (): &()) -> u64 {
-        5
+    fn tasks(&self, _: &Vec<u8>) -> u64 {
+        match self.deed {
+            Deed::HasTooManyTasks => 1 << 40,
+            _ => 5,
+        }
     }
 
-    fn needs(&self, (): &()) -> Needs {
+    fn needs(&self, _: &Vec<u8>) -> Needs {
         Needs {
             memory_bytes: 1 << 20,
             deadline_s: DEADLINE_S,
@@ -89,7 +99,7 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
         }
     }
 
-    fn run(&self, (): &(), task: u64, context: &TaskContext<'_>) -> Result<Vec<u8>, TaskError> {
+    fn run(&self, _: &Vec<u8>, task: u64, context: &TaskContext<'_>) -> Result<Vec<u8>, TaskError> {
         if task != 2 {
             return Ok(vec![1]);
         }
@@ -109,17 +119,28 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
             Deed::IsLateOnce => is_late(context),
             Deed::HangsOnce => hang(),
             Deed::ExitsOnce => std::process::exit(0),
+            Deed::StartPanics | Deed::AdvancePanics | Deed::HasTooManyTasks | Deed::StateIsTooLarge => {
+                Ok(vec![1])
+            }
         }
     }
 
-    fn check(&self, (): &(), _: u64, output: &Vec<u8>) -> Result<Checked, TaskError> {
+    fn check(&self, _: &Vec<u8>, _: u64, output: &Vec<u8>) -> Result<Checked, TaskError> {
         match output[..] {
             [0] => Err(TaskError::Corrupt("the output is 0".to_owned())),
             _ => Ok(Checked::Yes),
         }
     }
 
-    fn advance(&self, (): &(), outputs: &mut dyn Iterator<Item = Vec<u8>>) -> Result<Next<()>, TaskError> {
+    fn advance(
+        &self,
+        _: &Vec<u8>,
+        outputs: &mut dyn Iterator<Item = Vec<u8>>,
+    ) -> Result<Next<Vec<u8>>, TaskError> {
+        assert_ne!(self.deed, Deed::AdvancePanics, "on purpose");
+        if self.deed == Deed::StateIsTooLarge {
+            return Ok(Next::Round(vec![200; 16 << 20]));
+        }
         Ok(Next::Done(Report::json(&outputs.count())?))
     }
 }

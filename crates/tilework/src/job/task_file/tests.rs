@@ -274,7 +274,7 @@ fn run(disk: &FakeDisk) -> Option<(JobEnd, u64)> {
             files: files(),
             inputs: Vec::new(),
         };
-        Rounds::start(Crossed {}, place).unwrap()
+        Arc::new(Rounds::start(Crossed {}, place).unwrap())
     };
     let mut folder = JobFolder::open(disk, Path::new(OUTPUT)).ok()?;
     let options = RunOptions {
@@ -314,7 +314,10 @@ fn a_power_cut_at_any_sync_loses_no_committed_file() {
             if left.stat(Path::new(OUTPUT)).unwrap().is_none() {
                 let (end, _) = run(&left).unwrap();
                 assert_eq!(end, JobEnd::Done, "{mode:?} after {n_syncs} syncs");
-                assert_eq!(left.read_dir(&files().folder()).unwrap(), ["journal"]);
+                let mut kept = left.read_dir(&files().folder()).unwrap();
+                // It may be told that the run before ended without a word.
+                kept.retain(|name| name != "alarms.jsonl");
+                assert_eq!(kept, ["journal"]);
             }
             assert_eq!(left.contents(OUTPUT).unwrap(), CROSSED.as_bytes());
         }
