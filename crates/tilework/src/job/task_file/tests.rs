@@ -8,6 +8,7 @@ use tilework_core::driver::Assign;
 use tilework_core::failure::JobEnd;
 use tilework_core::ids::{AttemptNo, RoundIdx, RunEpoch, TaskIdx};
 use tilework_runtime::{JobFolder, RunOptions, StopSwitch};
+use tilework_store::data_roots::DataRoots;
 use tilework_store::fake_disk::{CrashMode, FakeDisk};
 use tilework_store::journal::task_files::list_task_files;
 
@@ -267,9 +268,13 @@ const CROSSED: &str = "0 for 0\n1 for 0\n2 for 0\n0 for 1\n1 for 1\n2 for 1\n0 f
 
 /// How a run of it ended, and the tasks that it computed.
 fn run(disk: &FakeDisk) -> Option<(JobEnd, u64)> {
-    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let rounds = Rounds::start(Crossed {}, Arc::clone(&disk), files(), Vec::new()).unwrap();
-    let mut folder = JobFolder::open(disk, Path::new(OUTPUT)).ok()?;
+    run_at(Arc::new(disk.clone()), Path::new(OUTPUT))
+}
+
+fn run_at(disk: Arc<dyn Disk>, output: &Path) -> Option<(JobEnd, u64)> {
+    let files = JobFiles::beside(output);
+    let rounds = Rounds::start(Crossed {}, Arc::clone(&disk), files, Vec::new()).unwrap();
+    let mut folder = JobFolder::open(disk, output).ok()?;
     let options = RunOptions {
         n_workers: 2,
         assign: Assign::Dynamic,
@@ -382,4 +387,21 @@ fn a_round_that_begins_keeps_the_files_that_its_state_names_and_no_others() {
         }
     }
     assert!(n_looks > 1, "{n_looks}");
+}
+
+#[test]
+fn below_a_data_root_it_is_the_same() {
+    let place = tempfile::tempdir().unwrap();
+    let root = format!("data={}", place.path().display()).parse().unwrap();
+    let disk = Arc::new(DataRoots::open(&[root]).unwrap());
+    assert_eq!(
+        run_at(disk, Path::new("data:/out")),
+        Some((JobEnd::Done, 2 * N_TASKS))
+    );
+    let found = std::fs::read(place.path().join("out")).unwrap();
+    assert_eq!(found, CROSSED.as_bytes());
+    let left: Vec<_> = std::fs::read_dir(place.path().join("out.tilework"))
+        .unwrap()
+        .collect();
+    assert_eq!(left.len(), 1, "{left:?}");
 }
