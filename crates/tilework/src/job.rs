@@ -294,7 +294,7 @@ fn failure(error: TaskError) -> Failure {
 #[derive(Debug, Clone, Copy)]
 pub struct TaskContext<'a> {
     inner: &'a tilework_runtime::TaskContext<'a>,
-    task_files: &'a AttemptFiles<'a>,
+    files: &'a AttemptFiles<'a>,
 }
 
 /// The task was told to stop.
@@ -317,7 +317,7 @@ impl TaskContext<'_> {
     /// # Errors
     /// If the disk fails, or is full.
     pub fn create_file(&self) -> io::Result<TaskFileWriter<'_>> {
-        self.task_files.create()
+        self.files.create()
     }
 
     /// Opens a file that a task wrote, for reading it from its beginning to its end.
@@ -325,7 +325,7 @@ impl TaskContext<'_> {
     /// # Errors
     /// If it is gone or damaged: then the error names it. Damage within shows as it is read, at its end at the latest.
     pub fn open_file(&self, file: &TaskFile) -> io::Result<TaskFileReader> {
-        self.task_files.all().open(file)
+        self.files.all().open(file)
     }
 
     /// Opens one section of a file, counted from 0: only that is read and checked.
@@ -333,7 +333,7 @@ impl TaskContext<'_> {
     /// # Errors
     /// As [`open_file`](Self::open_file), or if the file has no such section.
     pub fn open_section(&self, file: &TaskFile, section: usize) -> io::Result<TaskFileReader> {
-        self.task_files.all().open_section(file, section)
+        self.files.all().open_section(file, section)
     }
 
     /// The round, from 0.

@@ -215,7 +215,7 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
             task,
             &TaskContext {
                 inner: context,
-                task_files: &files,
+                files: &files,
             },
         );
         // Whatever the task says when it is told to stop.
