@@ -32,8 +32,8 @@ fn reducers() -> u64 {
 
 #[derive(Serialize, Deserialize)]
 enum Round {
-    /// Each task counts the words of its split of these files, whose sizes are known, and writes a section for each reducer.
-    Map(Vec<(PathBuf, u64)>),
+    /// Each task counts the words of its split, and writes a section for each reducer.
+    Map { splits: u64 },
     /// Each task adds up one section of all these files, and puts it in order.
     Reduce(Vec<TaskFile>),
     /// One task merges them.
@@ -64,31 +64,25 @@ impl WordCount {
     }
 
     /// What a task reads, as if all files were one.
-    fn pieces(&self, files: &[(PathBuf, u64)], split: u64) -> Vec<Piece> {
+    fn pieces(&self, split: u64) -> io::Result<Vec<Piece>> {
         let (mut pieces, mut before) = (Vec::new(), 0);
-        for (path, len) in files {
-            let within = |offset: u64| offset.saturating_sub(before).min(*len);
+        for (path, len) in self.files()? {
+            let within = |offset: u64| offset.saturating_sub(before).min(len);
             let (begin, end) = (
                 within(split * self.split_bytes),
                 within((split + 1) * self.split_bytes),
             );
             if begin < end {
-                let path = path.clone();
                 pieces.push(Piece { path, begin, end });
             }
             before += len;
         }
-        pieces
+        Ok(pieces)
     }
 
-    fn map(
-        &self,
-        files: &[(PathBuf, u64)],
-        split: u64,
-        context: &TaskContext<'_>,
-    ) -> Result<TaskFile, TaskError> {
+    fn map(&self, split: u64, context: &TaskContext<'_>) -> Result<TaskFile, TaskError> {
         let mut counts = Counts::new();
-        for piece in self.pieces(files, split) {
+        for piece in self.pieces(split)? {
             context.check_cancelled()?;
             for word in piece.read()?.split(is_space).filter(|word| !word.is_empty()) {
                 *counts.entry_ref(word).or_insert(0) += 1;
@@ -126,10 +120,6 @@ impl Piece {
         }
         Ok(text)
     }
-}
-
-fn total_bytes(files: &[(PathBuf, u64)]) -> u64 {
-    files.iter().map(|(_, len)| len).sum()
 }
 
 /// Reads up to and with the next white space; how many bytes that were.
@@ -223,14 +213,16 @@ impl Job for WordCount {
         if self.split_bytes == 0 || self.reducers == 0 {
             return Err(TaskError::fatal("split_bytes and reducers must be at least 1"));
         }
-        let files = self.files()?;
-        if total_bytes(&files) == 0 {
+        let bytes: u64 = self.files()?.iter().map(|(_, len)| len).sum();
+        if bytes == 0 {
             return Err(TaskError::fatal(format!(
                 "there is no text in `{}`",
                 self.folder.display()
             )));
         }
-        Ok(Round::Map(files))
+        Ok(Round::Map {
+            splits: bytes.div_ceil(self.split_bytes),
+        })
     }
 
     fn inputs(&self) -> Vec<PathBuf> {
@@ -243,7 +235,7 @@ impl Job for WordCount {
 
     fn tasks(&self, round: &Round) -> u64 {
         match round {
-            Round::Map(files) => total_bytes(files).div_ceil(self.split_bytes),
+            Round::Map { splits } => *splits,
             Round::Reduce(_) => self.reducers,
             Round::Merge(_) => 1,
         }
@@ -258,7 +250,7 @@ impl Job for WordCount {
 
     fn run(&self, round: &Round, task: u64, context: &TaskContext<'_>) -> Result<TaskFile, TaskError> {
         match round {
-            Round::Map(files) => self.map(files, task, context),
+            Round::Map { .. } => self.map(task, context),
             Round::Reduce(files) => reduce(files, task, context),
             Round::Merge(files) => merge(files, context),
         }
@@ -270,7 +262,7 @@ impl Job for WordCount {
         files: &mut dyn Iterator<Item = TaskFile>,
     ) -> Result<Next<Round>, TaskError> {
         Ok(match round {
-            Round::Map(_) => Next::Round(Round::Reduce(files.collect())),
+            Round::Map { .. } => Next::Round(Round::Reduce(files.collect())),
             Round::Reduce(_) => Next::Round(Round::Merge(files.collect())),
             Round::Merge(_) => Next::Done(Report::files(files)),
         })
