@@ -268,13 +268,9 @@ const CROSSED: &str = "0 for 0\n1 for 0\n2 for 0\n0 for 1\n1 for 1\n2 for 1\n0 f
 
 /// How a run of it ended, and the tasks that it computed.
 fn run(disk: &FakeDisk) -> Option<(JobEnd, u64)> {
-    run_at(Arc::new(disk.clone()), Path::new(OUTPUT))
-}
-
-fn run_at(disk: Arc<dyn Disk>, output: &Path) -> Option<(JobEnd, u64)> {
-    let files = JobFiles::beside(output);
-    let rounds = Rounds::start(Crossed {}, Arc::clone(&disk), files, Vec::new()).unwrap();
-    let mut folder = JobFolder::open(disk, output).ok()?;
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let rounds = Rounds::start(Crossed {}, Arc::clone(&disk), files(), Vec::new()).unwrap();
+    let mut folder = JobFolder::open(disk, Path::new(OUTPUT)).ok()?;
     let options = RunOptions {
         n_workers: 2,
         assign: Assign::Dynamic,
@@ -393,15 +389,26 @@ fn a_round_that_begins_keeps_the_files_that_its_state_names_and_no_others() {
 fn below_a_data_root_it_is_the_same() {
     let place = tempfile::tempdir().unwrap();
     let root = format!("data={}", place.path().display()).parse().unwrap();
-    let disk = Arc::new(DataRoots::open(&[root]).unwrap());
-    assert_eq!(
-        run_at(disk, Path::new("data:/out")),
-        Some((JobEnd::Done, 2 * N_TASKS))
+    let disk: Arc<dyn Disk> = Arc::new(DataRoots::open(&[root]).unwrap());
+    disk.create_dir(Path::new("data:/out.tilework")).unwrap();
+    let all = TaskFiles::of(Arc::clone(&disk), JobFiles::beside(Path::new("data:/out")));
+    all.make_folder().unwrap();
+    all.make_folder().unwrap();
+    let (one, other) = (
+        AttemptFiles::new(&all, attempt(0)),
+        AttemptFiles::new(&all, attempt(0)),
     );
-    let found = std::fs::read(place.path().join("out")).unwrap();
-    assert_eq!(found, CROSSED.as_bytes());
-    let left: Vec<_> = std::fs::read_dir(place.path().join("out.tilework"))
-        .unwrap()
-        .collect();
-    assert_eq!(left.len(), 1, "{left:?}");
+    let mut file = one.create().unwrap();
+    file.write_all(&long()).unwrap();
+    let file = file.finish().unwrap();
+    other.create().unwrap().finish().unwrap();
+    drop(other);
+    assert_eq!(read(all.open(&file).unwrap()).unwrap(), long());
+    let path = place.path().join("out.tilework/outputs").join(file.name());
+    assert_eq!(std::fs::read(path).unwrap(), long());
+    one.keep();
+    all.remove(&|name| name.attempt.task == TaskIdx(1)).unwrap();
+    assert!(all.is_intact(&file).unwrap());
+    all.remove(&|name| name.attempt.task == TaskIdx(0)).unwrap();
+    assert!(!all.is_intact(&file).unwrap());
 }
