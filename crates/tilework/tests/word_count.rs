@@ -25,8 +25,11 @@ fn text() -> PathBuf {
 fn all_text() -> Vec<u8> {
     let mut all = Vec::new();
     for entry in fs::read_dir(text()).unwrap() {
-        all.extend(fs::read(entry.unwrap().path()).unwrap());
-        all.push(b'\n');
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            all.extend(fs::read(path).unwrap());
+            all.push(b'\n');
+        }
     }
     assert!(all.len() > 100_000, "too little text in {}", text().display());
     all
@@ -86,9 +89,8 @@ const OPTIONS: &str = "--set split_bytes=40000 --set reducers=3";
 fn words_are_counted_as_a_plain_count_and_the_shells_tools_count_them() {
     let program = Program::of_example("word_count");
     let expected = counted(&all_text());
-    match counted_by_tools(&all_text()) {
-        Some(by_tools) => assert!(by_tools == expected, "the tools and the plain count differ"),
-        None => eprintln!("tr, sort and uniq are not here: held against the plain count alone"),
+    if let Some(by_tools) = counted_by_tools(&all_text()) {
+        assert!(by_tools == expected, "the tools and the plain count differ");
     }
     // One split; splits that cut files and words; more splits than kibibytes of the smaller files.
     for (i, options) in [

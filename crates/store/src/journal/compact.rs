@@ -139,6 +139,28 @@ mod tests {
         assert_eq!(latest_run(&disk, &files).unwrap(), Some(OURS));
     }
 
+    /// A run may begin right after the last look: its tasks' files are not an earlier run's to remove.
+    #[test]
+    fn tasks_files_go_with_the_segments_but_for_a_later_runs() {
+        let (disk, files, recovered) = folder();
+        let of_run = |epoch: RunEpoch| {
+            let name = format!("{:06}-r000001-t7-a0-0", epoch.0);
+            files.task_files().join(name)
+        };
+        let epochs = [RunEpoch(2), OURS, LATER];
+        epochs
+            .iter()
+            .for_each(|epoch| disk.install(of_run(*epoch), b"words"));
+        compact(&disk, &files, &recovered, OURS, &|| true).unwrap();
+        let is_there = |epoch: &RunEpoch| disk.stat(&of_run(*epoch)).unwrap().is_some();
+        assert_eq!(
+            epochs.iter().map(is_there).collect::<Vec<_>>(),
+            [false, false, true]
+        );
+        compact(&disk, &files, &recovered, LATER, &|| true).unwrap();
+        assert_eq!(names(&disk, &files), ["journal"]);
+    }
+
     #[test]
     fn a_later_runs_segments_survive_a_late_driver() {
         let (disk, files, recovered) = folder();

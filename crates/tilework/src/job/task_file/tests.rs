@@ -8,6 +8,7 @@ use tilework_core::driver::Assign;
 use tilework_core::failure::JobEnd;
 use tilework_core::ids::{AttemptNo, RoundIdx, RunEpoch, TaskIdx};
 use tilework_runtime::{JobFolder, RunOptions, StopSwitch};
+use tilework_store::data_roots::DataRoots;
 use tilework_store::fake_disk::{CrashMode, FakeDisk};
 use tilework_store::journal::task_files::list_task_files;
 
@@ -392,4 +393,32 @@ fn a_round_that_begins_keeps_the_files_that_its_state_names_and_no_others() {
         }
     }
     assert!(n_looks > 1, "{n_looks}");
+}
+
+#[test]
+fn below_a_data_root_it_is_the_same() {
+    let place = tempfile::tempdir().unwrap();
+    let root = format!("data={}", place.path().display()).parse().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(DataRoots::open(&[root]).unwrap());
+    disk.create_dir(Path::new("data:/out.tilework")).unwrap();
+    let all = TaskFiles::of(Arc::clone(&disk), JobFiles::beside(Path::new("data:/out")));
+    all.make_folder().unwrap();
+    all.make_folder().unwrap();
+    let (one, other) = (
+        AttemptFiles::new(&all, attempt(0)),
+        AttemptFiles::new(&all, attempt(0)),
+    );
+    let mut file = one.create().unwrap();
+    file.write_all(&long()).unwrap();
+    let file = file.finish().unwrap();
+    other.create().unwrap().finish().unwrap();
+    drop(other);
+    assert_eq!(read(all.open(&file).unwrap()).unwrap(), long());
+    let path = place.path().join("out.tilework/outputs").join(file.name());
+    assert_eq!(std::fs::read(path).unwrap(), long());
+    one.keep();
+    all.remove(&|name| name.attempt.task == TaskIdx(1)).unwrap();
+    assert!(all.is_intact(&file).unwrap());
+    all.remove(&|name| name.attempt.task == TaskIdx(0)).unwrap();
+    assert!(!all.is_intact(&file).unwrap());
 }
