@@ -177,3 +177,27 @@ fn a_driver_outlives_what_panics_in_it() {
     }
     assert!(driver.is_alive());
 }
+
+/// A task that ends its process, or hangs, costs its worker; another one does it.
+#[test]
+fn a_task_that_costs_its_worker_is_done_by_another() {
+    for deed in ["ExitsOnce", "HangsOnce"] {
+        let cluster = cluster().of_example("misbehaves");
+        let _driver = cluster.driver("driver");
+        let mut workers = [cluster.worker("w1", ""), cluster.worker("w2", "")];
+        let place = cluster.data("");
+        let place = place.display();
+        let mut job = cluster.submit(&format!(
+            "run misbehaves --set deed={deed} --set folder={place} -o data:/c.json"
+        ));
+        let report = cluster.report(&job);
+        assert_eq!(fs::read_to_string(cluster.data("c.json")).unwrap(), "5\n");
+        assert_eq!(report["tasks_run"], 5, "{report}");
+        let commit = job.wait_for_commit(2, None);
+        let hit = workers
+            .iter_mut()
+            .find(|worker| commit.worker != Some(worker.number()));
+        let ended = hit.unwrap().end();
+        println!("{deed}: {ended}, {} s", report["seconds"]);
+    }
+}
