@@ -7,6 +7,7 @@ use super::events::JobEvent;
 use super::protocol::KnownKind;
 use super::record::JobRecord;
 use crate::human;
+use crate::job_state::is_product;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -195,6 +196,7 @@ impl Known<'_> {
         let job = self.job;
         if !self.is_running() {
             return match job.state.as_str() {
+                "done" if !is_product(&job.kind) => ("nothing", None),
                 "done" => (
                     "nothing; it can be verified at any time, where its file is",
                     Some(format!("tilework verify {}", human::shell_word(&self.place()))),
@@ -455,6 +457,7 @@ mod tests {
     #[test]
     fn an_ended_job_says_how_to_go_on() {
         let ended = |state: &str, error: Option<&str>| JobOnBoard {
+            kind: "multiply".to_owned(),
             state: state.to_owned(),
             ended_unix_ms: Some(1),
             error: error.map(str::to_owned),
@@ -465,5 +468,10 @@ mod tests {
         assert_eq!(failed.next.as_deref(), Some("tilework resume data:/C.npy"));
         let done = account_of(&board(Vec::new(), ended("done", None)), None, &[]);
         assert_eq!(done.next.as_deref(), Some("tilework verify data:/C.npy"));
+        let own = JobOnBoard {
+            kind: "pi".to_owned(),
+            ..ended("done", None)
+        };
+        assert_eq!(account_of(&board(Vec::new(), own), None, &[]).next, None);
     }
 }

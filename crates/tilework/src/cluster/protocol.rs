@@ -397,7 +397,8 @@ pub fn read_ask<B: DeserializeOwned>(bytes: &[u8]) -> Result<B, CliError> {
         return Err(CliError::usage(format!(
             "a request of {} bytes: at most {BYTES_MAX} are read",
             bytes.len()
-        )));
+        ))
+        .with_next("put what is large of a spec into a file, and name that"));
     }
     let theirs: Release = serde_json::from_slice(bytes).map_err(malformed)?;
     if theirs.tilework != TILEWORK {
