@@ -191,6 +191,10 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
     }
 
     /// Small outputs stand in the commit itself.
+    fn writes_outputs(&self) -> bool {
+        false
+    }
+
     fn write(&self, _task: TaskIdx, (): ()) -> Result<(), Failure> {
         Ok(())
     }

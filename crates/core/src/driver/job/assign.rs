@@ -35,7 +35,17 @@ impl JobRun {
             _ => around.fleet.fitting(self.needs.memory_bytes).count(),
         };
         self.fitting = Some((generation, n_fitting));
-        (n_fitting * limits::RELEASE_WINDOW_PER_WORKER as usize).div_ceil(around.n_jobs.max(1))
+        (n_fitting * self.window_per_worker()).div_ceil(around.n_jobs.max(1))
+    }
+
+    fn window_per_worker(&self) -> usize {
+        let typical_ms = self.typical_ms.unwrap_or(self.needs.expected_ms);
+        let window = if typical_ms <= limits::SHORT_TASK_MS {
+            limits::RELEASE_WINDOW_PER_WORKER_SHORT
+        } else {
+            limits::RELEASE_WINDOW_PER_WORKER
+        };
+        window as usize
     }
 
     pub(super) fn fill_shared_queue(&mut self, around: &mut Surroundings<'_>) {
@@ -144,7 +154,7 @@ impl JobRun {
         let Some(mut deal) = self.deal.take() else {
             return;
         };
-        let per_worker = (limits::RELEASE_WINDOW_PER_WORKER as usize).div_ceil(around.n_jobs.max(1));
+        let per_worker = self.window_per_worker().div_ceil(around.n_jobs.max(1));
         let job = self.start.job;
         let has_room = |around: &Surroundings<'_>, worker: WorkerIdx| {
             let is_ours = |held: &&Held| held.attempt.job == job;
