@@ -39,8 +39,9 @@ impl JobRun {
     }
 
     fn window_per_worker(&self) -> usize {
-        let typical_ms = self.typical_ms.unwrap_or(self.needs.expected_ms);
-        let window = if typical_ms <= limits::SHORT_TASK_MS {
+        // Seen, not said: what was expected of them may be wrong.
+        let are_short = self.typical_ms.is_some_and(|ms| ms <= limits::SHORT_TASK_MS);
+        let window = if are_short {
             limits::RELEASE_WINDOW_PER_WORKER_SHORT
         } else {
             limits::RELEASE_WINDOW_PER_WORKER
