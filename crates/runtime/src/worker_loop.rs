@@ -7,7 +7,7 @@ use crate::engine::WorkerPort;
 use crate::job::{TaskContext, TaskSummary};
 use crate::run::Observer;
 use crate::served::{Jobs, Opaque, Served};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tilework_core::failure::{Cause, Failure};
 use tilework_core::ids::{Attempt, JobId, Millis, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
-use tilework_core::limits::{IDLE_WAIT_MS, UNSYNCED_BYTES_MAX};
+use tilework_core::limits::IDLE_WAIT_MS;
 use tilework_core::message::JobAttempt;
 use tilework_core::record::{Commit, Record};
 use tilework_core::worker::{Worker, WorkerEffect, WorkerEvent, WorkerStart};
@@ -72,13 +72,15 @@ struct Unsynced {
 }
 
 impl Unsynced {
+    const BYTES_MAX: usize = tilework_core::limits::UNSYNCED_BYTES_MAX;
+
     fn add(&self, bytes: usize) {
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
     }
 
     fn take(&self, bytes: usize) {
         let before = self.bytes.fetch_sub(bytes, Ordering::AcqRel);
-        if before > UNSYNCED_BYTES_MAX && before - bytes <= UNSYNCED_BYTES_MAX {
+        if before > Unsynced::BYTES_MAX && before - bytes <= Unsynced::BYTES_MAX {
             drop(self.lock.lock());
             self.has_room.notify_all();
         }
@@ -86,11 +88,11 @@ impl Unsynced {
 
     /// A named wait: for the journal, whose failure ends it too.
     fn wait_for_room(&self) {
-        if self.bytes.load(Ordering::Acquire) <= UNSYNCED_BYTES_MAX {
+        if self.bytes.load(Ordering::Acquire) <= Unsynced::BYTES_MAX {
             return;
         }
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.bytes.load(Ordering::Acquire) > UNSYNCED_BYTES_MAX {
+        while self.bytes.load(Ordering::Acquire) > Unsynced::BYTES_MAX {
             let waited = self.has_room.wait(guard);
             guard = waited.unwrap_or_else(PoisonError::into_inner);
         }
@@ -133,9 +135,9 @@ pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -
         let mut cancel_running = Arc::new(AtomicBool::new(false));
         let mut effects = Vec::new();
         // What needs no other thread.
-        let mut own_events = VecDeque::new();
+        let mut own_events = Vec::new();
         loop {
-            let event = own_events.pop_front().or_else(|| port.next(wait));
+            let event = own_events.pop().or_else(|| port.next(wait));
             let event = event.unwrap_or(WorkerEvent::Tick);
             if let Some(attempt) = failed_for_the_machine(&event) {
                 shared.jobs.on_failed(attempt);
@@ -155,7 +157,7 @@ pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -
                     WorkerEffect::CancelRun(_) => cancel_running.store(true, Ordering::Relaxed),
                     WorkerEffect::GiveUpRun(attempt) => hung = Some(attempt),
                     WorkerEffect::WriteOutput(attempt) if has_nothing_to_write(in_hand, attempt) => {
-                        own_events.push_back(WorkerEvent::OutputDurable(attempt, Ok(())));
+                        own_events.push(WorkerEvent::OutputDurable(attempt, Ok(())));
                     }
                     WorkerEffect::WriteOutput(attempt) => hand_over(&to_writer, attempt),
                     WorkerEffect::AppendCommit(attempt) => {

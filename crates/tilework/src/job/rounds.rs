@@ -191,10 +191,6 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
     }
 
     /// Small outputs stand in the commit itself.
-    fn writes_outputs(&self) -> bool {
-        false
-    }
-
     fn write(&self, _task: TaskIdx, (): ()) -> Result<(), Failure> {
         Ok(())
     }
@@ -256,6 +252,10 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(round);
         Ok(())
+    }
+
+    fn writes_outputs(&self) -> bool {
+        false
     }
 
     fn may_end_its_process(&self) -> bool {
