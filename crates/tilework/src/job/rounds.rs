@@ -149,6 +149,10 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         Ok(())
     }
 
+    fn writes_outputs(&self) -> bool {
+        false
+    }
+
     fn workspace(&self) -> Result<(), Failure> {
         Ok(())
     }
@@ -252,10 +256,6 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(round);
         Ok(())
-    }
-
-    fn writes_outputs(&self) -> bool {
-        false
     }
 
     fn may_end_its_process(&self) -> bool {

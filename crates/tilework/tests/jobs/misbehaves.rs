@@ -67,6 +67,12 @@ fn hang() -> ! {
     }
 }
 
+/// As if all were well, and once what was done before is durable.
+fn end_the_process() -> ! {
+    thread::sleep(Duration::from_millis(200)); // waits: for the syncs of other tasks' records
+    std::process::exit(0)
+}
+
 impl<const VERSION: u32> Job for Misbehaves<VERSION> {
     const KIND: &'static str = "misbehaves";
     const VERSION: u32 = VERSION;
@@ -100,7 +106,7 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
             Deed::IsWrong => Ok(vec![0]),
             Deed::IsLate => is_late(context),
             Deed::Hangs => hang(),
-            Deed::Exits => std::process::exit(0),
+            Deed::Exits => end_the_process(),
             Deed::FailsOnce | Deed::IsLateOnce | Deed::HangsOnce | Deed::ExitsOnce if self.is_done()? => {
                 Ok(vec![1])
             }
@@ -108,7 +114,7 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
             Deed::FailsOnce => Ok(fs::read(self.folder.join("none"))?),
             Deed::IsLateOnce => is_late(context),
             Deed::HangsOnce => hang(),
-            Deed::ExitsOnce => std::process::exit(0),
+            Deed::ExitsOnce => end_the_process(),
         }
     }
 
