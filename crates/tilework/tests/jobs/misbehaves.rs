@@ -67,12 +67,6 @@ fn hang() -> ! {
     }
 }
 
-/// As if all were well, and once what was done before is durable.
-fn end_the_process() -> ! {
-    thread::sleep(Duration::from_millis(200)); // waits: for the syncs of other tasks' records
-    std::process::exit(0)
-}
-
 impl<const VERSION: u32> Job for Misbehaves<VERSION> {
     const KIND: &'static str = "misbehaves";
     const VERSION: u32 = VERSION;
@@ -99,6 +93,9 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
         if task != 2 {
             return Ok(vec![1]);
         }
+        if matches!(self.deed, Deed::Exits | Deed::ExitsOnce) {
+            thread::sleep(Duration::from_millis(200)); // waits: for the syncs of other tasks' records
+        }
         match self.deed {
             Deed::Panics => panic!("the task panicked on purpose"),
             Deed::IsTooLarge => Ok(vec![200; 2 << 20]),
@@ -106,7 +103,7 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
             Deed::IsWrong => Ok(vec![0]),
             Deed::IsLate => is_late(context),
             Deed::Hangs => hang(),
-            Deed::Exits => end_the_process(),
+            Deed::Exits => std::process::exit(0),
             Deed::FailsOnce | Deed::IsLateOnce | Deed::HangsOnce | Deed::ExitsOnce if self.is_done()? => {
                 Ok(vec![1])
             }
@@ -114,7 +111,7 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
             Deed::FailsOnce => Ok(fs::read(self.folder.join("none"))?),
             Deed::IsLateOnce => is_late(context),
             Deed::HangsOnce => hang(),
-            Deed::ExitsOnce => end_the_process(),
+            Deed::ExitsOnce => std::process::exit(0),
         }
     }
 
