@@ -1,12 +1,14 @@
 """How long does it take to count the words of 1 GiB of text? tilework's example against dask.bag and the shell's tools.
 
-word_count.py [--mib 1024] [--reps 3] [--workers 2]
+word_count.py [--mib 1024] [--reps 3] [--workers 2] [--tries 4]
 
 cargo build --release -p tilework --example word_count; dask comes with bench/setup.sh --peers, GNU parallel from the system.
 
 The text: all lines of the licences and Perl modules that Debian installs, ASCII only, shuffled anew for each time they are repeated
 (by a seeded generator), in files of 64 MiB. So the vocabulary is that of the sources, and does not grow with the size. A word is what
 stands between white space. Everybody writes the same file, `COUNT WORD` a line, by count and then by bytes, and fsyncs it.
+
+A run during which other processes took more than 5 % of the CPU time is made again, up to --tries times; then the one with the least counts.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from harness import BENCH, DATA, ROOT, Contender
 
 SOURCES = [("/usr/share/common-licenses", "*"), ("/usr/share/perl", "**/*.pm"), ("/usr/share/perl", "**/*.pod")]
 FILE_BYTES = 64 << 20
+FOREIGN_CPU_MAX = 0.05
 # What is white space to one program and not to another one: everything but the usual is left out.
 UNUSUAL = re.compile(rb"[^ \t\n!-~]")
 PROGRAM = Path(os.environ.get("TILEWORK_WORD_COUNT_BIN", ROOT / "target/release/examples/word_count"))
@@ -85,24 +88,41 @@ def contenders(folder, workers):
     return found
 
 
+def interleave(contenders, reps, tries):
+    """Runs in turn, each as undisturbed as it gets; the digests of the answers, of which each contender has one; runs made again."""
+    watched = harness.Watched(timeout_s=900)
+    runs, digests, n_again = {c.name: [] for c in contenders}, {}, 0
+    for rep in range(reps):
+        for c in contenders if rep % 2 == 0 else reversed(contenders):
+            tried = []
+            while len(tried) < tries and not (tried and tried[-1].foreign_cpu <= FOREIGN_CPU_MAX):
+                harness.remove(c.out)
+                os.sync()
+                run = harness.run_once(c, watched)
+                if run.exit_code != 0:
+                    raise SystemExit(f"{c.name} ended with {run.exit_code}: {run.stderr}")
+                digest = hashlib.sha256(c.out.read_bytes()).hexdigest()
+                if digests.setdefault(c.name, digest) != digest:
+                    raise SystemExit(f"{c.name}: two runs, two answers")
+                print(f"{c.name}: {run.wall_s:.3f} s, foreign CPU {run.foreign_cpu:.0%}", file=sys.stderr)
+                tried.append(run)
+            runs[c.name].append(min(tried, key=lambda run: run.foreign_cpu))
+            n_again += len(tried) - 1
+            harness.remove(c.out)
+    return runs, digests, n_again
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--tries", type=int, default=4)
     args = parser.parse_args()
 
     folder, about = text(args.mib)
-    watched = harness.Watched(timeout_s=900)
-
-    def digest(contender):
-        return hashlib.sha256(contender.out.read_bytes()).hexdigest()
-
     load = os.getloadavg()
-    runs, digests = harness.interleave(contenders(folder, args.workers), args.reps, digest, watched)
-    for name, its in runs.items():
-        if its[0].exit_code != 0:
-            raise SystemExit(f"{name} ended with {its[0].exit_code}: {its[0].stderr}")
+    runs, digests, n_again = interleave(contenders(folder, args.workers), args.reps, args.tries)
     if len(set(digests.values())) != 1:
         raise SystemExit(f"the answers differ: {digests}")
     reports = [harness.report(run) for run in runs["tilework"]]
@@ -115,10 +135,11 @@ def main():
 
     print(f"\n## Words of {args.mib} MiB, {args.workers} workers\n")
     print(harness.run_table(runs))
-    print(f"\nAll answers are the same file. tilework: {', '.join(map(str, sorted(tasks)))} tasks. Load before: {load[0]:.2f}.\n")
+    print(f"\nAll answers are the same file. tilework: {', '.join(map(str, sorted(tasks)))} tasks. Load before: {load[0]:.2f}.")
+    print(f"{n_again} runs were made again for others' use of the processor.\n")
     for name, (low, mid, high) in ratios.items():
         print(f"- {name}: {mid:.1f} times tilework's time (quartiles {low:.1f} to {high:.1f})")
-    case = {**about, "workers": args.workers, "runs": runs, "time_over_tilework": ratios, "answer_sha256": digests}
+    case = {**about, "workers": args.workers, "runs": runs, "runs_made_again": n_again, "time_over_tilework": ratios, "answer_sha256": digests}
     harness.save("word_count", [case], load_before=load)
 
 

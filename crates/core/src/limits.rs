@@ -7,6 +7,10 @@ pub const LOCK_RETRY_MS: u64 = 5;
 /// Tasks released ahead of the workers, per worker: enough that none is idle, few enough that a lost run re-runs little.
 /// One is written, one runs, one is next.
 pub const RELEASE_WINDOW_PER_WORKER: u32 = 3;
+/// The same where tasks are short: as many as are done while a group of records is written and synced.
+pub const RELEASE_WINDOW_PER_WORKER_SHORT: u32 = UNSYNCED_MAX as u32 + RELEASE_WINDOW_PER_WORKER;
+/// Tasks are short that take no longer than this, from their begin to their commit.
+pub const SHORT_TASK_MS: u64 = 20;
 /// Attempts at one task before its job fails, when the error says that retrying may help.
 pub const ATTEMPTS_MAX_RETRY: u8 = 5;
 /// Attempts at one task before its job fails, when the result failed its check.
@@ -27,10 +31,18 @@ pub const CORRUPT_PER_WORKER_MAX: u32 = 3;
 pub const BACKOFF_FIRST_MS: u64 = 100;
 /// Longest delay before another attempt: the last one that may be tried again has failed once less than is allowed.
 pub const BACKOFF_MAX_MS: u64 = BACKOFF_FIRST_MS << (ATTEMPTS_MAX_RETRY - 2);
-/// Outputs of one worker that are computed but not yet committed; more would only hold memory.
+/// Outputs of one worker that are computed but not yet durable; more would only hold memory.
 pub const UNCOMMITTED_MAX: usize = 2;
+/// Records of one worker that are not yet durable, while the next tasks run: where these are short, the more of them share a sync.
+pub const UNSYNCED_MAX: usize = 128;
+/// Bytes of such records of one worker, about; the next task waits for some of them.
+pub const UNSYNCED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How many bytes of records a group commit collects before it syncs.
 pub const GROUP_COMMIT_BYTES: usize = 64 * 1024;
+/// How long a group commit that has fewer bytes waits for more, from the begin of the one before ...
+pub const GROUP_COMMIT_MS: u64 = 5;
+/// ... if so many records came in that time: where they are few, nobody waits.
+pub const GROUP_COMMIT_RECORDS_MIN: usize = 8;
 /// Largest payload of one journal record.
 pub const RECORD_PAYLOAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Tasks of one round: a barrier record names the winner of each in five bytes.

@@ -2,15 +2,15 @@
 //!
 //! Order of one attempt: `Ahead -> Running -> Writing -> Committing -> acknowledged`, that is: run and check -> output durable ->
 //! journal record durable -> acknowledged. The machine asks for each step only after the event that the step before it is durable
-//! (invariant 3). The next attempt may run while earlier ones are being written, up to [`UNCOMMITTED_MAX`]; with look-ahead one
-//! more is taken while one runs, so that its first bytes can be fetched.
+//! (invariant 3). The next attempt may run while earlier ones are being written, up to [`UNCOMMITTED_MAX`], and while records of
+//! still earlier ones become durable, up to [`UNSYNCED_MAX`]; with look-ahead one more is taken while one runs, so that its first bytes can be fetched.
 //!
 //! An attempt that runs past its deadline is told to stop, and has failed. One that does not stop then hangs: nobody can take a thread
 //! back, so the worker is given up. It says so, commits what it has computed besides, and ends.
 
 use crate::failure::{Cause, Failure};
 use crate::ids::{JobId, Millis, RoundIdx, RunEpoch, WorkerIdx};
-use crate::limits::{HANG_GRACE_MS, HEARTBEAT_MS, RUNS_REMEMBERED_MAX, UNCOMMITTED_MAX};
+use crate::limits::{HANG_GRACE_MS, HEARTBEAT_MS, RUNS_REMEMBERED_MAX, UNCOMMITTED_MAX, UNSYNCED_MAX};
 use crate::message::{Holding, JobAttempt, ToDriver, ToWorker, WorkerReport};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -72,7 +72,6 @@ enum Phase {
     Ahead,
     Running,
     Writing,
-    Committing,
 }
 
 /// The attempt that runs.
@@ -112,8 +111,10 @@ pub struct WorkerStart {
 #[derive(Debug)]
 pub struct Worker {
     start: WorkerStart,
-    /// Attempts in hand, oldest first.
+    /// Attempts in hand whose output is not durable, oldest first.
     in_hand: Vec<(JobAttempt, Phase)>,
+    /// Attempts whose output is durable, and whose record is not.
+    committing: BTreeSet<JobAttempt>,
     /// The latest run of each job that was heard of, and whether it was cancelled: earlier runs are over.
     runs: BTreeMap<JobId, (RunEpoch, bool)>,
     /// Cancelled jobs of which something may still be in hand.
@@ -134,6 +135,7 @@ impl Worker {
         Worker {
             start,
             in_hand: Vec::new(),
+            committing: BTreeSet::new(),
             runs: BTreeMap::new(),
             leaving: BTreeSet::new(),
             clock: None,
@@ -171,11 +173,15 @@ impl Worker {
         assert!(count(Phase::Running) <= 1, "a worker runs one attempt at a time");
         assert!(count(Phase::Ahead) <= 1, "a worker takes one attempt ahead");
         assert!(
-            count(Phase::Writing) + count(Phase::Committing) <= UNCOMMITTED_MAX,
+            count(Phase::Writing) <= UNCOMMITTED_MAX,
             "uncommitted outputs are bounded"
         );
         assert!(
-            !self.ended || self.in_hand.is_empty(),
+            self.committing.len() <= UNSYNCED_MAX + UNCOMMITTED_MAX,
+            "records that are not durable are bounded"
+        );
+        assert!(
+            !self.ended || self.is_empty_handed(),
             "a worker ends with nothing in hand"
         );
     }
@@ -191,7 +197,7 @@ impl Worker {
         self.fetching = false;
         let memory_bytes = self.start.memory_bytes;
         self.send(WorkerReport::Joined { memory_bytes }, effects);
-        self.next_heartbeat = if self.in_hand.is_empty() {
+        self.next_heartbeat = if self.is_empty_handed() {
             Millis(now.0 + HEARTBEAT_MS)
         } else {
             now
@@ -200,7 +206,7 @@ impl Worker {
 
     fn on_assigned(&mut self, attempt: JobAttempt, effects: &mut Vec<WorkerEffect>) {
         self.fetching = false;
-        if self.in_hand.iter().any(|(held, _)| *held == attempt) {
+        if self.committing.contains(&attempt) || self.in_hand.iter().any(|(held, _)| *held == attempt) {
             // The queue brought it twice.
             return;
         }
@@ -222,9 +228,8 @@ impl Worker {
     fn run_of(&mut self, attempt: JobAttempt) -> (RunEpoch, bool) {
         let epoch = attempt.attempt.epoch;
         if self.runs.len() >= RUNS_REMEMBERED_MAX {
-            let in_hand = &self.in_hand;
-            self.runs
-                .retain(|job, _| in_hand.iter().any(|(held, _)| held.job == *job));
+            let held: BTreeSet<JobId> = self.all_in_hand().map(|held| held.job).collect();
+            self.runs.retain(|job, _| held.contains(job));
         }
         let run = self.runs.entry(attempt.job).or_insert((epoch, false));
         if epoch > run.0 {
@@ -240,13 +245,13 @@ impl Worker {
         effects: &mut Vec<WorkerEffect>,
     ) {
         match result {
-            Ok(()) => self.advance(
-                attempt,
-                Phase::Running,
-                Phase::Writing,
-                WorkerEffect::WriteOutput(attempt),
-                effects,
-            ),
+            Ok(()) => {
+                let running = (attempt, Phase::Running);
+                if let Some(entry) = self.in_hand.iter_mut().find(|entry| **entry == running) {
+                    entry.1 = Phase::Writing;
+                    effects.push(WorkerEffect::WriteOutput(attempt));
+                }
+            }
             Err(failure) if failure.cause == Cause::Cancelled => {
                 if let Some(failure) = self.missed_deadline(attempt) {
                     self.on_failed(attempt, failure, effects);
@@ -265,13 +270,14 @@ impl Worker {
         effects: &mut Vec<WorkerEffect>,
     ) {
         match result {
-            Ok(()) => self.advance(
-                attempt,
-                Phase::Writing,
-                Phase::Committing,
-                WorkerEffect::AppendCommit(attempt),
-                effects,
-            ),
+            Ok(()) => {
+                let n_before = self.in_hand.len();
+                self.in_hand.retain(|entry| *entry != (attempt, Phase::Writing));
+                if self.in_hand.len() < n_before {
+                    self.committing.insert(attempt);
+                    effects.push(WorkerEffect::AppendCommit(attempt));
+                }
+            }
             Err(failure) => self.on_failed(attempt, failure, effects),
         }
     }
@@ -415,26 +421,11 @@ impl Worker {
         self.send(WorkerReport::GaveBack(attempt), effects);
     }
 
-    /// Moves an attempt on by one phase; an event about an attempt that is not in that phase is stale and ignored.
-    fn advance(
-        &mut self,
-        attempt: JobAttempt,
-        from: Phase,
-        to: Phase,
-        effect: WorkerEffect,
-        effects: &mut Vec<WorkerEffect>,
-    ) {
-        if let Some(entry) = self.in_hand.iter_mut().find(|entry| **entry == (attempt, from)) {
-            entry.1 = to;
-            effects.push(effect);
-        }
-    }
-
     /// Whether it was held.
     fn let_go(&mut self, attempt: JobAttempt) -> bool {
         let n_before = self.in_hand.len();
         self.in_hand.retain(|(held, _)| *held != attempt);
-        self.in_hand.len() < n_before
+        self.in_hand.len() < n_before || self.committing.remove(&attempt)
     }
 
     fn holds(&self, phase: Phase) -> bool {
@@ -445,7 +436,7 @@ impl Worker {
         self.run_next(now, effects);
         self.take_leave(effects);
         if self.draining {
-            if self.in_hand.is_empty() {
+            if self.is_empty_handed() {
                 self.ended = true;
                 self.send(WorkerReport::Drained, effects);
                 effects.push(WorkerEffect::End);
@@ -461,7 +452,7 @@ impl Worker {
     }
 
     fn run_next(&mut self, now: Millis, effects: &mut Vec<WorkerEffect>) {
-        if self.holds(Phase::Running) || self.n_uncommitted() >= UNCOMMITTED_MAX {
+        if self.holds(Phase::Running) || self.is_backed_up() {
             return;
         }
         if let Some(entry) = self.in_hand.iter_mut().find(|(_, phase)| *phase == Phase::Ahead) {
@@ -477,28 +468,37 @@ impl Worker {
         }
     }
 
-    fn n_uncommitted(&self) -> usize {
-        let is_uncommitted = |phase| matches!(phase, Phase::Writing | Phase::Committing);
-        self.in_hand
-            .iter()
-            .filter(|(_, phase)| is_uncommitted(*phase))
-            .count()
+    /// Whether so much waits to become durable that nothing more may be computed.
+    fn is_backed_up(&self) -> bool {
+        let is_writing = |(_, phase): &&(JobAttempt, Phase)| *phase == Phase::Writing;
+        self.in_hand.iter().filter(is_writing).count() >= UNCOMMITTED_MAX
+            || self.committing.len() >= UNSYNCED_MAX
+    }
+
+    fn is_empty_handed(&self) -> bool {
+        self.in_hand.is_empty() && self.committing.is_empty()
+    }
+
+    fn all_in_hand(&self) -> impl Iterator<Item = JobAttempt> {
+        let committing = self.committing.iter().copied();
+        committing.chain(self.in_hand.iter().map(|(attempt, _)| *attempt))
     }
 
     fn wants_more(&self) -> bool {
         let has_room = if self.start.looks_ahead {
             !self.holds(Phase::Ahead)
         } else {
-            !self.holds(Phase::Running) && !self.holds(Phase::Ahead) && self.n_uncommitted() < UNCOMMITTED_MAX
+            !self.holds(Phase::Running) && !self.holds(Phase::Ahead) && !self.is_backed_up()
         };
         self.connected && !self.fetching && has_room
     }
 
     /// Says that nothing of a cancelled job is left, once.
     fn take_leave(&mut self, effects: &mut Vec<WorkerEffect>) {
-        let left = self
-            .leaving
-            .extract_if(.., |job| self.in_hand.iter().all(|(held, _)| held.job != *job));
+        let left = self.leaving.extract_if(.., |job| {
+            let others = self.in_hand.iter().all(|(held, _)| held.job != *job);
+            others && self.committing.iter().all(|held| held.job != *job)
+        });
         for job in left.collect::<Vec<_>>() {
             self.send(WorkerReport::Left(job), effects);
         }
@@ -507,10 +507,13 @@ impl Worker {
     fn tell_and_renew(&mut self, now: Millis, effects: &mut Vec<WorkerEffect>) {
         if now >= self.next_heartbeat {
             self.next_heartbeat = Millis(now.0 + HEARTBEAT_MS);
-            effects.extend(self.in_hand.iter().map(|(held, _)| WorkerEffect::Renew(*held)));
-            let holding = self.in_hand.iter().map(|(attempt, phase)| Holding {
+            effects.extend(self.all_in_hand().map(WorkerEffect::Renew));
+            let committing = self.committing.iter().map(|attempt| (attempt, true));
+            let others = self.in_hand.iter();
+            let others = others.map(|(attempt, phase)| (attempt, *phase != Phase::Ahead));
+            let holding = committing.chain(others).map(|(attempt, started)| Holding {
                 attempt: *attempt,
-                started: *phase != Phase::Ahead,
+                started,
             });
             let report = WorkerReport::Heartbeat {
                 memory_bytes: self.start.memory_bytes,

@@ -126,16 +126,21 @@ fn messages_arrive_in_order_both_ways((mut driver, mut workers): Ports) {
         Some(WorkerEvent::Received(ToWorker::Recall(attempt(3))))
     );
     assert_eq!(workers[0].next(NEVER), None);
-    for body in [
+    let messages = [
         WorkerReport::Joined { memory_bytes: 7 },
         WorkerReport::Started(attempt(0)),
-        WorkerReport::Drained,
-    ] {
-        let message = ToDriver {
-            worker: WorkerIdx(0),
-            body,
-        };
-        workers[0].send(message.clone());
+        WorkerReport::Committed(attempt(0)),
+        WorkerReport::Started(attempt(1)),
+    ];
+    let messages = messages.map(|body| ToDriver {
+        worker: WorkerIdx(0),
+        body,
+    });
+    messages
+        .iter()
+        .for_each(|message| workers[0].send(message.clone()));
+    assert_eq!(workers[0].next(NEVER), None);
+    for message in messages {
         assert_eq!(driver.next(SOON), Some(DriverEvent::Received(message)));
     }
 }

@@ -36,7 +36,7 @@ pub trait WorkerPort: Send {
     fn renew(&mut self, attempt: JobAttempt);
     /// The task of this attempt needs no redelivery.
     fn ack(&mut self, attempt: JobAttempt);
-    /// Tells the driver something.
+    /// Tells the driver something. It may be told together with what is said next, or a moment after [`next`](Self::next) is called.
     fn send(&mut self, message: ToDriver);
     /// The next event, or `None` after `timeout`.
     fn next(&mut self, timeout: Duration) -> Option<WorkerEvent>;

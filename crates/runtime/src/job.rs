@@ -39,6 +39,11 @@ pub trait Job: Send + Sync {
         context: &TaskContext<'_>,
     ) -> Result<(Self::Output, TaskSummary), Failure>;
 
+    /// Whether [`write`](Self::write) has anything to do: outputs may stand in their commits.
+    fn writes_outputs(&self) -> bool {
+        true
+    }
+
     /// Makes a task's output durable.
     fn write(&self, task: TaskIdx, output: Self::Output) -> Result<(), Failure>;
 

@@ -1,14 +1,15 @@
 //! Group commit: one thread appends and syncs; whoever appended hears back once its record is durable.
 //!
-//! While a sync runs, further records gather and share the next one, so nobody waits for longer than two syncs and no
-//! delay is added for a lone record.
+//! While a sync runs, further records gather and share the next one, and no delay is added for a few. Where they come thick, a group
+//! is collected for as long as [`GROUP_COMMIT_MS`], or until it is large enough: a sync costs about as much as a hundred short tasks.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SendError, Sender, TryRecvError, channel};
-use std::thread::JoinHandle;
-use tilework_core::limits::GROUP_COMMIT_BYTES;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tilework_core::limits::{GROUP_COMMIT_BYTES, GROUP_COMMIT_MS, GROUP_COMMIT_RECORDS_MIN};
 use tilework_core::record::Record;
 use tilework_store::journal::SegmentWriter;
 
@@ -49,7 +50,7 @@ impl JournalWriter {
     pub fn start(segment: SegmentWriter) -> JournalWriter {
         let (sender, receiver) = channel();
         let is_broken = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::Builder::new().name("journal".into()).spawn({
+        let thread = thread::Builder::new().name("journal".into()).spawn({
             let is_broken = Arc::clone(&is_broken);
             move || write_groups(segment, &receiver, &is_broken)
         });
@@ -117,29 +118,40 @@ pub fn copy_error(error: &io::Error) -> io::Error {
 fn write_groups(mut segment: SegmentWriter, receiver: &Receiver<ToJournal>, is_broken: &AtomicBool) {
     let mut broken: Option<io::Error> = None;
     let mut has_ended = false;
+    // Before this nothing is synced that has room for more.
+    let mut not_before = Instant::now();
+    let pace = Duration::from_millis(GROUP_COMMIT_MS);
+    let (mut counted_since, mut n_counted) = (not_before, 0);
     while !has_ended {
         let (mut records, mut waiting, mut n_bytes) = (Vec::new(), Vec::new(), 0);
-        let mut next = receiver.recv().ok();
+        let mut next = receiver.recv().map_err(|_| TryRecvError::Disconnected);
+        // Asleep, for whoever waits for the next record is woken by each.
+        thread::sleep(not_before.saturating_duration_since(Instant::now()));
         loop {
             match next {
-                Some(ToJournal::Append(record, on_durable)) => {
+                Ok(ToJournal::Append(record, on_durable)) => {
                     n_bytes += record_bytes(&record);
                     records.push(record);
                     waiting.push(on_durable);
                 }
-                Some(ToJournal::End) | None => {
+                Ok(ToJournal::End) | Err(TryRecvError::Disconnected) => {
                     has_ended = true;
                     break;
                 }
+                Err(TryRecvError::Empty) => break,
             }
             if n_bytes >= GROUP_COMMIT_BYTES {
                 break;
             }
-            next = match receiver.try_recv() {
-                Ok(next) => Some(next),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            };
+            next = receiver.try_recv();
         }
+        let now = Instant::now();
+        if now.duration_since(counted_since) > pace {
+            (counted_since, n_counted) = (now, 0);
+        }
+        n_counted += records.len();
+        let are_many = n_counted >= GROUP_COMMIT_RECORDS_MIN && n_bytes < GROUP_COMMIT_BYTES;
+        not_before = if are_many { now + pace } else { now };
         if records.is_empty() {
             continue;
         }

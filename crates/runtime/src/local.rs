@@ -1,4 +1,7 @@
 //! The engine within one process: queues behind a mutex, and a channel to each side.
+//!
+//! That an attempt began is told with what comes next, or a moment later: where tasks are short, waking the driver for it would cost more
+//! than the task.
 
 use crate::engine::{DriverPort, WorkerPort};
 use std::collections::{BTreeMap, VecDeque};
@@ -7,8 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tilework_core::driver::{DriverEvent, Queue};
 use tilework_core::ids::WorkerIdx;
-use tilework_core::message::{JobAttempt, ToDriver, ToWorker};
+use tilework_core::message::{JobAttempt, ToDriver, ToWorker, WorkerReport};
 use tilework_core::worker::WorkerEvent;
+
+/// How long the driver may not know that an attempt began.
+const UNSAID_FOR: Duration = Duration::from_millis(2);
 
 /// The driver's port and one for each of `n_workers`.
 pub fn local_engine(n_workers: u32) -> (LocalDriverPort, Vec<LocalWorkerPort>) {
@@ -25,6 +31,7 @@ pub fn local_engine(n_workers: u32) -> (LocalDriverPort, Vec<LocalWorkerPort>) {
             to_driver,
             inbox: sender,
             events: receiver,
+            unsaid: Vec::new(),
         }
     });
     let workers = workers.collect();
@@ -116,6 +123,16 @@ pub struct LocalWorkerPort {
     to_driver: Sender<DriverEvent>,
     inbox: Sender<WorkerEvent>,
     events: Receiver<WorkerEvent>,
+    /// What the driver is told with the next message.
+    unsaid: Vec<ToDriver>,
+}
+
+impl LocalWorkerPort {
+    fn say_all(&mut self) {
+        for message in self.unsaid.drain(..) {
+            let _ = self.to_driver.send(DriverEvent::Received(message));
+        }
+    }
 }
 
 impl WorkerPort for LocalWorkerPort {
@@ -143,11 +160,22 @@ impl WorkerPort for LocalWorkerPort {
     }
 
     fn send(&mut self, message: ToDriver) {
-        let _ = self.to_driver.send(DriverEvent::Received(message));
+        let may_wait = matches!(message.body, WorkerReport::Started(_));
+        self.unsaid.push(message);
+        if !may_wait {
+            self.say_all();
+        }
     }
 
     fn next(&mut self, timeout: Duration) -> Option<WorkerEvent> {
-        self.events.recv_timeout(timeout).ok()
+        if self.unsaid.is_empty() {
+            return self.events.recv_timeout(timeout).ok();
+        }
+        let event = self.events.recv_timeout(timeout.min(UNSAID_FOR));
+        if event.is_err() {
+            self.say_all();
+        }
+        event.ok()
     }
 
     fn inbox(&self) -> Sender<WorkerEvent> {
@@ -157,6 +185,7 @@ impl WorkerPort for LocalWorkerPort {
 
 impl Drop for LocalWorkerPort {
     fn drop(&mut self) {
+        self.say_all();
         let mut queues = locked(&self.shared);
         queues.fetching.retain(|worker| *worker != self.worker);
         queues.released.remove(&Queue::Worker(self.worker));

@@ -18,6 +18,7 @@ pub(crate) type Opaque = Box<dyn Any + Send>;
 /// A job whose types nobody else needs to know.
 trait AnyJob: Send + Sync {
     fn needs(&self) -> Needs;
+    fn writes_outputs(&self) -> bool;
     fn workspace(&self) -> Result<Opaque, Failure>;
     fn run(
         &self,
@@ -33,6 +34,10 @@ struct Typed<J: ?Sized, H>(H, PhantomData<fn(&J)>);
 impl<J: Job + ?Sized, H: Deref<Target = J> + Send + Sync> AnyJob for Typed<J, H> {
     fn needs(&self) -> Needs {
         self.0.needs()
+    }
+
+    fn writes_outputs(&self) -> bool {
+        self.0.writes_outputs()
     }
 
     fn workspace(&self) -> Result<Opaque, Failure> {
@@ -89,6 +94,11 @@ impl<'a> Served<'a> {
     /// See [`Job::needs`].
     pub(crate) fn needs(&self) -> Needs {
         self.job.needs()
+    }
+
+    /// See [`Job::writes_outputs`].
+    pub(crate) fn writes_outputs(&self) -> bool {
+        self.job.writes_outputs()
     }
 
     /// See [`Job::workspace`].

@@ -10,9 +10,9 @@ use crate::served::{Jobs, Opaque, Served};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework_core::failure::{Cause, Failure};
@@ -64,12 +64,49 @@ struct Computed {
 
 type InHand = Mutex<BTreeMap<JobAttempt, Computed>>;
 
+/// Bytes of records that are not durable yet: small outputs stand in them.
+#[derive(Default)]
+struct Unsynced {
+    bytes: AtomicUsize,
+    lock: Mutex<()>,
+    has_room: Condvar,
+}
+
+impl Unsynced {
+    const BYTES_MAX: usize = tilework_core::limits::UNSYNCED_BYTES_MAX;
+
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    fn take(&self, bytes: usize) {
+        let before = self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        if before > Unsynced::BYTES_MAX && before - bytes <= Unsynced::BYTES_MAX {
+            drop(self.lock.lock());
+            self.has_room.notify_all();
+        }
+    }
+
+    /// A named wait: for the journal, whose failure ends it too.
+    fn wait_for_room(&self) {
+        if self.bytes.load(Ordering::Acquire) <= Unsynced::BYTES_MAX {
+            return;
+        }
+        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.bytes.load(Ordering::Acquire) > Unsynced::BYTES_MAX {
+            let waited = self.has_room.wait(guard);
+            guard = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
 /// Works until the driver says that the run is over, or a task hangs.
 ///
 /// # Panics
 /// If the system has no thread left.
 pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -> Worked {
     let in_hand: Arc<InHand> = Arc::default();
+    let unsynced: Arc<Unsynced> = Arc::default();
     let worker = port.worker();
     let (to_runner, at_runner) = channel();
     let (to_writer, at_writer) = channel();
@@ -79,6 +116,7 @@ pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -
             tally: tally.clone(),
             worker,
             in_hand: Arc::clone(&in_hand),
+            unsynced: Arc::clone(&unsynced),
             inbox: port.inbox(),
         };
         let running = thread::Builder::new().spawn(move || runner.run_tasks(&at_runner));
@@ -97,8 +135,11 @@ pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -
         let mut wait = Duration::from_millis(IDLE_WAIT_MS);
         let mut cancel_running = Arc::new(AtomicBool::new(false));
         let mut effects = Vec::new();
+        // What needs no other thread.
+        let mut own_events = Vec::new();
         loop {
-            let event = port.next(wait).unwrap_or(WorkerEvent::Tick);
+            let event = own_events.pop().or_else(|| port.next(wait));
+            let event = event.unwrap_or(WorkerEvent::Tick);
             if let Some(attempt) = failed_for_the_machine(&event) {
                 shared.jobs.on_failed(attempt);
             }
@@ -116,8 +157,13 @@ pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -
                     // One attempt runs at a time, and this is the one.
                     WorkerEffect::CancelRun(_) => cancel_running.store(true, Ordering::Relaxed),
                     WorkerEffect::GiveUpRun(attempt) => hung = Some(attempt),
+                    WorkerEffect::WriteOutput(attempt) if has_nothing_to_write(in_hand, attempt) => {
+                        own_events.push(WorkerEvent::OutputDurable(attempt, Ok(())));
+                    }
                     WorkerEffect::WriteOutput(attempt) => hand_over(&to_writer, attempt),
-                    WorkerEffect::AppendCommit(attempt) => append_commit(in_hand, attempt, port.inbox()),
+                    WorkerEffect::AppendCommit(attempt) => {
+                        append_commit(in_hand, attempt, &unsynced, port.inbox());
+                    }
                     WorkerEffect::Renew(attempt) => port.renew(attempt),
                     WorkerEffect::Ack(attempt) => port.ack(attempt),
                     WorkerEffect::Send(message) => port.send(message),
@@ -212,6 +258,7 @@ struct Runner {
     tally: Tally,
     worker: WorkerIdx,
     in_hand: Arc<InHand>,
+    unsynced: Arc<Unsynced>,
     inbox: Sender<WorkerEvent>,
 }
 
@@ -237,6 +284,7 @@ impl Runner {
                 cancel: &cancel,
                 work_done: &self.tally.work_done,
             };
+            self.unsynced.wait_for_room();
             let started = Instant::now();
             self.jobs.on_run(self.worker, attempt);
             let ran = bench.run_task(&*self.jobs, named, &context, &self.inbox);
@@ -327,6 +375,13 @@ fn commit_of(attempt: Attempt, worker: WorkerIdx, summary: TaskSummary, elapsed:
     }
 }
 
+fn has_nothing_to_write(in_hand: &InHand, attempt: JobAttempt) -> bool {
+    let in_hand = locked(in_hand);
+    in_hand
+        .get(&attempt)
+        .is_some_and(|computed| !computed.of.writes_outputs())
+}
+
 fn write_outputs(in_hand: &InHand, attempts: &Receiver<JobAttempt>, inbox: &Sender<WorkerEvent>) {
     for attempt in attempts {
         let task = attempt.attempt.task;
@@ -347,12 +402,21 @@ fn write_outputs(in_hand: &InHand, attempts: &Receiver<JobAttempt>, inbox: &Send
     }
 }
 
-fn append_commit(in_hand: &InHand, attempt: JobAttempt, inbox: Sender<WorkerEvent>) {
+fn append_commit(
+    in_hand: &InHand,
+    attempt: JobAttempt,
+    unsynced: &Arc<Unsynced>,
+    inbox: Sender<WorkerEvent>,
+) {
     let Some(computed) = locked(in_hand).remove(&attempt) else {
         return;
     };
+    let bytes = computed.commit.output.len();
+    unsynced.add(bytes);
+    let unsynced = Arc::clone(unsynced);
     let record = Record::Commit(computed.commit);
     computed.of.journal.append(record, move |result| {
+        unsynced.take(bytes);
         let result = result.map_err(|error| {
             let cause = if is_disk_full(error) {
                 Cause::DiskFull

@@ -260,6 +260,36 @@ fn a_job_that_is_killed_in_each_of_its_rounds_goes_on_with_that() {
     assert_eq!(stage.kept("k.json"), ["alarms.jsonl", "journal"]);
 }
 
+/// Their records share syncs by the hundred: what one of these had made durable is kept.
+#[test]
+fn a_job_of_many_short_tasks_that_is_killed_goes_on() {
+    const N_TASKS: u64 = 20_000;
+    let stage = Stage::of("pi");
+    let line =
+        |output: &str| format!("run pi --set samples=20000 --set tasks={N_TASKS} --threads 2 -o {output}");
+    stage.succeed(&line("undisturbed.json"));
+    let mut job = stage
+        .command(&line("killed.json"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let segment = stage.path("killed.json.tilework/000001.segment");
+    let deadline = Instant::now() + PATIENCE;
+    while fs::metadata(&segment).map_or(0, |segment| segment.len()) < 100_000 {
+        assert!(Instant::now() < deadline, "nothing is committed");
+        assert_eq!(job.try_wait().unwrap(), None, "it ended before it was killed");
+        thread::sleep(Duration::from_millis(1)); // waits: the pace of looking
+    }
+    job.kill().unwrap();
+    job.wait().unwrap();
+    let done = stage.succeed(&line("killed.json"));
+    let resumed = done["tasks_resumed"].as_u64().unwrap();
+    // A record has less than a hundred bytes.
+    assert!((1_000..N_TASKS).contains(&resumed), "{done}");
+    assert_eq!(done["tasks_run"], N_TASKS - resumed, "{done}");
+    assert_eq!(stage.report("killed.json"), stage.report("undisturbed.json"));
+}
+
 fn misbehave<const VERSION: u32>(
     deed: Deed,
     folder: &Path,

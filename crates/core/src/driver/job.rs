@@ -106,6 +106,8 @@ pub(super) struct JobRun {
     given_back: BTreeSet<TaskIdx>,
     troubles: BTreeMap<TaskIdx, Troubles>,
     durations: Durations,
+    /// The median of these, where there is one.
+    typical_ms: Option<u64>,
     /// Round-robin: who does what, once it was dealt.
     deal: Option<Deal>,
     /// Round-robin: tasks that came back, for whoever's turn it is.
@@ -159,6 +161,7 @@ impl JobRun {
             given_back: BTreeSet::new(),
             troubles: BTreeMap::new(),
             durations: Durations::default(),
+            typical_ms: None,
             deal: None,
             again: VecDeque::new(),
             deal_by: Millis(now.0 + limits::DEAL_WAIT_MS),

@@ -142,6 +142,12 @@ impl Script {
         effects
     }
 
+    fn commits_after(&mut self, ms: u64, worker: WorkerIdx, attempt: JobAttempt) -> Vec<DriverEffect> {
+        self.says(worker, WorkerReport::Started(attempt));
+        self.now = Millis(self.now.0 + ms);
+        self.says(worker, WorkerReport::Committed(attempt))
+    }
+
     fn fails(&mut self, worker: WorkerIdx, attempt: JobAttempt, failure: &Failure) -> Vec<DriverEffect> {
         self.says(worker, WorkerReport::Failed(attempt, failure.clone()))
     }
@@ -499,13 +505,14 @@ fn jobs_share_the_workers() {
     };
     assert_eq!(releases(&script.step(DriverEvent::Submitted(other))).len(), 3);
     for task in 0..3 {
-        let effects = script.commits(W0, attempt(task, 0));
+        let effects = script.commits_after(1_000, W0, attempt(task, 0));
         assert!(
             releases(&effects).is_empty(),
             "the first job has more than its share"
         );
     }
-    assert_eq!(releases(&script.commits(W0, attempt(3, 0))).len(), 1);
+    let effects = script.commits_after(1_000, W0, attempt(3, 0));
+    assert_eq!(releases(&effects).len(), 1);
 }
 
 // --- slow workers ------------------------------------------------------------------------------------------------

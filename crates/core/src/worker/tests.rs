@@ -194,6 +194,22 @@ fn uncommitted_outputs_are_bounded() {
     }
 }
 
+/// Short tasks go on while their records wait for a sync, and share it.
+#[test]
+fn records_that_wait_for_their_sync_hold_nobody_up_until_they_are_many() {
+    let mut worker = connected(false);
+    for task in 0..UNSYNCED_MAX as u64 {
+        step(&mut worker, WorkerEvent::Assigned(attempt(task)));
+        step(&mut worker, WorkerEvent::RunEnded(attempt(task), Ok(())));
+        let effects = step(&mut worker, WorkerEvent::OutputDurable(attempt(task), Ok(())));
+        assert!(effects.contains(&WorkerEffect::AppendCommit(attempt(task))));
+    }
+    let next = attempt(UNSYNCED_MAX as u64);
+    assert!(step(&mut worker, WorkerEvent::Assigned(next)).is_empty());
+    let effects = step(&mut worker, WorkerEvent::CommitDurable(attempt(0), Ok(())));
+    assert!(effects.contains(&WorkerEffect::Run(next)), "{effects:?}");
+}
+
 #[test]
 fn with_look_ahead_one_more_task_is_taken_and_prepared_while_one_runs() {
     let mut worker = connected(true);

@@ -220,6 +220,10 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         made.map_err(|error| storage_failure("make the folder of tasks' files", &error))
     }
 
+    fn writes_outputs(&self) -> bool {
+        false
+    }
+
     fn workspace(&self) -> Result<(), Failure> {
         Ok(())
     }

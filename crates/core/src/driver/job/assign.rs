@@ -35,7 +35,18 @@ impl JobRun {
             _ => around.fleet.fitting(self.demand()).count(),
         };
         self.fitting = Some((generation, n_fitting));
-        (n_fitting * limits::RELEASE_WINDOW_PER_WORKER as usize).div_ceil(around.n_jobs.max(1))
+        (n_fitting * self.window_per_worker()).div_ceil(around.n_jobs.max(1))
+    }
+
+    fn window_per_worker(&self) -> usize {
+        // Seen, not said: what was expected of them may be wrong.
+        let are_short = self.typical_ms.is_some_and(|ms| ms <= limits::SHORT_TASK_MS);
+        let window = if are_short {
+            limits::RELEASE_WINDOW_PER_WORKER_SHORT
+        } else {
+            limits::RELEASE_WINDOW_PER_WORKER
+        };
+        window as usize
     }
 
     pub(super) fn fill_shared_queue(&mut self, around: &mut Surroundings<'_>) {
@@ -147,7 +158,7 @@ impl JobRun {
         let Some(mut deal) = self.deal.take() else {
             return;
         };
-        let per_worker = (limits::RELEASE_WINDOW_PER_WORKER as usize).div_ceil(around.n_jobs.max(1));
+        let per_worker = self.window_per_worker().div_ceil(around.n_jobs.max(1));
         let job = self.start.job;
         let has_room = |around: &Surroundings<'_>, worker: WorkerIdx| {
             let is_ours = |held: &&Held| held.attempt.job == job;

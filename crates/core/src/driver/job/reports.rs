@@ -175,8 +175,9 @@ impl JobRun {
         duration_ms: u64,
         around: &mut Surroundings<'_>,
     ) {
-        let typical_ms = self.durations.typical_ms();
+        let typical_ms = self.typical_ms;
         self.durations.note(duration_ms);
+        self.typical_ms = self.durations.typical_ms();
         let percent = typical_ms.map_or(0, |typical_ms| duration_ms * 100 / typical_ms.max(1));
         // Where tasks take milliseconds, a hiccup is no slow worker.
         let is_slow = percent >= limits::SLOW_WORKER_PERCENT && duration_ms >= limits::WATCH_MS;

@@ -24,6 +24,7 @@ impl JobRun {
             self.tasks = TaskTable::new(n_tasks);
             self.phase = Phase::Running;
             self.durations = Durations::default();
+            self.typical_ms = None;
             self.fitting = None;
             self.deal = None;
             self.deal_by = now;

@@ -118,7 +118,7 @@ impl JobRun {
         if !self.start.backups || matches!(self.start.assign, Assign::RoundRobin { .. }) {
             return;
         }
-        let typical_ms = self.durations.typical_ms().unwrap_or(self.needs.expected_ms);
+        let typical_ms = self.typical_ms.unwrap_or(self.needs.expected_ms);
         let late_ms = (typical_ms * limits::STRAGGLER_PERCENT / 100).max(limits::WATCH_MS);
         let mut stragglers: Vec<(Millis, TaskIdx)> = self
             .in_flight

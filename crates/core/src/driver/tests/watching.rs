@@ -73,3 +73,18 @@ fn whoever_comes_after_all_others_are_gone_gets_their_shares() {
     let effects = script.joins(W1);
     assert!(releases(&effects).contains(&own(W1, 3, 0)), "{effects:?}");
 }
+
+#[test]
+fn short_tasks_are_released_by_the_hundred() {
+    let (mut script, effects) = Script::with(&[W0], job_of(1_000));
+    assert_eq!(releases(&effects).len(), 3);
+    let effects = script.commits_after(limits::SHORT_TASK_MS, W0, attempt(0, 0));
+    let window = limits::RELEASE_WINDOW_PER_WORKER_SHORT as usize;
+    assert_eq!(releases(&effects).len(), window - 2);
+    // They are short no more, and none is released until few are left.
+    for task in 1..=9 {
+        script.commits_after(1_000, W0, attempt(task, 0));
+    }
+    let effects = script.commits_after(1_000, W0, attempt(10, 0));
+    assert!(releases(&effects).is_empty());
+}

@@ -19,9 +19,8 @@ pub(super) fn open(opening: Opening<'_>, description: &Description) -> Result<Op
         Failure::retry(Cause::Job, text)
     })?;
     if description.format_version != FORMAT_VERSION {
-        return Err(refused(format!(
-            "the job was begun by another release of tilework"
-        )));
+        let text = "the job was begun by another release of tilework";
+        return Err(refused(text.to_owned()));
     }
     let failed = |error: crate::failure::CliError| opening.input_failure(&error.message);
     let spec = kind.read(description.spec.clone()).map_err(failed)?;
