@@ -54,7 +54,7 @@
 //!
 //! ```
 //! # use serde::{Deserialize, Serialize};
-//! # use tilework::{Job, Next, Report, TaskContext, TaskError, TaskFile};
+//! # use tilework::{Files, Job, Next, Report, TaskContext, TaskError, TaskFile};
 //! use std::io::Write;
 //! # #[derive(Debug, Serialize, Deserialize)]
 //! # struct Numbers {}
@@ -63,7 +63,7 @@
 //! #     const VERSION: u32 = 1;
 //! #     type State = ();
 //! #     type Output = TaskFile;
-//! #     fn start(&self) -> Result<(), TaskError> { Ok(()) }
+//! #     fn start(&self, _: &Files) -> Result<(), TaskError> { Ok(()) }
 //! #     fn tasks(&self, _: &()) -> u64 { 10 }
 //!
 //! fn run(&self, _: &(), task: u64, context: &TaskContext<'_>) -> Result<TaskFile, TaskError> {

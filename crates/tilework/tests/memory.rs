@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Running, Stage};
+use common::{Running, Stage, peak_bytes};
 use serde_json::Value;
 use std::fs;
 use std::io::Write;
@@ -72,17 +72,6 @@ impl Stage {
         names.sort();
         names
     }
-}
-
-/// High-water mark of the resident memory of process `pid` so far; `None` once it has ended.
-fn peak_bytes(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim()
-        .strip_suffix(" kB")?
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib * 1024)
 }
 
 fn end(running: Running) -> Ended {

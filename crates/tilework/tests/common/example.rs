@@ -3,6 +3,7 @@
 use super::{Running, journal};
 use serde_json::Value;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -44,6 +45,10 @@ impl Program {
         command
     }
 
+    pub fn start(&self, line: &str) -> Running {
+        Running::start(self.command(line))
+    }
+
     pub fn run(&self, line: &str) -> Output {
         self.command(line).output().unwrap()
     }
@@ -71,6 +76,30 @@ impl Program {
 
     pub fn report(&self, name: &str) -> Value {
         serde_json::from_slice(&self.read(name)).unwrap()
+    }
+
+    /// What is left beside an output.
+    pub fn kept(&self, output: &str) -> Vec<String> {
+        let left = fs::read_dir(self.path(&format!("{output}.tilework"))).unwrap();
+        let names = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    /// A job that is killed in each of its rounds, one after the other, leaves the bytes of one that is left alone. What that one reported.
+    pub fn survives_kills_in(&self, rounds: Range<u32>, line: &str) -> Value {
+        let whole = self.succeed(&format!("{line} -o whole"));
+        let n_rounds = rounds.len() as u64;
+        for round in rounds {
+            self.kill_in_round(&format!("{line} -o killed"), "killed", round);
+        }
+        let rest = self.succeed(&format!("{line} -o killed"));
+        let run = |report: &Value| report["tasks_run"].as_u64().unwrap();
+        // All rounds before the last one were complete, and something of that.
+        assert!(run(&rest) + n_rounds <= run(&whole), "{rest}, {whole}");
+        assert_eq!(self.read("killed"), self.read("whole"));
+        whole
     }
 
     /// Starts a job whose tasks are slow, and kills it when a round of it, counted from 0, has begun: in the first one after a commit.
