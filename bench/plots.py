@@ -1,4 +1,5 @@
-"""Draws docs/speed.svg, docs/memory.svg and docs/bytes.svg from what sizes.py and peers.py left in results/.
+"""Draws docs/speed.svg, docs/memory.svg and docs/bytes.svg from what sizes.py and peers.py left in results/, and docs/assignment.svg
+from what mandelbrot.py left.
 
 plots.py [--results bench/results] [--out docs]
 The same results give the same bytes. Backgrounds are transparent and colours neither light nor dark, for any page.
@@ -87,6 +88,31 @@ def bytes_moved(sizes, _peers):
         axes.annotate(ratio, at, (4, -3), textcoords="offset points", ha="left", va="top", color=OURS)
     axes.margins(x=0.16, y=0.12)
     direct_labels(axes, labels)
+    return figure
+
+
+def assignment(mandelbrot):
+    """What each worker did when: tasks as bars, one after the other."""
+    case = max(mandelbrot["cases"], key=lambda case: case["factor"])
+    names = list(case["tasks_of_middle"])
+    longest_s = max(run["wall_s"] for runs in case["runs"].values() for run in runs)
+    figure, all_axes = plt.subplots(len(names), sharex=True, figsize=(WIDTH_IN, 0.95 * len(names) + 0.75))
+    figure.subplots_adjust(left=0.14, right=0.97, bottom=0.2, top=0.9, hspace=0.75)
+    for name, axes in zip(names, all_axes, strict=True):
+        ends = {}
+        for number, task in enumerate(case["tasks_of_middle"][name]):
+            worker, begin = task["worker"], ends.get(task["worker"], 0)
+            ends[worker] = begin + task["seconds"]
+            color = (OURS, LIGHT_OURS)[worker % 2]
+            axes.barh(worker, task["seconds"], left=begin, height=0.72, color=color, edgecolor="white", linewidth=0.6)
+            if task["seconds"] > 0.035 * longest_s:
+                axes.text(begin + task["seconds"] / 2, worker, str(number), ha="center", va="center", color="white", fontsize=8)
+        axes.axvline(case["ideal_s_of_middle"][name], color=MUTED, linestyle="--", linewidth=1.2)
+        axes.set_title(name, loc="left", fontsize=10, color=TEXT)
+        axes.set_yticks(sorted(ends), [f"worker {worker}" for worker in sorted(ends)])
+        axes.invert_yaxis()
+        axes.tick_params(axis="y", length=0)
+    all_axes[-1].set_xlabel("seconds; dashed: nobody waits for anybody")
     return figure
 
 
@@ -179,9 +205,11 @@ def main():
     sizes = json.loads((args.results / "sizes.json").read_text())
     peers_path = args.results / "peers.json"
     peers = json.loads(peers_path.read_text()) if peers_path.exists() else {"cases": []}
-    for name, draw in {"speed": speed, "memory": memory, "bytes": bytes_moved}.items():
+    figures = {name: draw(sizes, peers) for name, draw in {"speed": speed, "memory": memory, "bytes": bytes_moved}.items()}
+    figures["assignment"] = assignment(json.loads((args.results / "mandelbrot.json").read_text()))
+    for name, figure in figures.items():
         path = args.out / f"{name}.svg"
-        draw(sizes, peers).savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
         print(f"written: {path}")
 
 

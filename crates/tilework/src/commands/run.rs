@@ -52,6 +52,7 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
         "output": file,
         "seconds": finished.elapsed.as_secs_f64(),
         "tasks_run": finished.tasks_run,
+        "tasks_checked": finished.tasks_checked,
         "tasks_resumed": finished.tasks_resumed,
         "retries": finished.retries,
         "tasks_by_worker": finished.tasks_by_worker,
@@ -62,6 +63,11 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
         let seconds = human::seconds(finished.elapsed.as_secs_f64());
         writeln!(out, "{file}: {} done in {seconds}", args.kind)?;
         write!(out, "  tasks    {} run", finished.tasks_run)?;
+        match (finished.tasks_checked, finished.tasks_run) {
+            (_, 0) => {}
+            (0, _) => write!(out, ", unchecked")?,
+            (n_checked, _) => write!(out, ", {n_checked} checked")?,
+        }
         if finished.tasks_resumed > 0 {
             write!(out, ", {} kept from before", finished.tasks_resumed)?;
         }

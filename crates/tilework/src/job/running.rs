@@ -41,6 +41,8 @@ pub struct Runner {
 pub struct Finished {
     /// Tasks that this run computed, in all of its rounds.
     pub tasks_run: u64,
+    /// Those whose outputs this run checked ([`Job::check`]); attempts that lost to another one count too.
+    pub tasks_checked: u64,
     /// Tasks of the round that it went on with that earlier runs had committed.
     pub tasks_resumed: u64,
     /// Attempts that were made again.
@@ -189,6 +191,7 @@ pub fn run_job(
             folder.finish()?;
             return Ok(Finished {
                 tasks_run: run.n_tasks_run,
+                tasks_checked: run.workers.iter().map(|share| share.n_checked).sum(),
                 tasks_resumed: run.n_tasks_resumed,
                 retries: run.n_retries,
                 tasks_by_worker: run.workers.iter().map(|share| share.n_tasks).collect(),

@@ -176,11 +176,14 @@ impl JobRun {
         around: &mut Surroundings<'_>,
     ) {
         let typical_ms = self.typical_ms;
-        self.durations.note(duration_ms);
+        let longest_ms = self.durations.longest_elsewhere_ms(worker);
+        self.durations.note(worker, duration_ms);
         self.typical_ms = self.durations.typical_ms();
-        let percent = typical_ms.map_or(0, |typical_ms| duration_ms * 100 / typical_ms.max(1));
-        // Where tasks take milliseconds, a hiccup is no slow worker.
-        let is_slow = percent >= limits::SLOW_WORKER_PERCENT && duration_ms >= limits::WATCH_MS;
+        let percent_of = |other_ms: Option<u64>| other_ms.map_or(0, |ms| duration_ms * 100 / ms.max(1));
+        let percent = percent_of(typical_ms);
+        // Tasks may be uneven: then others have long ones too. And where they take milliseconds, a hiccup is no slow worker.
+        let is_slow = percent.min(percent_of(longest_ms)) >= limits::SLOW_WORKER_PERCENT
+            && duration_ms >= limits::WATCH_MS;
         let Some(member) = around.fleet.get_mut(worker) else {
             return;
         };
