@@ -88,3 +88,37 @@ fn short_tasks_are_released_by_the_hundred() {
     let effects = script.commits_after(1_000, W0, attempt(10, 0));
     assert!(releases(&effects).is_empty());
 }
+
+#[test]
+fn a_worker_that_is_much_slower_than_the_others_is_named_once() {
+    let (mut script, _) = Script::with(&[W0, W1], job_of(100));
+    let mut named = vec![];
+    for task in 0..6 {
+        let worker = if task % 2 == 0 { W0 } else { W1 };
+        script.says(worker, WorkerReport::Started(attempt(task, 0)));
+        let duration = if worker == W1 { 4_000 } else { 1_000 };
+        script.now = Millis(script.now.0 + duration);
+        named.extend(alarms(
+            &script.says(worker, WorkerReport::Committed(attempt(task, 0))),
+        ));
+    }
+    assert_eq!(named, ["worker-slow"]);
+}
+
+#[test]
+fn tasks_that_are_uneven_make_no_worker_slow() {
+    let (mut script, _) = Script::with(&[W0, W1], job_of(100));
+    let mut named = vec![];
+    for (task, duration) in [600, 700, 800, 2_000, 2_500, 700, 2_600, 600]
+        .into_iter()
+        .enumerate()
+    {
+        let (task, worker) = (task as u64, if task % 2 == 0 { W0 } else { W1 });
+        script.says(worker, WorkerReport::Started(attempt(task, 0)));
+        script.now = Millis(script.now.0 + duration);
+        named.extend(alarms(
+            &script.says(worker, WorkerReport::Committed(attempt(task, 0))),
+        ));
+    }
+    assert_eq!(named, [""; 0]);
+}
