@@ -1,7 +1,7 @@
-//! Development commands: `cargo xtask test [--no-lints]`, `tidy`, `sim`, `soak`, `memcheck`, `nats-server` and `picture`.
+//! Development commands: `cargo xtask test [--no-lints]`, `tidy`, `api`, `sim`, `soak`, `memcheck`, `nats-server` and `picture`.
 //!
 //! `test` is the whole check of a commit, the same here and in CI. `tidy` is its part that reads the sources and
-//! holds them to the rules that no compiler knows. `soak` runs what takes
+//! holds them to the rules that no compiler knows, `api` lists what library users may rely on. `soak` runs what takes
 //! minutes, `sim` simulated runs by their seeds, `memcheck` the kernel under valgrind, `nats-server` finds or
 //! installs the server that the cluster engine's tests need; `picture` draws a terminal for the README.
 
@@ -11,6 +11,7 @@
     reason = "a command for developers: its output is its result"
 )]
 
+mod api;
 mod deny;
 mod junit;
 mod libtest;
@@ -27,7 +28,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask soak [cluster [--rounds N] [--seed S]] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
+const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask api | cargo xtask soak [cluster [--rounds N] [--seed S]] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
 
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -36,6 +37,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let passed = match args[..] {
         ["test"] => test::run(&root, test::Lints::Run)?,
         ["test", "--no-lints"] => test::run(&root, test::Lints::Skip)?,
+        ["api"] => api::write(&root)?,
         ["tidy"] => tidy::run(&root)?,
         ["soak"] => soak::run(&root)?,
         ["soak", "cluster", ref args @ ..] => soak::run_cluster(&root, args)?,

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::junit::{self, TestCase};
 use crate::libtest::Tally;
 use crate::step::{self, Step, Verdict};
-use crate::{deny, memcheck, nats_server, report, tidy, workspace};
+use crate::{api, deny, memcheck, nats_server, report, tidy, workspace};
 
 /// Whether the checks that only read the code run too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,7 @@ fn lint_steps(root: &Path) -> anyhow::Result<Vec<Step>> {
             ],
         )?,
         step::timed("doc", || step::command(doc_command(root)))?,
+        step::timed("api", || api::check(root))?,
     ])
 }
 

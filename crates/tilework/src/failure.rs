@@ -43,7 +43,7 @@ impl Exit {
     }
 
     /// The exit of a code that another process told; what is not known counts as a failed job.
-    pub fn of_code(code: u8) -> Exit {
+    pub(crate) fn of_code(code: u8) -> Exit {
         [
             Exit::Usage,
             Exit::Resources,
@@ -59,7 +59,7 @@ impl Exit {
     }
 
     /// The `status` in JSON.
-    pub fn status(self) -> &'static str {
+    pub(crate) fn status(self) -> &'static str {
         match self {
             Exit::TimeLimit | Exit::Interrupted | Exit::Cancelled => "stopped",
             Exit::Usage | Exit::Resources | Exit::JobFailed | Exit::CheckFailed | Exit::Unreachable => {
@@ -85,7 +85,7 @@ pub struct CliError {
 
 impl CliError {
     /// A failure without a next step.
-    pub fn new(exit: Exit, message: impl Into<String>) -> CliError {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> CliError {
         CliError {
             exit,
             message: message.into(),
@@ -95,12 +95,12 @@ impl CliError {
     }
 
     /// Bad input or usage.
-    pub fn usage(message: impl Into<String>) -> CliError {
+    pub(crate) fn usage(message: impl Into<String>) -> CliError {
         CliError::new(Exit::Usage, message)
     }
 
     /// A failed access to storage. `action` is what was tried, as a verb; the kind of error decides the exit code.
-    pub fn io(action: &str, path: &Path, error: &io::Error) -> CliError {
+    pub(crate) fn io(action: &str, path: &Path, error: &io::Error) -> CliError {
         CliError::new(
             exit_of_io(error),
             format!("cannot {action} `{}`: {error}", path.display()),
@@ -108,7 +108,7 @@ impl CliError {
     }
 
     /// The run was asked to stop. `message` says how far it is.
-    pub fn stopped(cause: StopCause, message: impl Into<String>) -> CliError {
+    pub(crate) fn stopped(cause: StopCause, message: impl Into<String>) -> CliError {
         let exit = match cause {
             StopCause::Interrupted => Exit::Interrupted,
             StopCause::TimeLimit => Exit::TimeLimit,
@@ -117,13 +117,13 @@ impl CliError {
     }
 
     /// Says what to do next.
-    pub fn with_next(mut self, next: impl Into<String>) -> CliError {
+    pub(crate) fn with_next(mut self, next: impl Into<String>) -> CliError {
         self.next = Some(next.into());
         self
     }
 
     /// Adds the members of a JSON object; anything else is ignored.
-    pub fn with_facts(mut self, facts: Value) -> CliError {
+    pub(crate) fn with_facts(mut self, facts: Value) -> CliError {
         if let Value::Object(facts) = facts {
             self.facts.extend(facts);
         }
@@ -131,7 +131,7 @@ impl CliError {
     }
 
     /// The object that `--json` prints.
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let mut object = self.facts.clone();
         object.insert("status".to_owned(), json!(self.exit.status()));
         object.insert("error".to_owned(), json!(self.message));
@@ -141,7 +141,7 @@ impl CliError {
     }
 
     /// The lines that people get on stderr.
-    pub fn to_human(&self) -> String {
+    pub(crate) fn to_human(&self) -> String {
         match &self.next {
             Some(next) => format!("error: {}\n  next: {next}\n", self.message),
             None => format!("error: {}\n", self.message),

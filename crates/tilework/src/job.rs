@@ -96,14 +96,17 @@
 //! - [`task_file`]: outputs that are too large for the journal
 
 pub mod files;
+#[doc(hidden)]
 pub mod kinds;
 pub mod matrix;
+#[doc(hidden)]
 pub mod rounds;
 pub mod running;
 pub mod task_file;
 
 pub use files::{Files, InputFile};
 pub use matrix::Matrix;
+pub use rounds::{STATE_BYTES_MAX, TASKS_MAX};
 pub use running::{Finished, Runner};
 pub use task_file::{TaskFile, TaskFileReader, TaskFileWriter};
 

@@ -4,41 +4,61 @@
 //! crates of their own: `tilework-linalg` plans and runs products, `tilework-store` reads and writes matrices, `tilework-runtime` runs any
 //! job of tasks.
 //!
+//! What is documented here is for users, and kept: `docs/public-api.txt` lists it. The rest of the crate is the program itself, reachable for its
+//! own tests only.
+//!
 //! # Layout
-//! - [`mod@job`]: jobs of library users
-//! - [`cli`]: from the raw command line to the exit code
-//! - [`args`]: the command line, parsed and typed; [`settings`]: what it means on this machine
-//! - [`commands`]: one file per verb
-//! - [`cluster`]: a job on many machines: driver, workers, clients
-//! - [`product`]: one product, for the verbs that plan, run, resume and verify it
-//! - [`job_state`]: what stands beside an output, and what its journal says; [`leftovers`]: what may be removed of it
-//! - [`cluster`]: what processes of a cluster show each other; [`own_program`]: this program as its own child
-//! - [`blocks`]: going through a matrix in bounded memory; [`elements`]: what `generate` writes
-//! - [`failure`]: every way a command can fail, with its exit code and the next step
-//! - [`output`], [`human`]: results as JSON or for people
-//! - [`webhook`]: alarms by HTTP
-//! - [`progress`], [`signals`], [`logging`]: while a command runs
+//! - [`mod@job`]: jobs of library users; [`failure`]: how running one can fail, with its exit code and the next step
+//! - `cli`: from the raw command line to the exit code
+//! - `args`: the command line, parsed and typed; `settings`: what it means on this machine
+//! - `commands`: one file per verb
+//! - `cluster`: a job on many machines: driver, workers, clients
+//! - `product`: one product, for the verbs that plan, run, resume and verify it
+//! - `job_state`: what stands beside an output, and what its journal says; `leftovers`: what may be removed of it
+//! - `own_program`: this program as its own child
+//! - `blocks`: going through a matrix in bounded memory; `elements`: what `generate` writes
+//! - `output`, `human`: results as JSON or for people
+//! - `webhook`: alarms by HTTP
+//! - `progress`, `signals`, `logging`: while a command runs
 
 #![forbid(unsafe_code)]
 
-pub mod args;
-pub mod blocks;
-pub mod cli;
-pub mod cluster;
-pub mod commands;
-pub mod elements;
 pub mod failure;
-pub mod human;
 pub mod job;
+
+#[doc(hidden)]
+pub mod args;
+#[doc(hidden)]
+pub mod blocks;
+#[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
+pub mod cluster;
+#[doc(hidden)]
+pub mod commands;
+#[doc(hidden)]
+pub mod elements;
+#[doc(hidden)]
+pub mod human;
+#[doc(hidden)]
 pub mod job_state;
+#[doc(hidden)]
 pub mod leftovers;
+#[doc(hidden)]
 pub mod logging;
+#[doc(hidden)]
 pub mod output;
+#[doc(hidden)]
 pub mod own_program;
+#[doc(hidden)]
 pub mod product;
+#[doc(hidden)]
 pub mod progress;
+#[doc(hidden)]
 pub mod settings;
+#[doc(hidden)]
 pub mod signals;
+#[doc(hidden)]
 pub mod webhook;
 
 pub use job::{

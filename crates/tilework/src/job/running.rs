@@ -22,7 +22,7 @@ use tilework_store::identity::InputIdentity;
 use tilework_store::journal::{JobFiles, Recovered};
 
 /// A user's job as its journal stores it: nothing of how it is split is kept but what the spec says.
-pub type Description = JobDescription<Value, Value>;
+pub(crate) type Description = JobDescription<Value, Value>;
 
 /// Runs jobs in this process.
 ///
@@ -120,7 +120,7 @@ impl Runner {
 
 /// A job that is to be run, and with what.
 #[derive(Debug, Clone)]
-pub struct JobRequest {
+pub(crate) struct JobRequest {
     /// Where its report goes.
     pub destination: Destination,
     /// Tasks that run at a time, at most.
@@ -133,7 +133,7 @@ pub struct JobRequest {
 
 /// An output, and what may become of what is there.
 #[derive(Debug, Clone)]
-pub struct Destination {
+pub(crate) struct Destination {
     /// The file.
     pub output: PathBuf,
     /// A finished one may be replaced.
@@ -146,7 +146,7 @@ pub struct Destination {
 ///
 /// # Errors
 /// As [`Runner::run`].
-pub fn run_job(
+pub(crate) fn run_job(
     kind: &dyn Kind,
     spec: Spec,
     request: &JobRequest,

@@ -17,9 +17,9 @@ use tilework_store::journal::task_files::{make_task_files_folder, remove_task_fi
 use tilework_store::journal::{JobFiles, TaskFileName};
 
 /// Bytes of a file that is being written that are in memory, at most.
-pub const WRITE_BUFFER_BYTES: usize = 256 * 1024;
+pub(crate) const WRITE_BUFFER_BYTES: usize = 256 * 1024;
 /// Bytes of a file that is being read that are in memory, at most.
-pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+pub(crate) const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// The same command reads back what the current round committed; nothing but a new start writes the files of earlier ones again.
 const WAY_OUT: &str = "; if the round that wrote it is over, start again with --restart";
 /// Files that one attempt's executions write, at most.
