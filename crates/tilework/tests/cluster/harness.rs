@@ -91,7 +91,7 @@ impl Cluster {
         let programs = Path::new(env!("CARGO_BIN_EXE_tilework")).parent().unwrap();
         self.program = programs.join("examples").join(example);
         // What a task needs if its job says nothing of it, and more.
-        self.worker_memory = "128MiB";
+        self.worker_memory = "192MiB";
         assert!(
             self.program.exists(),
             "{} is not built: cargo build -p tilework --examples",

@@ -1,6 +1,7 @@
 //! Jobs of a program's own: rounds survive workers and drivers, and who lacks the code does no harm.
 
 use crate::harness::{Cluster, Job, begun, recovered, wait_for};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -26,12 +27,13 @@ fn wait_for_round(job: &Job, round: u32) {
 
 /// Whether the job is done with the bytes of one undisturbed process.
 fn is_right(cluster: &Cluster, job: &Job) {
+    is_as_alone(cluster, job, KMEANS);
+}
+
+fn is_as_alone(cluster: &Cluster, job: &Job, line: &str) {
     let report = cluster.report(job);
-    assert_eq!(
-        (&report["status"], &report["job"]),
-        (&"done".into(), &"kmeans".into())
-    );
-    let alone = cluster.alone(&format!("{KMEANS} -o undisturbed.json --overwrite"));
+    assert_eq!(report["status"], "done");
+    let alone = cluster.alone(&format!("{line} -o undisturbed.json --overwrite"));
     assert!(alone.status.success(), "{alone:?}");
     assert_eq!(
         fs::read_to_string(cluster.data(&job.output)).unwrap(),
@@ -72,6 +74,37 @@ fn rounds_survive_a_worker_and_a_driver() {
     );
     wait_for_round(&job, round);
     is_right(&cluster, &job);
+}
+
+/// Three rounds: about ten files of three sections each, of which each of three tasks reads one from each, and leaves a file; a last task reads these.
+#[test]
+fn files_of_tasks_go_from_worker_to_worker() {
+    const SLOWER: &str = "*:400ms";
+    const WORDS: &str = "run word-count --set folder=data/text --set split_bytes=40000 --set reducers=3";
+    let cluster = Cluster::start().of_example("word_count");
+    fs::create_dir(cluster.data("text")).unwrap();
+    for doc in [
+        "journal-format.md",
+        "operations.md",
+        "numerics.md",
+        "messages.md",
+        "testing.md",
+    ] {
+        let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(doc);
+        let text = fs::read(text).unwrap().repeat(10);
+        fs::write(cluster.data("text").join(doc), text).unwrap();
+    }
+    let _driver = cluster.driver("driver");
+    let mut workers = [cluster.worker("w1", SLOWER), cluster.worker("w2", SLOWER)];
+    let mut job = cluster.submit(&format!("{WORDS} -o data:/words.txt"));
+    let reducing = cluster.data("words.txt.tilework/round-000001");
+    wait_for("the second round", || reducing.exists().then_some(()));
+    workers[1].kill();
+    assert!(!cluster.data("words.txt").exists(), "killed too late");
+    is_as_alone(&cluster, &job, WORDS);
+    let of_both: BTreeSet<_> = begun(job.events()).iter().map(|event| event.worker).collect();
+    assert_eq!(of_both.len(), 2, "one worker had it all");
+    assert!(!cluster.data("words.txt.tilework/outputs").exists());
 }
 
 #[test]
