@@ -73,6 +73,7 @@ fn code_that_misbehaves_where_jobs_are_driven_fails_the_job_with_the_reason() {
             Deed::HasTooManyTasks,
             "has 1099511627776 tasks, and 3000000 are allowed",
         ),
+        (Deed::HasNoTime, "`needs` of `misbehaves` has a deadline of 0 s"),
         (Deed::StateIsTooLarge, "the state of round 1 has "),
     ] {
         let folder = tempfile::tempdir().unwrap();

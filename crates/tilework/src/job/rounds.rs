@@ -158,6 +158,14 @@ fn begin<J: Job>(job: &J, round: RoundIdx, state: J::State) -> Result<Round<J::S
         };
         return Err(Failure::fatal(Cause::Job, text));
     }
+    if needs.deadline_s.is_nan() || needs.deadline_s <= 0.0 {
+        let text = format!(
+            "`needs` of `{}` has a deadline of {} s: no task could keep it",
+            J::KIND,
+            needs.deadline_s
+        );
+        return Err(Failure::fatal(Cause::Job, text));
+    }
     Ok(Round {
         round,
         n_tasks,

@@ -36,6 +36,7 @@ pub enum Deed {
     StartPanics,
     AdvancePanics,
     HasTooManyTasks,
+    HasNoTime,
     StateIsTooLarge,
 }
 
@@ -94,7 +95,11 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
     fn needs(&self, _: &Vec<u8>) -> Needs {
         Needs {
             memory_bytes: 1 << 20,
-            deadline_s: DEADLINE_S,
+            deadline_s: if self.deed == Deed::HasNoTime {
+                0.0
+            } else {
+                DEADLINE_S
+            },
             ..Needs::default()
         }
     }
@@ -122,9 +127,11 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
             Deed::IsLateOnce => is_late(context),
             Deed::HangsOnce => hang(),
             Deed::ExitsOnce => std::process::exit(0),
-            Deed::StartPanics | Deed::AdvancePanics | Deed::HasTooManyTasks | Deed::StateIsTooLarge => {
-                Ok(vec![1])
-            }
+            Deed::StartPanics
+            | Deed::AdvancePanics
+            | Deed::HasTooManyTasks
+            | Deed::HasNoTime
+            | Deed::StateIsTooLarge => Ok(vec![1]),
         }
     }
 
