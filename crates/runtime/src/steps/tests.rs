@@ -103,6 +103,8 @@ impl StepWatch for Lead<'_> {
 
     fn on_damaged_output(&self, _task: TaskIdx) {}
 
+    fn on_note(&self, _note: &str) {}
+
     fn may_finish(&self) -> bool {
         !(self.slept)(self.n_looks.fetch_add(1, Ordering::Relaxed) + 1)
     }
@@ -124,7 +126,7 @@ fn disk() -> FakeDisk {
 fn begin_run(disk: &FakeDisk) -> (RunEpoch, JournalWriter) {
     let folder = JobFolder::take_over(Arc::new(disk.clone()), Path::new(OUTPUT)).unwrap();
     let (epoch, segment) = folder.start_run(RunEpoch(0), JOB, 0).unwrap();
-    (epoch, JournalWriter::start(segment))
+    (epoch, JournalWriter::start(segment).unwrap())
 }
 
 /// Another job's run begins, with a file of its own.
@@ -133,7 +135,7 @@ fn begin_another(disk: &FakeDisk) -> (RunEpoch, JournalWriter, OneNumber) {
     folder.discard().unwrap();
     let output = OneNumber::begin(disk, 2.0);
     let (epoch, segment) = folder.start_run(RunEpoch(0), b"{ }", 0).unwrap();
-    (epoch, JournalWriter::start(segment), output)
+    (epoch, JournalWriter::start(segment).unwrap(), output)
 }
 
 fn finish(

@@ -4,7 +4,7 @@ use super::frame;
 use super::layout::JobFiles;
 use crate::disk::{Disk, DiskFile, DiskFileExt};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tilework_core::ids::WorkerIdx;
 use tilework_core::record::{Record, RunStart};
@@ -16,6 +16,7 @@ const OPENINGS_MAX: u32 = 10_000;
 #[derive(Debug)]
 pub struct SegmentWriter {
     file: Arc<dyn DiskFile>,
+    path: PathBuf,
     offset: u64,
 }
 
@@ -58,7 +59,11 @@ impl SegmentWriter {
         run: &RunStart,
     ) -> io::Result<SegmentWriter> {
         let file = disk.create_new(path)?;
-        let mut segment = SegmentWriter { file, offset: 0 };
+        let mut segment = SegmentWriter {
+            file,
+            path: path.to_owned(),
+            offset: 0,
+        };
         let opened = segment
             .append_opening(job_text, run)
             .and_then(|()| disk.sync_dir(&files.folder()));
@@ -68,6 +73,11 @@ impl SegmentWriter {
             return Err(error);
         }
         Ok(segment)
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     fn append_opening(&mut self, job_text: &[u8], run: &RunStart) -> io::Result<()> {

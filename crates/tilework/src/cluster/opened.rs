@@ -198,7 +198,7 @@ impl Opening<'_> {
         self.check_run()?;
         let journal = match &self.journal {
             Some(journal) => Arc::clone(journal),
-            None => Arc::new(JournalWriter::start(self.begin_segment()?)),
+            None => Arc::new(JournalWriter::start(self.begin_segment()?)?),
         };
         let served = Arc::new(Served::with_journal(job, Arc::clone(&journal)));
         Ok(Opened {
@@ -224,14 +224,26 @@ impl Opening<'_> {
             } else {
                 Cause::Storage
             };
-            Failure::retry(cause, format!("cannot open a journal beside the output: {error}"))
+            Failure::retry(
+                cause,
+                format!(
+                    "cannot open a journal in `{}`: {error}",
+                    self.files.folder().display()
+                ),
+            )
         })
     }
 
     /// The run is the one whose task this is, and no later job has taken its place.
     fn check_run(&self) -> Result<(), Failure> {
         let found = run_of_segment(&*self.disk, &self.files, self.run).map_err(|error| {
-            Failure::retry(Cause::Storage, format!("cannot read the run's journal: {error}"))
+            Failure::retry(
+                Cause::Storage,
+                format!(
+                    "cannot read the run's journal in `{}`: {error}",
+                    self.files.folder().display()
+                ),
+            )
         })?;
         match found {
             Some(run) if run.job == self.job => Ok(()),
