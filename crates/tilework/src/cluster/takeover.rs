@@ -194,10 +194,10 @@ impl Conducting<'_> {
         let inputs = undertaking.identities()?;
         record
             .check_inputs(&inputs)
-            .map_err(|failure| NotTaken::Ever(failed(&failure, &self.output)))?;
+            .map_err(|failure| NotTaken::Ever(failed(&failure, &self.output, true)))?;
         let job = undertaking.start()?;
         let resumed =
-            Resumed::of(&*job, &folder).map_err(|failure| NotTaken::Ever(failed(&failure, &self.output)))?;
+            Resumed::of(&*job, &folder).map_err(|failure| NotTaken::Ever(failed(&failure, &self.output, true)))?;
         let after_last = RunEpoch(record.run + 1);
         let (epoch, writer) = self.begin_run(&*job, &mut folder, &text, true, after_last)?;
         let mut record = record.clone();

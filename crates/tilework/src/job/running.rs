@@ -4,7 +4,7 @@ use super::Job;
 use super::kinds::{Kind, KindOf, Spec};
 use super::rounds::{Place, StartedJob};
 use crate::failure::{CliError, Exit};
-use crate::product::running::{failed, stopped};
+use crate::product::running::{failed, finish, is_begun, stopped};
 use crate::settings::default_memory_bytes;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -188,7 +188,7 @@ pub(crate) fn run_job(
     );
     let error = match run.end {
         JobEnd::Done => {
-            folder.finish()?;
+            finish(folder, observer);
             return Ok(Finished {
                 tasks_run: run.n_tasks_run,
                 tasks_checked: run.workers.iter().map(|share| share.n_checked).sum(),
@@ -201,10 +201,11 @@ pub(crate) fn run_job(
         }
         JobEnd::Stopped(cause) => stopped(cause, output, None).with_next(AGAIN),
         JobEnd::Failed(failure) => {
-            if run.n_tasks_run == 0 && failure.cause == Cause::DiskFull {
+            let begun = is_begun(&folder);
+            if !begun || (run.n_tasks_run == 0 && failure.cause == Cause::DiskFull) {
                 folder.abandon();
             }
-            failed(&failure, output).with_next(next_after(failure.cause))
+            failed(&failure, output, begun).with_next(next_after(failure.cause))
         }
     };
     Err(error.with_facts(json!({ "alarms": run.alarms.latest, "alarms_total": run.alarms.n_alarms })))
@@ -216,6 +217,9 @@ const AGAIN: &str = "what is committed is kept: run the same command again to go
 fn next_after(cause: Cause) -> &'static str {
     match cause {
         Cause::DiskFull => "make room, then run the same command again: what is committed is kept",
+        Cause::OutOfMemory => {
+            "allow less with --memory or --threads, then run the same command again: what is committed is kept"
+        }
         Cause::InputChanged => {
             "put the input back and run the same command again, or start again with --restart"
         }
