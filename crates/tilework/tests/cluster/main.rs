@@ -14,6 +14,7 @@ mod proxy;
 
 mod alarms;
 mod clients;
+mod clock;
 mod drivers;
 mod inputs;
 mod network;
