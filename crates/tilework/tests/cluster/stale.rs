@@ -1,5 +1,6 @@
 //! A worker wakes up in a world that has moved on: what it still does must not reach the next job's output.
 
+use crate::cost::Cost;
 use crate::harness::{Cluster, Job, MULTIPLY, Process, SLOW, of_kind, recovered, wait_for};
 use crate::proxy::Proxy;
 use rustix::process::Signal;
@@ -74,15 +75,17 @@ fn a_worker_that_slept_over_a_cancel_does_not_touch_the_next_job() {
     let hit = job.wait_for_begun(Some(stopped.number()));
     stopped.signal(Signal::STOP);
     cluster.assert_uncommitted(&job, hit);
-    move_on_and_wake(&cluster, &mut job, &stopped);
+    let woken = move_on_and_wake(&cluster, &mut job, &stopped);
     // It is there for the next one.
     let mut third = cluster.submit(&format!("{MULTIPLY} data:/D.npy"));
-    third.wait_for("a task of the woken worker", |events| {
-        of_kind(events, "committed")
-            .any(|event| event.worker == Some(hit.worker))
-            .then_some(())
+    let by_it = third.wait_for("a task of the woken worker", |events| {
+        let mut commits = of_kind(events, "committed");
+        commits.find(|event| event.worker == Some(hit.worker)).cloned()
     });
+    let cost = Cost::of("worker-woke-later", woken);
+    let cost = cost.recovered(by_it.unix_ms, Duration::from_secs(20));
     cluster.is_right(&third);
+    cost.tell(&cluster, &mut third);
 }
 
 #[test]
