@@ -33,7 +33,7 @@ fn went_on(
     let commit = job.wait_after("committed", began.unix_ms);
     let cost = cost.recovered_after(from, commit.unix_ms, allowed);
     let report = cluster.is_right(job);
-    cost.noticed(began.unix_ms).tell(cluster, job);
+    cost.tell(cluster, job);
     assert_eq!(report["status"], "done");
     ran_none_again(job, from, committed);
 }
@@ -61,10 +61,11 @@ fn a_killed_drivers_jobs_go_on_with_another() {
     let killed = leader.kill();
     cluster.assert_uncommitted(&job, hit);
     let committed = cluster.committed(&job.output);
+    let cost = Cost::of("driver-killed", killed).noticed(job.wait_after("began", killed).unix_ms);
     went_on(
         &cluster,
         &mut job,
-        Cost::of("driver-killed", killed),
+        cost,
         killed,
         &committed,
         Duration::from_secs(10),
@@ -92,7 +93,7 @@ fn without_a_driver_the_client_says_so_and_waits() {
     went_on(
         &cluster,
         &mut job,
-        Cost::of("no-driver", killed),
+        Cost::of("no-driver", killed).noticed(said),
         started,
         &committed,
         Duration::from_secs(12),
