@@ -1,5 +1,5 @@
 //! `cargo xtask failure-matrix [--runs N] [--row NAME]`: runs the tests of faults and writes what they measured to docs/failure-matrix.md, from
-//! docs/failure-matrix.json, which has every figure. A row by name is measured and only printed.
+//! docs/failure-matrix.json, which has every figure. A row by name is measured and only printed; `--page` writes the page of the figures that are there.
 
 use crate::step::{self, Verdict};
 use crate::{nats_server, workspace};
@@ -258,6 +258,9 @@ impl Settings {
 
 /// Measures, and says whether all tests passed.
 pub(crate) fn run(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
+    if *args == ["--page"] {
+        return write_page(root);
+    }
     let settings = Settings::read(args)?;
     let mut server: Option<PathBuf> = None;
     if nats_server::run(root, &mut server)? != Verdict::Passed {
@@ -283,14 +286,25 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
         "measured": measured,
     });
     let page = page(&figures);
+    // Figures of some rows are not put beside those of another day.
     if settings.row.is_some() || !passed {
         println!("{page}");
         return Ok(passed);
     }
     fs::write(root.join(FIGURES), lines(&figures)? + "\n")?;
-    fs::write(root.join(PAGE), page)?;
-    println!("written: {FIGURES}, {PAGE}");
+    write_page(root)
+}
+
+/// Writes the page of the figures that are there.
+fn write_page(root: &Path) -> anyhow::Result<bool> {
+    fs::write(root.join(PAGE), page(&read_figures(root)?))?;
+    println!("written: {PAGE}, of {FIGURES}");
     Ok(true)
+}
+
+fn read_figures(root: &Path) -> anyhow::Result<Value> {
+    let figures = fs::read_to_string(root.join(FIGURES)).context(FIGURES)?;
+    serde_json::from_str(&figures).context(FIGURES)
 }
 
 /// What one run of a row's test printed; nothing if it failed or printed no figures.
@@ -358,7 +372,8 @@ const READING: &str = "
 - **Work lost** is what had begun when the fault came and counts nowhere in the end: executions of tasks, and the time since they had begun. Tasks take 0.6 s in most of these tests, so that they are hit. A killed worker holds
   one task that runs and at most a few that are being written: no fault costs more than that of each process that it hits, however long the job.
 - Times are those of the limits that [messages](messages.md) has (a worker is lost after 6 s of silence, a lease after 6 s), and of the tests' own looks of 20 ms. All processes share one machine.
-- One row again: `cargo xtask failure-matrix --row worker-killed`. The test alone: `cargo test -p PACKAGE --test PROGRAM -- --exact NAME --nocapture`, with a nats-server on the path.
+- **One row again**: `cargo xtask failure-matrix --row worker-killed --runs 1` runs its test, which the file `xtask/src/failure_matrix.rs` names, and prints what it measures.
+- More faults, several at a time and for hours: [chaos, simulation and fuzzing](testing.md).
 ";
 
 /// The page that the figures make.
@@ -367,13 +382,13 @@ fn page(figures: &Value) -> String {
     let text = |name: &str| figures[name].as_str().unwrap_or("unknown").to_owned();
     write!(
         page,
-        "\n{} runs of each test on {}, {}; median, and the worst in brackets. All files: [figures](failure-matrix.json).\n\n",
+        "\n{} runs of each test on {}, {}; median, and the worst in brackets. Every figure: [failure-matrix.json](failure-matrix.json).\n\n",
         figures["runs"],
         text("machine"),
         text("date")
     )
     .expect("a string takes it");
-    page += "| what fails | how it is made to | who notices | after | goes on after | waits for | work lost | test |\n";
+    page += "| what fails | how it is made to | who notices | after | goes on after | which waits for | work lost | row |\n";
     page += "| --- | --- | --- | --- | --- | --- | --- | --- |\n";
     let empty = Vec::new();
     let measured = figures["measured"].as_array().unwrap_or(&empty);
@@ -404,16 +419,11 @@ fn page(figures: &Value) -> String {
             seconds("noticed_ms"),
             seconds("recovered_ms"),
             row.waits_for,
-            test_file(row),
+            row.name,
         )
         .expect("a string takes it");
     }
     page + READING
-}
-
-/// The program and the name of a row's test.
-fn test_file(row: &Row) -> String {
-    format!("{}: {}", row.program.test, row.test)
 }
 
 /// The median, and the worst if it differs; nothing of nothing.
@@ -474,9 +484,12 @@ mod tests {
     #[test]
     fn the_page_is_what_the_figures_make() {
         let root = workspace::root().unwrap();
-        let figures = fs::read_to_string(root.join(FIGURES)).unwrap();
-        let figures: Value = serde_json::from_str(&figures).unwrap();
-        assert_eq!(fs::read_to_string(root.join(PAGE)).unwrap(), page(&figures));
+        let figures = read_figures(&root).unwrap();
+        let written = fs::read_to_string(root.join(PAGE)).unwrap();
+        assert!(
+            written == page(&figures),
+            "write it anew: cargo xtask failure-matrix --page"
+        );
         for row in ROWS {
             let measured = figures["measured"].as_array().unwrap();
             assert!(

@@ -29,7 +29,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask api | cargo xtask soak [cluster [--rounds N] [--seed S]] | cargo xtask failure-matrix [--runs N] [--row NAME] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
+const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask api | cargo xtask soak [cluster [--rounds N] [--seed S]] | cargo xtask failure-matrix [--page | --runs N | --row NAME] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
 
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
