@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod cost;
 mod harness;
 mod proxy;
 

@@ -1,6 +1,6 @@
 //! Jobs of a program's own: rounds survive workers and drivers, and who lacks the code does no harm.
 
-use crate::harness::{Cluster, Job, begun, recovered, wait_for};
+use crate::harness::{Cluster, Job, begun, of_kind, recovered, wait_for};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -102,7 +102,9 @@ fn files_of_tasks_go_from_worker_to_worker() {
     workers[1].kill();
     assert!(!cluster.data("words.txt").exists(), "killed too late");
     is_as_alone(&cluster, &job, WORDS);
-    let of_both: BTreeSet<_> = begun(job.events()).iter().map(|event| event.worker).collect();
+    let of_both: BTreeSet<_> = of_kind(job.events(), "started")
+        .map(|event| event.worker)
+        .collect();
     assert_eq!(of_both.len(), 2, "one worker had it all");
     assert!(!cluster.data("words.txt.tilework/outputs").exists());
 }
