@@ -75,6 +75,8 @@ fn product(disk: &FakeDisk, request: &ProductRequest) -> Result<(), CliError> {
     compute(&disk, request, &StopSwitch::default(), &Nobody, Instant::now()).map(drop)
 }
 
+type Verb = fn(&FakeDisk) -> Result<(), CliError>;
+
 fn multiply(disk: &FakeDisk) -> Result<(), CliError> {
     product(disk, &request())
 }
@@ -119,7 +121,7 @@ fn finished() -> FakeDisk {
 
 #[test]
 fn whatever_call_fails_users_learn_which_file_and_what_to_do() {
-    let verbs: [(&str, fn() -> FakeDisk, fn(&FakeDisk) -> Result<(), CliError>); 3] = [
+    let verbs: [(&str, fn() -> FakeDisk, Verb); 3] = [
         ("multiply", inputs, multiply),
         ("resume", unfinished, resume),
         ("verify", finished, verify),
