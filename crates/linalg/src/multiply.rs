@@ -22,7 +22,7 @@ use tilework_core::ids::{JobId, RoundIdx, TaskIdx};
 use tilework_core::record::Commit;
 use tilework_kernel::Simd;
 use tilework_runtime::{Job, Next, TaskContext, TaskSummary};
-use tilework_store::disk::{Disk, FileId};
+use tilework_store::disk::{Disk, FileId, is_disk_full};
 use tilework_store::element_type::Dtype;
 use tilework_store::npy::output::{NpyOutput, OutputError};
 
@@ -354,10 +354,11 @@ pub fn tile_crc<T: Number>(output: &NpyOutput, tile: &Tile, buffer: &mut [T]) ->
 
 /// A failed access to the output as the driver understands it.
 pub fn output_failure(error: OutputError) -> Failure {
-    let cause = if matches!(error, OutputError::DiskFull { .. }) {
-        Cause::DiskFull
-    } else {
-        Cause::Storage
+    let cause = match &error {
+        OutputError::DiskFull { .. } => Cause::DiskFull,
+        // A name may lack room too.
+        OutputError::Io { source, .. } if is_disk_full(source) => Cause::DiskFull,
+        _ => Cause::Storage,
     };
     Failure::fatal(cause, error.to_string())
 }
