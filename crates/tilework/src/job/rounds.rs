@@ -137,13 +137,8 @@ impl<J: Job> Rounds<J> {
     }
 }
 
-/// What a commit holds of an output.
-#[derive(Serialize, Deserialize)]
-struct Committed<Output> {
-    output: Output,
-    /// All that its attempt finished, whether the output names them or not.
-    files: Vec<TaskFile>,
-}
+/// What a commit holds: an output, and all files that its attempt finished, whether the output names them or not.
+type Committed<Output> = (Output, Vec<TaskFile>);
 
 fn begin<J: Job>(job: &J, round: RoundIdx, state: J::State) -> Result<Round<J::State>, Failure> {
     let (n_tasks, needs) =
@@ -192,9 +187,10 @@ pub(super) fn own_code<J: Job, R>(
     })
 }
 
-/// As it is kept: MessagePack, which has all floating-point numbers and tells its own types.
+/// As it is kept: MessagePack, which has all floating-point numbers and tells its own types. Fields have their names: without them one
+/// that is left out (`skip_serializing_if`) would give its place to the next.
 fn encode(what: &str, value: &impl Serialize) -> Result<Vec<u8>, Failure> {
-    rmp_serde::to_vec(value)
+    rmp_serde::to_vec_named(value)
         .map_err(|error| Failure::fatal(Cause::Job, format!("{what} can't be kept: {error}")))
 }
 
@@ -276,10 +272,7 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
             }
         })?;
         let checked = self.job.check(state, task, &output).map_err(failure)?;
-        let committed = Committed {
-            output,
-            files: files.finished(),
-        };
+        let committed: Committed<J::Output> = (output, files.finished());
         let bytes = encode("a task's output", &committed)?;
         if bytes.len() > OUTPUT_BYTES_MAX {
             let text = format!(
@@ -309,8 +302,8 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         if crc32c::crc32c(&commit.output) != commit.crc32c {
             return Ok(false);
         }
-        let committed: Committed<J::Output> = decode("a task's output", &commit.output)?;
-        for file in &committed.files {
+        let (_, files): Committed<J::Output> = decode("a task's output", &commit.output)?;
+        for file in &files {
             let found = self.task_files.is_intact(file);
             if !found.map_err(|error| storage_failure("read a task's file back", &error))? {
                 return Ok(false);
@@ -337,7 +330,7 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         let mut unreadable = None;
         let mut outputs = commits.map_while(|commit| {
             decode("a task's output", &commit.output)
-                .map(|committed: Committed<J::Output>| committed.output)
+                .map(|(output, _): Committed<J::Output>| output)
                 .map_err(|failure| unreadable = Some(failure))
                 .ok()
         });
@@ -414,3 +407,6 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
             .map_err(|error| storage_failure("make the output durable", &error))
     }
 }
+
+#[cfg(test)]
+mod tests;
