@@ -35,6 +35,7 @@ pub enum Deed {
     /// What is called where jobs are driven panics, or gives too much.
     StartPanics,
     AdvancePanics,
+    AdvanceHangs,
     HasTooManyTasks,
     HasNoTime,
     StateIsTooLarge,
@@ -129,6 +130,7 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
             Deed::ExitsOnce => std::process::exit(0),
             Deed::StartPanics
             | Deed::AdvancePanics
+            | Deed::AdvanceHangs
             | Deed::HasTooManyTasks
             | Deed::HasNoTime
             | Deed::StateIsTooLarge => Ok(vec![1]),
@@ -148,6 +150,9 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
         outputs: &mut dyn Iterator<Item = Vec<u8>>,
     ) -> Result<Next<Vec<u8>>, TaskError> {
         assert_ne!(self.deed, Deed::AdvancePanics, "on purpose");
+        if self.deed == Deed::AdvanceHangs {
+            hang();
+        }
         if self.deed == Deed::StateIsTooLarge {
             return Ok(Next::Round(vec![200; 16 << 20]));
         }
