@@ -2,8 +2,8 @@
 
 use super::task_file::{AttemptFiles, TaskFile, TaskFiles, with_named_files};
 use super::{Checked, Contents, Files, Job, Next, OUTPUT_BYTES_MAX, Report, TaskContext, TaskError, failure};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io::{self, BufRead};
 use std::path::Path;
@@ -31,6 +31,7 @@ pub struct Rounds<J: Job> {
     place: Place,
     inputs: Files,
     task_files: TaskFiles,
+    /// The report, once it is written; an empty file before, which says that the job is not done.
     output: Mutex<Option<Arc<dyn DiskFile>>>,
 }
 
@@ -106,16 +107,14 @@ impl<J: Job> Rounds<J> {
             .ok_or_else(|| Failure::fatal(Cause::Job, "the output is not open"))
     }
 
-    fn write_report(&self, report: &Report) -> Result<(), Failure> {
-        let failed = |error| storage_failure("write the output", &error);
-        let output = self.output()?;
-        // A run before this one may have got so far, and not further.
-        output.set_len(0).map_err(failed)?;
+    fn write_report(&self, report: &Report, output: Arc<dyn DiskFile>) -> Result<(), Failure> {
         match &report.0 {
             Contents::Bytes(bytes) => output.write_all_at(bytes, 0),
             Contents::Files(files) => self.copy_files(files, &*output),
         }
-        .map_err(failed)
+        .map_err(|error| storage_failure("write the output", &error))?;
+        *self.output.lock().unwrap_or_else(PoisonError::into_inner) = Some(output);
+        Ok(())
     }
 
     fn copy_files(&self, files: &[TaskFile], output: &dyn DiskFile) -> io::Result<()> {
@@ -321,7 +320,7 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         &self,
         round: RoundIdx,
         commits: &mut dyn Iterator<Item = &Commit>,
-    ) -> Result<tilework_runtime::Next, Failure> {
+    ) -> Result<tilework_runtime::Next<'_>, Failure> {
         let current = self.current();
         if current.round != round {
             let text = format!("round {round} is complete, and round {} under way", current.round);
@@ -356,10 +355,9 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
                     state,
                 })
             }
-            Next::Done(report) => {
-                self.write_report(&report)?;
-                Ok(tilework_runtime::Next::Done)
-            }
+            Next::Done(report) => Ok(tilework_runtime::Next::DoneWith(Box::new(move |output| {
+                self.write_report(&report, output)
+            }))),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Outputs, states and reports between what a job says and what its next round, or its output's reader, sees.
 
 use super::*;
+use serde::Deserialize;
 use tilework_core::driver::Assign;
 use tilework_core::failure::JobEnd;
 use tilework_runtime::{JobFolder, RunOptions, StopSwitch};
