@@ -64,6 +64,8 @@ struct Computed {
     commit: Commit,
 }
 
+type InHand = Mutex<BTreeMap<JobAttempt, Computed>>;
+
 /// What the loop and the thread that runs tasks tell each other of an attempt.
 #[derive(Default)]
 struct Told {
@@ -72,8 +74,6 @@ struct Told {
     /// When its code began, and how long that may take in milliseconds.
     begun: OnceLock<(Instant, Option<u64>)>,
 }
-
-type InHand = Mutex<BTreeMap<JobAttempt, Computed>>;
 
 /// Bytes of records that are not durable yet: small outputs stand in them.
 #[derive(Default)]
@@ -155,6 +155,8 @@ pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -
             let event = event.unwrap_or(WorkerEvent::Tick);
             if let Some(attempt) = failed_for_the_machine(&event) {
                 shared.jobs.on_failed(attempt);
+            }
+            let now = Millis(started.elapsed().as_millis() as u64);
             if let Some((at, deadline_ms)) = told.begun.get()
                 && let Some(attempt) = beginning.take()
             {
@@ -162,8 +164,6 @@ pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -
                 let begun = WorkerEvent::Begun(attempt, at, *deadline_ms);
                 machine.on_event(now, begun, &mut effects);
             }
-            }
-            let now = Millis(started.elapsed().as_millis() as u64);
             machine.on_event(now, event, &mut effects);
             for effect in effects.drain(..) {
                 match effect {
@@ -322,6 +322,11 @@ impl Runner {
                     .fetch_add(u64::from(summary.checked), Ordering::Relaxed);
                 let commit = commit_of(attempt, self.worker, summary, elapsed);
                 let output = Some(output);
+                locked(&self.in_hand).insert(named, Computed { of, output, commit });
+            });
+            let _ = self.inbox.send(WorkerEvent::RunEnded(named, result));
+        }
+    }
 
     /// The loop sees it when it next looks, which it does for its heartbeat at the latest: to wake it for each short task would cost more
     /// than the task.
@@ -329,11 +334,6 @@ impl Runner {
         let _ = told.begun.set((Instant::now(), deadline_ms));
         if deadline_ms.is_some_and(|ms| ms < HEARTBEAT_MS) {
             let _ = self.inbox.send(WorkerEvent::Tick);
-        }
-    }
-                locked(&self.in_hand).insert(named, Computed { of, output, commit });
-            });
-            let _ = self.inbox.send(WorkerEvent::RunEnded(named, result));
         }
     }
 }
