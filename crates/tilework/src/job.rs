@@ -99,6 +99,7 @@ pub mod files;
 #[doc(hidden)]
 pub mod kinds;
 pub mod matrix;
+mod needs;
 #[doc(hidden)]
 pub mod rounds;
 pub mod running;

@@ -1,5 +1,7 @@
 //! A job of a library user as the runtime runs it: its state behind a lock, its outputs as bytes and files, its report as a file.
 
+use super::needs::reckoned;
+use super::tally::{RoundTally, RoundsTally};
 use super::task_file::{AttemptFiles, TaskFile, TaskFiles, with_named_files};
 use super::{Checked, Contents, Files, Job, Next, OUTPUT_BYTES_MAX, Report, TaskContext, TaskError, failure};
 use serde::de::DeserializeOwned;
@@ -158,25 +160,10 @@ fn begin<J: Job>(job: &J, round: RoundIdx, state: J::State) -> Result<Round<J::S
         };
         return Err(Failure::fatal(Cause::Job, text));
     }
-    if needs.deadline_s.is_nan() || needs.deadline_s <= 0.0 {
-        let text = format!(
-            "`needs` of `{}` has a deadline of {} s: no task could keep it",
-            J::KIND,
-            needs.deadline_s
-        );
-        return Err(Failure::fatal(Cause::Job, text));
-    }
     Ok(Round {
         round,
         n_tasks,
-        needs: Needs {
-            memory_bytes: needs.memory_bytes,
-            expected_ms: ((needs.expected_s * 1e3) as u64).max(1),
-            deadline_ms: needs
-                .deadline_s
-                .is_finite()
-                .then_some((needs.deadline_s * 1e3) as u64),
-        },
+        needs: reckoned(J::KIND, needs)?,
         state,
         needed: BTreeSet::new(),
     })
