@@ -1,7 +1,7 @@
 //! From a spec to a finished output in this process: started, run, or gone on with.
 
 use super::Job;
-use super::kinds::{Kind, KindOf, Spec};
+use super::kinds::{Kind, KindOf, Spec, check_name};
 use super::rounds::{Place, StartedJob};
 use crate::failure::{CliError, Exit};
 use crate::product::running::{failed, stopped};
@@ -112,6 +112,7 @@ impl Runner {
             round_robin: false,
         };
         let kind: &dyn Kind = &KindOf::<J>::NEW;
+        check_name(kind.name())?;
         let spec = serde_json::to_value(&job)
             .map_err(|error| CliError::usage(format!("the spec of `{}` can't be kept: {error}", J::KIND)))?;
         run_job(kind, kind.read(spec)?, &request, &self.stop, &())
