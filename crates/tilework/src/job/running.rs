@@ -17,7 +17,7 @@ use tilework_runtime::description::{FORMAT_VERSION, InputsDifference};
 use tilework_runtime::{
     AlarmsTold, FolderState, JobDescription, JobFolder, Observer, RunOptions, StopSwitch,
 };
-use tilework_store::disk::{Disk, RealDisk, parent_dir};
+use tilework_store::disk::{Disk, FileId, RealDisk, parent_dir};
 use tilework_store::identity::InputIdentity;
 use tilework_store::journal::{JobFiles, Recovered};
 
@@ -291,6 +291,43 @@ fn check_output(disk: &dyn Disk, output: &Path) -> Result<(), CliError> {
     }
 }
 
+/// An output in a folder that the job reads would change its input: the job could never be finished.
+fn check_is_in_no_input(disk: &dyn Disk, output: &Path, inputs: &[InputIdentity]) -> Result<(), CliError> {
+    let above = folders_above(disk, output);
+    let is_above = |input: &&InputIdentity| {
+        let stat = disk.stat(Path::new(&input.path)).ok().flatten();
+        stat.is_some_and(|stat| stat.is_dir && above.contains(&stat.id()))
+    };
+    match inputs.iter().find(is_above) {
+        None => Ok(()),
+        Some(input) => Err(CliError::usage(format!(
+            "the output `{}` is in `{}`, which is an input: it would change what it is computed from",
+            output.display(),
+            input.path
+        ))
+        .with_next("choose an output in another folder with -o")),
+    }
+}
+
+/// The folder that a path is in, the one that this is in, and so on.
+fn folders_above(disk: &dyn Disk, path: &Path) -> Vec<FileId> {
+    let id = |folder: &Path| Some(disk.stat(folder).ok()??.id());
+    let mut folder = parent_dir(path).to_path_buf();
+    if id(&folder.join("..")).is_none() {
+        // In data roots there is no `..`: what is written is all there is.
+        return folder.ancestors().filter_map(id).collect();
+    }
+    // As the folders are, whatever links led there; the uppermost one is its own.
+    let mut found = Vec::new();
+    while let Some(id) = id(&folder)
+        && found.last() != Some(&id)
+    {
+        found.push(id);
+        folder.push("..");
+    }
+    found
+}
+
 fn exists(disk: &dyn Disk, output: &Path) -> Result<bool, CliError> {
     let stat = disk
         .stat(output)
@@ -307,6 +344,7 @@ impl Destination {
         fresh: Description,
     ) -> Result<(JobFolder, Description), CliError> {
         check_output(&**disk, &self.output)?;
+        check_is_in_no_input(&**disk, &self.output, &fresh.inputs)?;
         let state = tilework_runtime::folder::inspect(&**disk, &JobFiles::beside(&self.output))?;
         self.to_go_on_with(&state, &fresh, &**disk)?;
         let mut folder = JobFolder::open(Arc::clone(disk), &self.output)?;

@@ -96,6 +96,12 @@ fn files_of_tasks_go_from_worker_to_worker() {
     }
     let _driver = cluster.driver("driver");
     let mut workers = [cluster.worker("w1", SLOWER), cluster.worker("w2", SLOWER)];
+    let refused = cluster.fail(&format!("{WORDS} -o data:/text/words.txt"), 2);
+    assert!(
+        refused["error"].as_str().unwrap().contains("which is an input"),
+        "{refused}"
+    );
+    assert!(!cluster.data("text/words.txt.tilework").exists());
     let mut job = cluster.submit(&format!("{WORDS} -o data:/words.txt"));
     let reducing = cluster.data("words.txt.tilework/round-000001");
     wait_for("the second round", || reducing.exists().then_some(()));
