@@ -192,7 +192,7 @@ pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// What a task needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Needs {
-    /// Memory in bytes, beside what the program has anyway.
+    /// Memory in bytes, beside what the program has anyway. In one process as many tasks of a round run at a time as fit into its memory.
     pub memory_bytes: u64,
     /// How long it usually takes, in seconds; what takes much longer is watched.
     pub expected_s: f64,

@@ -170,6 +170,7 @@ pub(crate) fn run_job(
     let (mut folder, description) = request.destination.claim(&disk, fresh)?;
     let options = RunOptions {
         n_workers,
+        memory_bytes: request.memory_bytes,
         assign: if request.round_robin {
             Assign::RoundRobin { n_workers }
         } else {
@@ -201,6 +202,10 @@ pub(crate) fn run_job(
             });
         }
         JobEnd::Stopped(cause) => stopped(cause, output, None).with_next(AGAIN),
+        // A later round may need more than the first one.
+        JobEnd::Failed(failure) if failure.cause == Cause::OutOfMemory && !fits(&*job, request) => {
+            too_little_memory(kind, &*job, request)
+        }
         JobEnd::Failed(failure) => {
             if run.n_tasks_run == 0 && failure.cause == Cause::DiskFull {
                 folder.abandon();
@@ -257,21 +262,31 @@ pub(crate) fn identities(inputs: &[PathBuf], disk: &dyn Disk) -> Result<Vec<Inpu
     inputs.iter().map(identity).collect()
 }
 
+/// Tasks of the round that is under way that may run at a time.
 fn workers_that_fit(kind: &dyn Kind, job: &StartedJob, request: &JobRequest) -> Result<u32, CliError> {
-    let needed = job.needs().memory_bytes.max(1);
-    let n_fitting = request.memory_bytes / needed;
-    if n_fitting == 0 {
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        let message = format!(
-            "{} MiB of memory are too few: a task of `{}` needs {} MiB",
-            mib(request.memory_bytes),
-            kind.name(),
-            mib(needed)
-        );
-        return Err(CliError::new(Exit::Resources, message)
-            .with_next(format!("allow it: --memory {}MiB", mib(needed))));
+    if !fits(job, request) {
+        return Err(too_little_memory(kind, job, request));
     }
-    Ok(n_fitting.min(request.n_threads as u64) as u32)
+    let n_fitting = request.memory_bytes / job.needs().memory_bytes.max(1);
+    Ok(n_fitting.clamp(1, request.n_threads as u64) as u32)
+}
+
+/// Whether a task of the round that is under way fits.
+fn fits(job: &StartedJob, request: &JobRequest) -> bool {
+    job.needs().memory_bytes <= request.memory_bytes
+}
+
+fn too_little_memory(kind: &dyn Kind, job: &StartedJob, request: &JobRequest) -> CliError {
+    let needed = job.needs().memory_bytes;
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let message = format!(
+        "{} MiB of memory are too few: a task of `{}` needs {} MiB, {} MiB more",
+        request.memory_bytes >> 20,
+        kind.name(),
+        mib(needed),
+        mib(needed) - (request.memory_bytes >> 20)
+    );
+    CliError::new(Exit::Resources, message).with_next(format!("allow it: --memory {}MiB", mib(needed)))
 }
 
 fn check_output(disk: &dyn Disk, output: &Path) -> Result<(), CliError> {

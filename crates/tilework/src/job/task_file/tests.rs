@@ -280,6 +280,7 @@ fn run(disk: &FakeDisk) -> Option<(JobEnd, u64)> {
     let mut folder = JobFolder::open(disk, Path::new(OUTPUT)).ok()?;
     let options = RunOptions {
         n_workers: 2,
+        memory_bytes: u64::MAX,
         assign: Assign::Dynamic,
         may_replace_output: false,
         stop: StopSwitch::default(),
