@@ -132,8 +132,6 @@ pub struct WorkerShare {
     pub worker: WorkerIdx,
     /// Tasks that it computed, backups among them.
     pub n_tasks: u64,
-    /// Those of them whose outputs were checked, rather than only checksummed.
-    pub n_checked: u64,
     /// How long that took it.
     pub busy: Duration,
     /// Work that it did, in the job's own unit, unfinished tasks included.
@@ -348,7 +346,6 @@ fn share((tally, worker): (&Tally, u32)) -> WorkerShare {
     WorkerShare {
         worker: WorkerIdx(worker),
         n_tasks,
-        n_checked: tally.n_checked.load(Ordering::Relaxed),
         busy,
         work: tally.work_done.load(Ordering::Relaxed),
     }

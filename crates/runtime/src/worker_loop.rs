@@ -44,8 +44,6 @@ pub struct Tally {
     pub work_done: Arc<AtomicU64>,
     /// Tasks computed, and the time that took.
     pub computed: Arc<Mutex<(u64, Duration)>>,
-    /// Those whose outputs were checked.
-    pub n_checked: Arc<AtomicU64>,
 }
 
 /// How a worker ended.
@@ -317,9 +315,6 @@ impl Runner {
                 computed.0 += 1;
                 computed.1 += elapsed;
                 drop(computed);
-                self.tally
-                    .n_checked
-                    .fetch_add(u64::from(summary.checked), Ordering::Relaxed);
                 let commit = commit_of(attempt, self.worker, summary, elapsed);
                 let output = Some(output);
                 locked(&self.in_hand).insert(named, Computed { of, output, commit });

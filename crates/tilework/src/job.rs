@@ -89,7 +89,7 @@
 //!
 //! # Layout
 //! - [`Job`], [`Next`], [`Report`], [`TaskError`]: what a job is written with
-//! - [`rounds`]: such a job as the runtime runs it
+//! - [`rounds`]: such a job as the runtime runs it; `needs`, `tally`: what its tasks need, and what its rounds come to
 //! - [`running`]: from a spec to a finished output; [`Runner`]
 //! - [`kinds`]: the jobs that a program knows, by name
 //! - [`files`]: the files that jobs read; [`matrix`]: rows of a matrix file
@@ -103,6 +103,8 @@ mod needs;
 #[doc(hidden)]
 pub mod rounds;
 pub mod running;
+#[doc(hidden)]
+pub mod tally;
 pub mod task_file;
 
 pub use files::{Files, InputFile};

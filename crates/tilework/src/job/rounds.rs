@@ -45,6 +45,8 @@ pub struct Place {
     pub files: JobFiles,
     /// What the inputs were when this run began.
     pub inputs: Vec<InputIdentity>,
+    /// Where it is counted what its rounds come to.
+    pub tally: Arc<RoundsTally>,
 }
 
 /// A started job whose types nobody else needs to know.
@@ -321,8 +323,9 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
             let text = format!("round {round} is complete, and round {} under way", current.round);
             return Err(Failure::fatal(Cause::Job, text));
         }
-        let mut unreadable = None;
-        let mut outputs = commits.map_while(|commit| {
+        let (mut unreadable, mut tally) = (None, RoundTally::default());
+        let mut commits = commits.inspect(|commit| tally.add(commit));
+        let mut outputs = commits.by_ref().map_while(|commit| {
             decode("a task's output", &commit.output)
                 .map(|committed: Committed<J::Output>| committed.output)
                 .map_err(|failure| unreadable = Some(failure))
@@ -332,6 +335,9 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         if let Some(failure) = unreadable {
             return Err(failure);
         }
+        // The job need not look at all of them.
+        commits.for_each(drop);
+        self.place.tally.complete(round, tally);
         match next? {
             Next::Round(state) => {
                 let next = begin(&self.job, RoundIdx(round.0 + 1), state)?;

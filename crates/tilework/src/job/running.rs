@@ -3,6 +3,7 @@
 use super::Job;
 use super::kinds::{Kind, KindOf, Spec, check_name};
 use super::rounds::{Place, StartedJob};
+use super::tally::RoundsTally;
 use crate::failure::{CliError, Exit};
 use crate::product::running::{failed, stopped};
 use crate::settings::default_memory_bytes;
@@ -19,7 +20,7 @@ use tilework_runtime::{
 };
 use tilework_store::disk::{Disk, FileId, RealDisk, parent_dir};
 use tilework_store::identity::InputIdentity;
-use tilework_store::journal::{JobFiles, Recovered};
+use tilework_store::journal::JobFiles;
 
 /// A user's job as its journal stores it: nothing of how it is split is kept but what the spec says.
 pub(crate) type Description = JobDescription<Value, Value>;
@@ -41,7 +42,7 @@ pub struct Runner {
 pub struct Finished {
     /// Tasks that this run computed, in all of its rounds.
     pub tasks_run: u64,
-    /// Those whose outputs this run checked ([`Job::check`]); attempts that lost to another one count too.
+    /// Those, and those of `tasks_resumed`, whose outputs were checked ([`Job::check`]).
     pub tasks_checked: u64,
     /// Tasks of the round that it went on with that earlier runs had committed.
     pub tasks_resumed: u64,
@@ -160,10 +161,12 @@ pub(crate) fn run_job(
         output, overwrite, ..
     } = &request.destination;
     let fresh = describe(kind, &spec, &*disk, None)?;
+    let tally: Arc<RoundsTally> = Arc::default();
     let place = Place {
         disk: Arc::clone(&disk),
         files: JobFiles::beside(output),
         inputs: fresh.inputs.clone(),
+        tally: Arc::clone(&tally),
     };
     let job = kind.start(&spec, place)?;
     let n_workers = workers_that_fit(kind, &*job, request)?;
@@ -186,14 +189,14 @@ pub(crate) fn run_job(
         &mut folder,
         &options,
         observer,
-        &|recovered| done_report(recovered).to_string().into_bytes(),
+        &|_| done_report(&tally).to_string().into_bytes(),
     );
     let error = match run.end {
         JobEnd::Done => {
             folder.finish()?;
             return Ok(Finished {
                 tasks_run: run.n_tasks_run,
-                tasks_checked: run.workers.iter().map(|share| share.n_checked).sum(),
+                tasks_checked: tally.total().n_checked,
                 tasks_resumed: run.n_tasks_resumed,
                 retries: run.n_retries,
                 tasks_by_worker: run.workers.iter().map(|share| share.n_tasks).collect(),
@@ -229,10 +232,9 @@ fn next_after(cause: Cause) -> &'static str {
     }
 }
 
-/// What the journal keeps of a finished job.
-pub(crate) fn done_report(recovered: &Recovered) -> Value {
-    let n_checked = recovered.commits.values().filter(|commit| commit.checked).count();
-    json!({ "checked": n_checked, "residual_max": 0.0, "residual_bound": 0.0 })
+/// What the journal keeps of a finished job: how many of its tasks were checked, in the rounds that its last run completed.
+pub(crate) fn done_report(tally: &RoundsTally) -> Value {
+    json!({ "tasks_checked": tally.total().n_checked })
 }
 
 /// What the journal says of a job; on a cluster its output has a name there.

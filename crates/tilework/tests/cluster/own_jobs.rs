@@ -135,6 +135,13 @@ fn what_is_cancelled_is_resumed_in_its_round() {
     });
     assert!(round >= 2, "it began again: round {round}");
     is_right(&cluster, &resumed);
+    // Of all its rounds, of which the last one has four tasks.
+    let report = cluster.report(&resumed);
+    let busy: f64 = (report["workers"].as_array().unwrap().iter())
+        .map(|worker| worker["seconds_busy"].as_f64().unwrap())
+        .sum();
+    assert!(busy > 2.0 * 4.0 * 0.15, "{report}");
+    assert_eq!(report["tasks_checked"], 0, "{report}");
 }
 
 #[test]
@@ -231,7 +238,15 @@ fn a_task_that_costs_its_worker_is_done_by_another() {
         ));
         let report = cluster.report(&job);
         assert_eq!(fs::read_to_string(cluster.data("c.json")).unwrap(), "5\n");
-        assert_eq!(report["tasks_run"], 5, "{report}");
+        assert_eq!(
+            (&report["tasks_run"], &report["tasks_checked"]),
+            (&5.into(), &5.into()),
+            "{report}"
+        );
+        assert!(
+            report["checked"].is_null() && report["residual_max"].is_null(),
+            "{report}"
+        );
         let commit = job.wait_for_commit(2, None);
         let hit = workers
             .iter_mut()

@@ -274,6 +274,7 @@ fn run(disk: &FakeDisk) -> Option<(JobEnd, u64)> {
             disk: Arc::clone(&disk),
             files: files(),
             inputs: Vec::new(),
+            tally: Arc::default(),
         };
         Arc::new(Rounds::start(Crossed {}, place).unwrap())
     };
