@@ -373,7 +373,8 @@ impl Bench {
     }
 }
 
-/// A panic of the job's code is its failure, not the end of who called it. `what` did.
+/// A panic of the job's code is its failure, not the end of who called it. `what` did. Trying again may help: what panicked may have been
+/// an `unwrap` of trouble that passes.
 pub fn caught<R>(what: &dyn Display, work: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic
@@ -381,7 +382,7 @@ pub fn caught<R>(what: &dyn Display, work: impl FnOnce() -> Result<R, Failure>) 
             .map(String::as_str)
             .or(panic.downcast_ref::<&str>().copied());
         let text = format!("{what} panicked: {}", text.unwrap_or("no message"));
-        Err(Failure::fatal(Cause::Panic, text))
+        Err(Failure::retry(Cause::Panic, text))
     })
 }
 

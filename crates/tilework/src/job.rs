@@ -157,7 +157,7 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// Computes one task, counted from 0. One that takes long asks [`TaskContext::check_cancelled`] now and then.
     ///
-    /// A panic is an error of the task. The end of the process is not: in a process of its own a job ends with it, with whatever exit code
+    /// A panic is an error of the task, which another attempt may not meet. The end of the process is not: in a process of its own a job ends with it, with whatever exit code
     /// the task gave, and goes on with the same command.
     ///
     /// # Errors

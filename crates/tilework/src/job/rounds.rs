@@ -171,14 +171,15 @@ fn begin<J: Job>(job: &J, round: RoundIdx, state: J::State) -> Result<Round<J::S
     })
 }
 
-/// Calls a job's own code from a process that has other things to do than to end with it.
+/// Calls a job's own code from a process that has other things to do than to end with it. Nobody calls it again.
 pub(super) fn own_code<J: Job, R>(
     what: &str,
     call: impl FnOnce() -> Result<R, TaskError>,
 ) -> Result<R, Failure> {
-    caught(&format_args!("`{what}` of `{}`", J::KIND), || {
+    let called = caught(&format_args!("`{what}` of `{}`", J::KIND), || {
         call().map_err(|error| Failure::fatal(Cause::Job, error.text()))
-    })
+    });
+    called.map_err(|failure| Failure::fatal(failure.cause, failure.text))
 }
 
 /// As it is kept: MessagePack, which has all floating-point numbers and tells its own types.

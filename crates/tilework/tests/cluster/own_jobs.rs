@@ -214,6 +214,7 @@ fn a_driver_outlives_what_panics_in_it() {
         ("StartPanics", "`start` of `misbehaves` panicked"),
         ("AdvancePanics", "`advance` of `misbehaves` panicked"),
         ("StateIsTooLarge", "the state of round 1"),
+        ("Refuses", "the task refuses (task 2, attempt 1, on worker"),
     ] {
         let failed = cluster.fail(&misbehaves(deed), 4);
         assert!(
