@@ -4,7 +4,7 @@ use crate::alarm_log::{AlarmLog, AlarmsTold, LoggedAlarm};
 use crate::driver_loop::DriverHost;
 use crate::engine::DriverPort;
 use crate::job::Job;
-use crate::run::{Observer, Progress, StopSwitch};
+use crate::run::{Observer, Progress, StopSwitch, check_fits};
 use crate::steps::{JobSteps, Step, StepWatch};
 use crate::worker_loop::Tally;
 use std::collections::BTreeSet;
@@ -23,6 +23,7 @@ use tilework_store::journal::{JobFiles, Recovered};
 pub(crate) struct Around<'a> {
     pub(crate) observer: &'a dyn Observer,
     pub(crate) stop: &'a StopSwitch,
+    pub(crate) memory_bytes: u64,
     pub(crate) report: &'a (dyn Fn(&Recovered) -> Vec<u8> + Sync),
 }
 
@@ -170,7 +171,16 @@ impl<J: Job + ?Sized> DriverHost for OneJobHost<'_, J> {
     }
 
     fn take_step(&mut self, _job: JobId, step: Step, port: &mut dyn DriverPort) {
-        let _ = port.inbox().send(self.steps.take(step));
+        let event = match self.steps.take(step) {
+            DriverEvent::RoundReady(job, round) => {
+                match check_fits(round.round, round.needs, self.around.memory_bytes) {
+                    Ok(()) => DriverEvent::RoundReady(job, round),
+                    Err(failure) => DriverEvent::StepFailed(job, failure),
+                }
+            }
+            event => event,
+        };
+        let _ = port.inbox().send(event);
     }
 
     fn on_alarm(&mut self, alarm: &Alarm) {

@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tilework_core::alarm::{Alarm, AlarmKind};
-use tilework_core::driver::{Assign, JobStart, WhenFull};
+use tilework_core::driver::{Assign, JobStart, Needs, WhenFull};
 use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
 use tilework_core::ids::{Attempt, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
 use tilework_store::journal::Recovered;
@@ -95,6 +95,9 @@ impl Observer for () {}
 pub struct RunOptions {
     /// Workers in this process, at least 1.
     pub n_workers: u32,
+    /// Memory for the tasks that run at a time. Of n workers the i-th, counted from 1, may have 1/i of it: so of any round as many tasks run at
+    /// a time as fit into it together.
+    pub memory_bytes: u64,
     /// How tasks find their workers.
     pub assign: Assign,
     /// Whether a file under the output's final name may be replaced.
@@ -129,8 +132,6 @@ pub struct WorkerShare {
     pub worker: WorkerIdx,
     /// Tasks that it computed, backups among them.
     pub n_tasks: u64,
-    /// Those of them whose outputs were checked, rather than only checksummed.
-    pub n_checked: u64,
     /// How long that took it.
     pub busy: Duration,
     /// Work that it did, in the job's own unit, unfinished tasks included.
@@ -218,6 +219,8 @@ fn try_run<J: Job + ?Sized + 'static>(
     }: Resumed,
 ) -> Result<(JobEnd, DriverCounts, Vec<WorkerShare>), Failure> {
     let resumed = round > RoundIdx(0) || !committed.is_empty();
+    let needs = job.needs();
+    check_fits(round, needs, options.memory_bytes)?;
     if !resumed {
         // Commits of an earlier run must not come back to life over the fresh output.
         folder
@@ -234,7 +237,6 @@ fn try_run<J: Job + ?Sized + 'static>(
     let writer = JournalWriter::start(segment);
     let tallies: Vec<Tally> = (0..options.n_workers).map(|_| Tally::default()).collect();
     let id = job_id(job_text);
-    let needs = job.needs();
     let start = JobStart {
         job: id,
         epoch,
@@ -255,6 +257,7 @@ fn try_run<J: Job + ?Sized + 'static>(
     let around = Around {
         observer,
         stop: &options.stop,
+        memory_bytes: options.memory_bytes,
         report,
     };
     let steps = JobSteps {
@@ -285,27 +288,39 @@ fn try_run<J: Job + ?Sized + 'static>(
         Served::new(Arc::clone(job), writer.handle()),
         under_way,
     ));
-    let shared = Shared {
-        jobs,
+    let shared = |worker: u32| Shared {
+        jobs: Arc::clone(&jobs) as _,
         observer,
-        memory_bytes: needs.memory_bytes,
+        memory_bytes: options.memory_bytes / u64::from(worker + 1),
     };
     let (mut driver_port, worker_ports) = local_engine(options.n_workers);
     thread::scope(|scope| {
-        for (port, tally) in worker_ports.into_iter().zip(&tallies) {
-            let shared = &shared;
-            scope.spawn(move || work(shared, tally, Box::new(port)));
+        for ((port, tally), worker) in worker_ports.into_iter().zip(&tallies).zip(0..) {
+            let shared = shared(worker);
+            scope.spawn(move || work(&shared, tally, Box::new(port)));
         }
         drive(&mut driver_port, &mut host);
         // Tells the workers to end, whatever happened.
         drop(driver_port);
     });
     let (end, counts) = host.into_end();
-    drop(shared);
+    drop(jobs);
     drop(writer);
     UnderWay::end(&**folder.disk(), folder.files());
     let shares = tallies.iter().zip(0..).map(share);
     Ok((end, counts, shares.collect()))
+}
+
+/// Whether a task of the round fits into the memory that there is. Within a process nobody brings more.
+pub(crate) fn check_fits(round: RoundIdx, needs: Needs, memory_bytes: u64) -> Result<(), Failure> {
+    if needs.memory_bytes <= memory_bytes {
+        return Ok(());
+    }
+    let text = format!(
+        "a task of round {round} needs {} bytes of memory, and {memory_bytes} are allowed",
+        needs.memory_bytes
+    );
+    Err(Failure::fatal(Cause::OutOfMemory, text))
 }
 
 /// Without the file nobody can tell later what ran, and that is all.
@@ -331,7 +346,6 @@ fn share((tally, worker): (&Tally, u32)) -> WorkerShare {
     WorkerShare {
         worker: WorkerIdx(worker),
         n_tasks,
-        n_checked: tally.n_checked.load(Ordering::Relaxed),
         busy,
         work: tally.work_done.load(Ordering::Relaxed),
     }

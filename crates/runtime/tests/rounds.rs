@@ -139,6 +139,7 @@ fn run_on(disk: &FakeDisk) -> Option<(JobEnd, Vec<u32>)> {
     let mut folder = JobFolder::open(Arc::new(disk.clone()), Path::new(OUTPUT)).ok()?;
     let options = RunOptions {
         n_workers: 2,
+        memory_bytes: 2,
         assign: Assign::Dynamic,
         may_replace_output: false,
         stop: StopSwitch::default(),

@@ -390,6 +390,11 @@ impl DriverHost for ClusterHost<'_> {
                 *job.shown.by_worker.entry(message.worker.0).or_default() += 1;
             }
         }
+        if let DriverEvent::RoundReady(job, round) = event
+            && let Some(job) = self.jobs.get_mut(job)
+        {
+            job.shown.needs_bytes = round.needs.memory_bytes;
+        }
         for (id, job) in &mut self.jobs {
             job.shown.retries = machine.n_retries(*id).max(job.shown.retries);
             job.shown.backups = machine.n_backups(*id).max(job.shown.backups);

@@ -274,12 +274,14 @@ fn run(disk: &FakeDisk) -> Option<(JobEnd, u64)> {
             disk: Arc::clone(&disk),
             files: files(),
             inputs: Vec::new(),
+            tally: Arc::default(),
         };
         Arc::new(Rounds::start(Crossed {}, place).unwrap())
     };
     let mut folder = JobFolder::open(disk, Path::new(OUTPUT)).ok()?;
     let options = RunOptions {
         n_workers: 2,
+        memory_bytes: u64::MAX,
         assign: Assign::Dynamic,
         may_replace_output: false,
         stop: StopSwitch::default(),
