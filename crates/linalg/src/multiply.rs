@@ -301,7 +301,7 @@ impl<T: Number> Job for Multiply<T> {
         &self,
         _round: RoundIdx,
         _commits: &mut dyn Iterator<Item = &Commit>,
-    ) -> Result<Next, Failure> {
+    ) -> Result<Next<'_>, Failure> {
         Ok(Next::Done)
     }
 

@@ -81,7 +81,7 @@ fn read_state(disk: &dyn Disk, files: &JobFiles) -> io::Result<(FolderState, Run
     if !partial_exists {
         // The commits' outputs are gone with the partial file: only the plan is worth keeping.
         recovered.commits.clear();
-        recovered.round = None;
+        (recovered.round, recovered.damaged_round) = (None, None);
     }
     Ok((FolderState::Unfinished(Box::new(recovered)), highest))
 }

@@ -1,11 +1,13 @@
 //! What a job must offer the runtime. A value of the job's type is a started job: validated, planned, its stores open.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tilework_core::driver::Needs;
 use tilework_core::failure::{Cause, Failure};
 use tilework_core::ids::{RoundIdx, RunEpoch, TaskIdx};
 use tilework_core::record::{Commit, RoundStart};
-use tilework_store::disk::FileId;
+use tilework_store::disk::{DiskFile, FileId};
 
 /// A computation in rounds of independent, idempotent tasks.
 ///
@@ -57,9 +59,14 @@ pub trait Job: Send + Sync {
     }
 
     /// What follows a complete round, given its commits in task order. The round that follows begins with [`adopt`](Self::adopt).
-    fn advance(&self, round: RoundIdx, commits: &mut dyn Iterator<Item = &Commit>) -> Result<Next, Failure>;
+    fn advance(
+        &self,
+        round: RoundIdx,
+        commits: &mut dyn Iterator<Item = &Commit>,
+    ) -> Result<Next<'_>, Failure>;
 
-    /// Which file is open as the output, whatever it is called by now.
+    /// Which file is open as the output, whatever it is called by now: one of the files that it was handed to write its report into, once
+    /// it was.
     fn output_file(&self) -> Result<FileId, Failure>;
 
     /// A round begins with a state that [`advance`](Self::advance) gave, in this process or in another one.
@@ -88,8 +95,7 @@ pub trait Job: Send + Sync {
 }
 
 /// What follows a round.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
+pub enum Next<'j> {
     /// Another round.
     Round {
         /// Its tasks.
@@ -97,8 +103,23 @@ pub enum Next {
         /// What the job knows as it begins, in the job's own form.
         state: Vec<u8>,
     },
-    /// The job is complete.
+    /// The job is complete: its tasks have written the output.
     Done,
+    /// The job is complete, and its output is what this writes.
+    DoneWith(WriteReport<'j>),
+}
+
+/// Writes a job's output into a new file, which nobody else writes to, and keeps that open as the output.
+pub type WriteReport<'j> = Box<dyn FnOnce(Arc<dyn DiskFile>) -> Result<(), Failure> + 'j>;
+
+impl fmt::Debug for Next<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Next::Round { .. } => "Round",
+            Next::Done => "Done",
+            Next::DoneWith(_) => "DoneWith",
+        })
+    }
 }
 
 /// What the commit says about an output.

@@ -196,7 +196,16 @@ struct Resumed {
 /// If it can't read the state that the round began with.
 pub fn enter_round<J: Job + ?Sized>(job: &J, folder: &JobFolder) -> Result<RoundIdx, Failure> {
     let begun = match folder.state() {
-        FolderState::Unfinished(recovered) => recovered.round.as_ref(),
+        FolderState::Unfinished(recovered) => {
+            if let Some(round) = recovered.damaged_round {
+                let text = format!(
+                    "`{}` is damaged, and with it what the rounds before came to: start again with --restart",
+                    folder.files().round(round).display()
+                );
+                return Err(Failure::fatal(Cause::Storage, text));
+            }
+            recovered.round.as_ref()
+        }
         FolderState::Empty | FolderState::Finished(_) => None,
     };
     begun.map_or(Ok(RoundIdx(0)), |begun| {

@@ -4,8 +4,8 @@ use super::needs::reckoned;
 use super::tally::{RoundTally, RoundsTally};
 use super::task_file::{AttemptFiles, TaskFile, TaskFiles, with_named_files};
 use super::{Checked, Contents, Files, Job, Next, OUTPUT_BYTES_MAX, Report, TaskContext, TaskError, failure};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io::{self, BufRead};
 use std::path::Path;
@@ -33,6 +33,7 @@ pub struct Rounds<J: Job> {
     place: Place,
     inputs: Files,
     task_files: TaskFiles,
+    /// The report, once it is written; an empty file before, which says that the job is not done.
     output: Mutex<Option<Arc<dyn DiskFile>>>,
 }
 
@@ -110,16 +111,14 @@ impl<J: Job> Rounds<J> {
             .ok_or_else(|| Failure::fatal(Cause::Job, "the output is not open"))
     }
 
-    fn write_report(&self, report: &Report) -> Result<(), Failure> {
-        let failed = |error| storage_failure("write the output", &error);
-        let output = self.output()?;
-        // A run before this one may have got so far, and not further.
-        output.set_len(0).map_err(failed)?;
+    fn write_report(&self, report: &Report, output: Arc<dyn DiskFile>) -> Result<(), Failure> {
         match &report.0 {
             Contents::Bytes(bytes) => output.write_all_at(bytes, 0),
             Contents::Files(files) => self.copy_files(files, &*output),
         }
-        .map_err(failed)
+        .map_err(|error| storage_failure("write the output", &error))?;
+        *self.output.lock().unwrap_or_else(PoisonError::into_inner) = Some(output);
+        Ok(())
     }
 
     fn copy_files(&self, files: &[TaskFile], output: &dyn DiskFile) -> io::Result<()> {
@@ -141,13 +140,8 @@ impl<J: Job> Rounds<J> {
     }
 }
 
-/// What a commit holds of an output.
-#[derive(Serialize, Deserialize)]
-struct Committed<Output> {
-    output: Output,
-    /// All that its attempt finished, whether the output names them or not.
-    files: Vec<TaskFile>,
-}
+/// What a commit holds: an output, and all files that its attempt finished, whether the output names them or not.
+type Committed<Output> = (Output, Vec<TaskFile>);
 
 fn begin<J: Job>(job: &J, round: RoundIdx, state: J::State) -> Result<Round<J::State>, Failure> {
     let (n_tasks, needs) =
@@ -182,9 +176,10 @@ pub(super) fn own_code<J: Job, R>(
     called.map_err(|failure| Failure::fatal(failure.cause, failure.text))
 }
 
-/// As it is kept: MessagePack, which has all floating-point numbers and tells its own types.
+/// As it is kept: MessagePack, which has all floating-point numbers and tells its own types. Fields have their names: without them one
+/// that is left out (`skip_serializing_if`) would give its place to the next.
 fn encode(what: &str, value: &impl Serialize) -> Result<Vec<u8>, Failure> {
-    rmp_serde::to_vec(value)
+    rmp_serde::to_vec_named(value)
         .map_err(|error| Failure::fatal(Cause::Job, format!("{what} can't be kept: {error}")))
 }
 
@@ -266,10 +261,7 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
             }
         })?;
         let checked = self.job.check(state, task, &output).map_err(failure)?;
-        let committed = Committed {
-            output,
-            files: files.finished(),
-        };
+        let committed: Committed<J::Output> = (output, files.finished());
         let bytes = encode("a task's output", &committed)?;
         if bytes.len() > OUTPUT_BYTES_MAX {
             let text = format!(
@@ -299,8 +291,8 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         if crc32c::crc32c(&commit.output) != commit.crc32c {
             return Ok(false);
         }
-        let committed: Committed<J::Output> = decode("a task's output", &commit.output)?;
-        for file in &committed.files {
+        let (_, files): Committed<J::Output> = decode("a task's output", &commit.output)?;
+        for file in &files {
             let found = self.task_files.is_intact(file);
             if !found.map_err(|error| storage_failure("read a task's file back", &error))? {
                 return Ok(false);
@@ -318,7 +310,7 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         &self,
         round: RoundIdx,
         commits: &mut dyn Iterator<Item = &Commit>,
-    ) -> Result<tilework_runtime::Next, Failure> {
+    ) -> Result<tilework_runtime::Next<'_>, Failure> {
         let current = self.current();
         if current.round != round {
             let text = format!("round {round} is complete, and round {} under way", current.round);
@@ -328,7 +320,7 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         let mut commits = commits.inspect(|commit| tally.add(commit));
         let mut outputs = commits.by_ref().map_while(|commit| {
             decode("a task's output", &commit.output)
-                .map(|committed: Committed<J::Output>| committed.output)
+                .map(|(output, _): Committed<J::Output>| output)
                 .map_err(|failure| unreadable = Some(failure))
                 .ok()
         });
@@ -357,10 +349,9 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
                     state,
                 })
             }
-            Next::Done(report) => {
-                self.write_report(&report)?;
-                Ok(tilework_runtime::Next::Done)
-            }
+            Next::Done(report) => Ok(tilework_runtime::Next::DoneWith(Box::new(move |output| {
+                self.write_report(&report, output)
+            }))),
         }
     }
 
@@ -408,3 +399,6 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
             .map_err(|error| storage_failure("make the output durable", &error))
     }
 }
+
+#[cfg(test)]
+mod tests;

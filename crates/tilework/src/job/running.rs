@@ -385,15 +385,9 @@ impl Destination {
         };
         let output = self.output.display();
         if let Some(text) = unfinished.filter(|_| !self.restart) {
-            return same_job(text, fresh).map(Some).map_err(|differences| {
-                let message = format!(
-                    "`{output}` is unfinished, and this is not the same job: {}",
-                    differences.join("; ")
-                );
-                CliError::usage(message).with_next(
-                    "discard it with --restart, or finish it first with the same command as before",
-                )
-            });
+            return same_job(text, fresh)
+                .map(Some)
+                .map_err(|differences| another_job(&self.output, &differences));
         }
         if exists(disk, &self.output)? && !self.overwrite {
             return Err(CliError::usage(format!("`{output}` exists"))
@@ -401,6 +395,22 @@ impl Destination {
         }
         Ok(None)
     }
+}
+
+/// What is unfinished at the output differs from what is to go on there: nothing of it is touched.
+pub(crate) fn another_job(output: &Path, differences: &[String]) -> CliError {
+    let message = format!(
+        "`{}` is unfinished, and this is not the same job: {}",
+        output.display(),
+        differences.join("; ")
+    );
+    CliError::usage(message)
+        .with_next("discard it with --restart, or finish it first with the same command as before")
+}
+
+/// Whether the code has changed since the job began; then how.
+pub(crate) fn version_difference(then: u32, now: u32) -> Option<String> {
+    (then != now).then(|| format!("its code was of version {then}, now of {now}"))
 }
 
 /// The stored job, if it is the one asked for; else how they differ.
@@ -411,10 +421,7 @@ fn same_job(text: &[u8], fresh: &Description) -> Result<Description, Vec<String>
     if stored.kind != fresh.kind {
         differences.push(format!("it was `{}`, now `{}`", stored.kind, fresh.kind));
     }
-    if stored.version != fresh.version {
-        let (then, now) = (stored.version, fresh.version);
-        differences.push(format!("its code was of version {then}, now of {now}"));
-    }
+    differences.extend(version_difference(stored.version, fresh.version));
     if stored.spec != fresh.spec {
         differences.push(format!("its spec was {}, now {}", stored.spec, fresh.spec));
     }

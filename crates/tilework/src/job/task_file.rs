@@ -28,7 +28,7 @@ const FILES_MAX: u32 = 100_000;
 /// A file that a task wrote: small, to be returned in an [`Output`](crate::Job::Output), kept in a [`State`](crate::Job::State), or made
 /// the job's [`Report`](crate::Report).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Stored")]
+#[serde(from = "Stored", into = "Stored")]
 pub struct TaskFile {
     name: String,
     bytes: u64,
@@ -36,14 +36,9 @@ pub struct TaskFile {
     sections: Vec<Section>,
 }
 
-/// The same as it is read.
-#[derive(Deserialize)]
-struct Stored {
-    name: String,
-    bytes: u64,
-    crc32c: u32,
-    sections: Vec<Section>,
-}
+/// The same as it is kept, without names: name, bytes, checksum, and bytes and checksum of each section, of which there may be thousands.
+#[derive(Serialize, Deserialize)]
+struct Stored(String, u64, u32, Vec<(u64, u32)>);
 
 thread_local! {
     /// Names of the files that were read while somebody listened: a state is the job's own form, and nobody else can look into it.
@@ -51,20 +46,25 @@ thread_local! {
 }
 
 impl From<Stored> for TaskFile {
-    fn from(stored: Stored) -> TaskFile {
-        NAMED.with_borrow_mut(|named| named.as_mut().map(|named| named.insert(stored.name.clone())));
-        let Stored {
-            name,
-            bytes,
-            crc32c,
-            sections,
-        } = stored;
+    fn from(Stored(name, bytes, crc32c, sections): Stored) -> TaskFile {
+        NAMED.with_borrow_mut(|named| named.as_mut().map(|named| named.insert(name.clone())));
+        let sections = sections.into_iter();
         TaskFile {
             name,
             bytes,
             crc32c,
-            sections,
+            sections: sections
+                .map(|(bytes, crc32c)| Section { bytes, crc32c })
+                .collect(),
         }
+    }
+}
+
+impl From<TaskFile> for Stored {
+    fn from(file: TaskFile) -> Stored {
+        let sections = file.sections.iter();
+        let sections = sections.map(|section| (section.bytes, section.crc32c)).collect();
+        Stored(file.name, file.bytes, file.crc32c, sections)
     }
 }
 
@@ -75,7 +75,7 @@ pub(super) fn with_named_files<T>(read: impl FnOnce() -> T) -> (T, BTreeSet<Stri
     (read, NAMED.take().unwrap_or_default())
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Section {
     bytes: u64,
     crc32c: u32,

@@ -1,10 +1,11 @@
 //! Jobs of a program's own: rounds survive workers and drivers, and who lacks the code does no harm.
 
 use crate::harness::{Cluster, Job, begun, of_kind, recovered, wait_for};
+use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Rounds of four tasks each, of which each takes a while with [`SLOW`].
 const KMEANS: &str = "run kmeans --set matrix=data/digits.npy --set k=10 --set tasks=4 --set rounds_max=6";
@@ -225,6 +226,35 @@ fn a_driver_outlives_what_panics_in_it() {
         );
     }
     assert!(driver.is_alive());
+}
+
+/// Nobody can end a thread that is inside a job's own code: it is named, other jobs go on, and the driver ends when it is told to.
+#[test]
+fn a_job_whose_advance_hangs_is_named_and_keeps_no_driver_from_its_end() {
+    let cluster = cluster().of_example("misbehaves");
+    let mut driver = cluster.driver("driver");
+    let _worker = cluster.worker("w1", "");
+    let misbehaves = |deed: &str| {
+        let place = cluster.data("");
+        let place = place.display();
+        format!("run misbehaves --set deed={deed} --set folder={place} -o data:/{deed}.json")
+    };
+    let job = cluster.submit(&misbehaves("AdvanceHangs"));
+    let waits = wait_for("what it waits for", || job.on_board()?.waits_for);
+    let named = "the end of round 0";
+    assert!(waits.contains(named) && waits.contains("`advance`"), "{waits}");
+    let explained = cluster.succeed("explain data:/AdvanceHangs.json");
+    assert!(
+        explained["waits_for"][0].as_str().unwrap().contains(named),
+        "{explained}"
+    );
+    cluster.succeed(&misbehaves("FailsOnce"));
+    let told = Instant::now();
+    driver.signal(Signal::TERM);
+    let ended = driver.end();
+    println!("the driver ended with {ended} after {:?}", told.elapsed());
+    assert!(ended.success());
+    assert!(!cluster.data("AdvanceHangs.json").exists());
 }
 
 /// A task that ends its process, or hangs, costs its worker; another one does it.

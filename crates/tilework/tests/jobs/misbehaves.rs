@@ -36,6 +36,7 @@ pub enum Deed {
     /// What is called where jobs are driven panics, or gives too much.
     StartPanics,
     AdvancePanics,
+    AdvanceHangs,
     HasTooManyTasks,
     HasNoTime,
     HasNegativeTime,
@@ -144,6 +145,7 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
             Deed::ExitsOnce => std::process::exit(0),
             Deed::StartPanics
             | Deed::AdvancePanics
+            | Deed::AdvanceHangs
             | Deed::HasTooManyTasks
             | Deed::HasNoTime
             | Deed::HasNegativeTime
@@ -170,6 +172,9 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
         outputs: &mut dyn Iterator<Item = Vec<u8>>,
     ) -> Result<Next<Vec<u8>>, TaskError> {
         assert_ne!(self.deed, Deed::AdvancePanics, "on purpose");
+        if self.deed == Deed::AdvanceHangs {
+            hang();
+        }
         if self.deed == Deed::StateIsTooLarge {
             return Ok(Next::Round(vec![200; 16 << 20]));
         }
