@@ -36,6 +36,10 @@ impl StepWatch for Around<'_> {
         self.observer.on_damaged_output(task);
     }
 
+    fn on_note(&self, note: &str) {
+        self.observer.on_note(note);
+    }
+
     /// The lock on the folder keeps others away.
     fn may_finish(&self) -> bool {
         true

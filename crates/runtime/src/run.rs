@@ -2,19 +2,22 @@
 
 use crate::alarm_log::{AlarmsTold, LoggedAlarm};
 use crate::driver_loop::{DriverHost, drive};
-use crate::folder::{FolderState, JobFolder};
+use crate::folder::{FolderError, FolderState, JobFolder};
 use crate::job::Job;
 use crate::journal_writer::JournalWriter;
 use crate::local::local_engine;
 use crate::one_job::{Around, DriverCounts, OneJobHost};
 use crate::served::{OneJob, Served};
 use crate::steps::{JobSteps, storage_failure};
+use crate::threads::start_scoped;
 use crate::under_way::{SilentEnds, UnderWay};
+use crate::wall_clock::unix_ms;
 use crate::worker_loop::{Shared, Tally, work};
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tilework_core::alarm::{Alarm, AlarmKind};
 use tilework_core::driver::{Assign, JobStart, Needs, WhenFull};
 use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
@@ -232,18 +235,16 @@ fn try_run<J: Job + ?Sized + 'static>(
     check_fits(round, needs, options.memory_bytes)?;
     if !resumed {
         // Commits of an earlier run must not come back to life over the fresh output.
-        folder
-            .discard()
-            .map_err(|error| Failure::fatal(Cause::Storage, error.to_string()))?;
+        folder.discard().map_err(|error| match error {
+            FolderError::Io { path, source } => storage_failure("clear", &path, &source),
+            FolderError::Busy { .. } => Failure::fatal(Cause::Storage, error.to_string()),
+        })?;
     }
     job.open_outputs(resumed)?;
-    let now_unix_ms = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64);
     let (epoch, segment) = folder
-        .start_run(RunEpoch(0), job_text, now_unix_ms)
-        .map_err(|error| storage_failure("start the journal", &error))?;
-    let writer = JournalWriter::start(segment);
+        .start_run(RunEpoch(0), job_text, unix_ms())
+        .map_err(|error| storage_failure("start the journal in", &folder.files().folder(), &error))?;
+    let writer = JournalWriter::start(segment)?;
     let tallies: Vec<Tally> = (0..options.n_workers).map(|_| Tally::default()).collect();
     let id = job_id(job_text);
     let start = JobStart {
@@ -302,17 +303,29 @@ fn try_run<J: Job + ?Sized + 'static>(
         observer,
         memory_bytes: options.memory_bytes / u64::from(worker + 1),
     };
-    let (mut driver_port, worker_ports) = local_engine(options.n_workers);
-    thread::scope(|scope| {
+    let (driver_port, worker_ports) = local_engine(options.n_workers);
+    let worked: Result<(), Failure> = thread::scope(|scope| {
+        // Its end tells the workers to end, whatever happened.
+        let mut driver_port = driver_port;
+        let mut workers = Vec::new();
         for ((port, tally), worker) in worker_ports.into_iter().zip(&tallies).zip(0..) {
             let shared = shared(worker);
-            scope.spawn(move || work(&shared, tally, Box::new(port)));
+            let work = move || work(&shared, tally, Box::new(port)).map(drop);
+            workers.push(start_scoped(scope, "is a worker", work)?);
         }
         drive(&mut driver_port, &mut host);
-        // Tells the workers to end, whatever happened.
         drop(driver_port);
+        let ended = workers.into_iter().map(|worker| worker.join());
+        ended
+            .map(|ended| ended.unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
     });
     let (end, counts) = host.into_end();
+    let end = match (end, worked) {
+        // That a worker is gone is less than why.
+        (JobEnd::Failed(_), Err(failure)) => JobEnd::Failed(failure),
+        (end, _) => end,
+    };
     drop(jobs);
     drop(writer);
     UnderWay::end(&**folder.disk(), folder.files());

@@ -7,6 +7,8 @@ use crate::engine::WorkerPort;
 use crate::job::{TaskContext, TaskSummary};
 use crate::run::Observer;
 use crate::served::{Jobs, Opaque, Served};
+use crate::steps::storage_failure;
+use crate::threads;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -21,7 +23,6 @@ use tilework_core::limits::{HEARTBEAT_MS, IDLE_WAIT_MS};
 use tilework_core::message::JobAttempt;
 use tilework_core::record::{Commit, Record};
 use tilework_core::worker::{Worker, WorkerEffect, WorkerEvent, WorkerStart};
-use tilework_store::disk::is_disk_full;
 
 /// How long a worker without tasks keeps its workspace and its jobs open: files that somebody removes meanwhile take room.
 const KEPT_READY: Duration = Duration::from_secs(30);
@@ -111,9 +112,9 @@ impl Unsynced {
 
 /// Works until the driver says that the run is over, or a task hangs.
 ///
-/// # Panics
-/// If the system has no thread left.
-pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -> Worked {
+/// # Errors
+/// The system has no thread left for it.
+pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -> Result<Worked, Failure> {
     let in_hand: Arc<InHand> = Arc::default();
     let unsynced: Arc<Unsynced> = Arc::default();
     let worker = port.worker();
@@ -128,12 +129,13 @@ pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -
             unsynced: Arc::clone(&unsynced),
             inbox: port.inbox(),
         };
-        let running = thread::Builder::new().spawn(move || runner.run_tasks(&at_runner));
-        let running = running.expect("a thread for tasks");
+        let running = threads::start("runs tasks", move || runner.run_tasks(&at_runner))?;
         let mut hung = None;
         let in_hand = &*in_hand;
         let inbox = port.inbox();
-        scope.spawn(move || write_outputs(in_hand, &at_writer, &inbox));
+        threads::start_scoped(scope, "writes outputs", move || {
+            write_outputs(in_hand, &at_writer, &inbox);
+        })?;
         let _ = port.inbox().send(WorkerEvent::Connected);
         let mut machine = Worker::new(WorkerStart {
             worker,
@@ -190,13 +192,13 @@ pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -
                     WorkerEffect::End => {
                         drop((to_runner, to_writer));
                         if let Some(attempt) = hung {
-                            return Worked::Hung(attempt);
+                            return Ok(Worked::Hung(attempt));
                         }
                         // It keeps nothing open once this worker has ended.
                         if let Err(panic) = running.join() {
                             resume_unwind(panic);
                         }
-                        return Worked::Drained;
+                        return Ok(Worked::Drained);
                     }
                 }
             }
@@ -439,16 +441,11 @@ fn append_commit(
     unsynced.add(bytes);
     let unsynced = Arc::clone(unsynced);
     let record = Record::Commit(computed.commit);
-    computed.of.journal.append(record, move |result| {
+    let journal = &computed.of.journal;
+    let path = journal.path().to_owned();
+    journal.append(record, move |result| {
         unsynced.take(bytes);
-        let result = result.map_err(|error| {
-            let cause = if is_disk_full(error) {
-                Cause::DiskFull
-            } else {
-                Cause::Storage
-            };
-            Failure::fatal(cause, format!("cannot write the journal: {error}"))
-        });
+        let result = result.map_err(|error| storage_failure("write the journal", &path, error));
         let _ = inbox.send(WorkerEvent::CommitDurable(attempt, result));
     });
 }

@@ -48,7 +48,7 @@ pub(super) fn tell_end<U: Undertaking>(
         }
         JobEnd::Stopped(_) if cancelled => (JobStands::Cancelled, cancelled_error(output)),
         JobEnd::Stopped(cause) => (JobStands::Stopped, stopped(cause, output, None)),
-        JobEnd::Failed(failure) => (JobStands::Failed, failed(&failure, output)),
+        JobEnd::Failed(failure) => (JobStands::Failed, failed(&failure, output, true)),
     };
     end_record(ground, to_host, record, stands, Err(error.with_facts(facts)));
 }

@@ -233,8 +233,8 @@ pub struct Submit {
     pub overwrite: bool,
     /// An unfinished output is discarded.
     pub restart: bool,
-    /// When the job stops, in milliseconds since 1970.
-    pub deadline_unix_ms: Option<u64>,
+    /// How long the job may take from now on. No time of day, which may be another one where the job is driven.
+    pub time_limit_ms: Option<u64>,
 }
 
 /// What is to be computed.

@@ -112,11 +112,12 @@ impl<J: Job> Rounds<J> {
     }
 
     fn write_report(&self, report: &Report, output: Arc<dyn DiskFile>) -> Result<(), Failure> {
+        let failed = |error| storage_failure("write the output", &self.place.files.partial(), &error);
         match &report.0 {
             Contents::Bytes(bytes) => output.write_all_at(bytes, 0),
             Contents::Files(files) => self.copy_files(files, &*output),
         }
-        .map_err(|error| storage_failure("write the output", &error))?;
+        .map_err(failed)?;
         *self.output.lock().unwrap_or_else(PoisonError::into_inner) = Some(output);
         Ok(())
     }
@@ -207,10 +208,10 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         } else {
             disk.create_new(&partial)
         };
-        let file = opened.map_err(|error| storage_failure("open the output", &error))?;
+        let file = opened.map_err(|error| storage_failure("open the output", &partial, &error))?;
         *self.output.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
         let made = self.task_files.make_folder();
-        made.map_err(|error| storage_failure("make the folder of tasks' files", &error))
+        made.map_err(|error| storage_failure("make the folder", &self.place.files.task_files(), &error))
     }
 
     fn writes_outputs(&self) -> bool {
@@ -294,7 +295,13 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         let (_, files): Committed<J::Output> = decode("a task's output", &commit.output)?;
         for file in &files {
             let found = self.task_files.is_intact(file);
-            if !found.map_err(|error| storage_failure("read a task's file back", &error))? {
+            if !found.map_err(|error| {
+                storage_failure(
+                    "read back what tasks wrote in",
+                    &self.place.files.task_files(),
+                    &error,
+                )
+            })? {
                 return Ok(false);
             }
         }
@@ -389,14 +396,14 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
     fn output_file(&self) -> Result<FileId, Failure> {
         let stat = self.output()?.stat();
         stat.map(|stat| stat.id())
-            .map_err(|error| storage_failure("look at the output", &error))
+            .map_err(|error| storage_failure("look at the output", &self.place.files.partial(), &error))
     }
 
     fn seal(&self) -> Result<(), Failure> {
         self.check_inputs()?;
         self.output()?
             .sync_data()
-            .map_err(|error| storage_failure("make the output durable", &error))
+            .map_err(|error| storage_failure("make the output durable", &self.place.files.partial(), &error))
     }
 }
 

@@ -5,7 +5,7 @@ use super::kinds::{Kind, KindOf, Spec, check_name};
 use super::rounds::{Place, StartedJob};
 use super::tally::RoundsTally;
 use crate::failure::{CliError, Exit};
-use crate::product::running::{failed, stopped};
+use crate::product::running::{failed, finish, is_begun, stopped};
 use crate::settings::default_memory_bytes;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -193,7 +193,7 @@ pub(crate) fn run_job(
     );
     let error = match run.end {
         JobEnd::Done => {
-            folder.finish()?;
+            finish(folder, observer);
             return Ok(Finished {
                 tasks_run: run.n_tasks_run,
                 tasks_checked: tally.total().n_checked,
@@ -210,10 +210,11 @@ pub(crate) fn run_job(
             too_little_memory(kind, &*job, request)
         }
         JobEnd::Failed(failure) => {
-            if run.n_tasks_run == 0 && failure.cause == Cause::DiskFull {
+            let begun = is_begun(&folder);
+            if !begun || (run.n_tasks_run == 0 && failure.cause == Cause::DiskFull) {
                 folder.abandon();
             }
-            failed(&failure, output).with_next(next_after(failure.cause))
+            failed(&failure, output, begun).with_next(next_after(failure.cause))
         }
     };
     Err(error.with_facts(json!({ "alarms": run.alarms.latest, "alarms_total": run.alarms.n_alarms })))
@@ -225,6 +226,9 @@ const AGAIN: &str = "what is committed is kept: run the same command again to go
 fn next_after(cause: Cause) -> &'static str {
     match cause {
         Cause::DiskFull => "make room, then run the same command again: what is committed is kept",
+        Cause::OutOfMemory => {
+            "allow less with --memory or --threads, then run the same command again: what is committed is kept"
+        }
         Cause::InputChanged => {
             "put the input back and run the same command again, or start again with --restart"
         }

@@ -185,6 +185,23 @@ impl Cluster {
         Process::start(command, name, self.stage.folder())
     }
 
+    /// A driver or worker whose clock is off by the milliseconds in the file `clock`.
+    pub(crate) fn with_clock(&self, name: &str, line: &str, slow: &str, clock: &str) -> Process {
+        let mut command = self.command(&of_cluster(name, line));
+        command.env("TILEWORK_TEST_SLOW", slow);
+        command.env("TILEWORK_TEST_CLOCK", self.stage.path(clock));
+        Process::start(command, name, self.stage.folder())
+    }
+
+    /// What a client's command reports whose clock is off like that.
+    pub(crate) fn succeed_with_clock(&self, line: &str, clock: &str) -> Value {
+        let mut command = self.command(&format!("{line} --cluster c/client.join --json"));
+        command.env("TILEWORK_TEST_CLOCK", self.stage.path(clock));
+        let output = Running::start(command).end();
+        assert!(output.status.success(), "{line}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     /// A command of a client whose words can be read while it runs.
     pub(crate) fn staying_client(&self, name: &str, line: &str) -> Process {
         let command = self.command(&format!("{line} --cluster c/client.join"));

@@ -15,6 +15,7 @@ mod proxy;
 
 mod alarms;
 mod clients;
+mod clock;
 mod drivers;
 mod inputs;
 mod network;
