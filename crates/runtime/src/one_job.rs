@@ -117,8 +117,11 @@ impl<'a, J: Job + ?Sized> OneJobHost<'a, J> {
 
 impl<J: Job + ?Sized> DriverHost for OneJobHost<'_, J> {
     fn urgent(&mut self, machine: &Driver) -> Option<DriverEvent> {
-        if let Some(start) = self.submitted.take() {
-            return Some(DriverEvent::Submitted(start));
+        if self.submitted.is_some() {
+            // What lies in everybody's queue when a worker joins may need more memory than that one has.
+            let are_all_there = self.workers.len() == self.tallies.len() || self.worker_lost;
+            let submitted = self.submitted.take_if(|_| are_all_there);
+            return submitted.map(DriverEvent::Submitted);
         }
         let id = self.steps.id;
         if std::mem::take(&mut self.worker_lost) && !machine.is_stopping(id) {
