@@ -315,10 +315,10 @@ fn try_run<J: Job + ?Sized + 'static>(
         }
         drive(&mut driver_port, &mut host);
         drop(driver_port);
-        let ended = workers.into_iter().map(|worker| worker.join());
-        ended
-            .map(|ended| ended.unwrap_or_else(|panic| resume_unwind(panic)))
-            .collect()
+        let ended = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        ended.fold(Ok(()), Result::and)
     });
     let (end, counts) = host.into_end();
     let end = match (end, worked) {

@@ -128,7 +128,7 @@ fn fares(tasks: &[u64], open: Box<Open>) -> Vec<Result<(), Cause>> {
         started_unix_ms: 0,
         pid: 1,
     };
-    let journal = JournalWriter::start(SegmentWriter::create(&disk, &files, b"", &run).unwrap());
+    let journal = JournalWriter::start(SegmentWriter::create(&disk, &files, b"", &run).unwrap()).unwrap();
     let jobs = Opens {
         served: Arc::new(Served::new(Arc::new(Timed), journal.handle())),
         n_opened: AtomicU64::new(0),
