@@ -52,11 +52,14 @@ impl Job for Timed {
     }
 
     fn run(&self, (): &mut (), context: &TaskContext<'_>) -> Result<((), TaskSummary), Failure> {
-        while context.task.0 == ENDLESS {
+        let is_endless = context.task.0 == ENDLESS;
+        loop {
             context.check_cancelled()?;
+            if !is_endless {
+                break;
+            }
             thread::sleep(Duration::from_millis(1)); // waits: for its deadline
         }
-        context.check_cancelled()?;
         let summary = TaskSummary {
             checked: false,
             crc32c: 0,
@@ -75,7 +78,7 @@ impl Job for Timed {
         Ok(true)
     }
 
-    fn advance(&self, _: RoundIdx, _: &mut dyn Iterator<Item = &Commit>) -> Result<Next, Failure> {
+    fn advance(&self, _: RoundIdx, _: &mut dyn Iterator<Item = &Commit>) -> Result<Next<'_>, Failure> {
         Ok(Next::Done)
     }
 
