@@ -1,7 +1,7 @@
 //! `cargo xtask soak`: the tests that take minutes or hours. Run by hand; keep what they print.
 //!
 //! Without more words kills at a user's size, in a release build. `soak cluster [--rounds N] [--seed S]` is chaos on real processes of a
-//! cluster, whose machines check their invariants: a build for development.
+//! cluster, whose machines check their invariants: a build for development. `soak resources` makes every call fail in turn.
 
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,28 @@ pub(crate) fn run_cluster(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
         .envs(settings)
         .envs(server.map(|server| (nats_server::VARIABLE, server)));
     Ok(step::command(command)? == Verdict::Passed)
+}
+
+/// Makes every call to the disk fail in turn, and every system call of real processes, and says whether all passed.
+pub(crate) fn run_resources(root: &Path) -> anyhow::Result<bool> {
+    let tests = [("tilework-linalg", "faults"), ("tilework", "resources")];
+    let mut passed = true;
+    for (package, test) in tests {
+        let words = [
+            "test",
+            "--package",
+            package,
+            "--examples",
+            "--test",
+            test,
+            "--",
+            "--nocapture",
+        ];
+        let mut command = workspace::cargo(root, &words);
+        command.env("TILEWORK_FAULTS", "all");
+        passed &= step::command(command)? == Verdict::Passed;
+    }
+    Ok(passed)
 }
 
 fn test<'a>(name: &'a str, profile: &[&'a str]) -> Vec<&'a str> {

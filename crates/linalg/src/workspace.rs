@@ -44,10 +44,8 @@ impl<T: Number> Workspace<T> {
             .thread_name(|i| format!("compute-{i}"))
             .build()
             .map_err(|error| {
-                Failure::fatal(
-                    Cause::Job,
-                    format!("cannot start {} threads: {error}", layout.n_threads),
-                )
+                let text = format!("cannot start {} threads that compute: {error}", layout.n_threads);
+                Failure::fatal(Cause::OutOfMemory, text)
             })?;
         let scratch = allocate(layout.n_threads, layout.scratch_bytes())?
             .into_iter()

@@ -3,12 +3,15 @@
 //! While a sync runs, further records gather and share the next one, and no delay is added for a few. Where they come thick, a group
 //! is collected for as long as [`GROUP_COMMIT_MS`], or until it is large enough: a sync costs about as much as a hundred short tasks.
 
+use crate::threads;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SendError, Sender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use tilework_core::failure::Failure;
 use tilework_core::limits::{GROUP_COMMIT_BYTES, GROUP_COMMIT_MS, GROUP_COMMIT_RECORDS_MIN};
 use tilework_core::record::Record;
 use tilework_store::journal::SegmentWriter;
@@ -41,6 +44,7 @@ pub struct JournalWriter {
 #[derive(Clone)]
 pub struct JournalHandle {
     sender: Sender<ToJournal>,
+    path: Arc<Path>,
 }
 
 impl std::fmt::Debug for JournalHandle {
@@ -51,18 +55,22 @@ impl std::fmt::Debug for JournalHandle {
 
 impl JournalWriter {
     /// Starts the thread.
-    pub fn start(segment: SegmentWriter) -> JournalWriter {
+    ///
+    /// # Errors
+    /// The system has none left.
+    pub fn start(segment: SegmentWriter) -> Result<JournalWriter, Failure> {
         let (sender, receiver) = channel();
+        let path = Arc::from(segment.path());
         let is_broken = Arc::new(AtomicBool::new(false));
-        let thread = thread::Builder::new().name("journal".into()).spawn({
+        let thread = threads::start("writes the journal", {
             let is_broken = Arc::clone(&is_broken);
             move || write_groups(segment, &receiver, &is_broken)
         });
-        JournalWriter {
-            thread: Some(thread.expect("a thread for the journal")),
-            handle: Some(JournalHandle { sender }),
+        Ok(JournalWriter {
+            thread: Some(thread?),
+            handle: Some(JournalHandle { sender, path }),
             is_broken,
-        }
+        })
     }
 
     /// Whether a write failed: nothing more becomes durable by it. Set before anyone hears of the failure.
@@ -89,6 +97,11 @@ impl Drop for JournalWriter {
 }
 
 impl JournalHandle {
+    /// The segment's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Appends `record`; `on_durable` runs on the journal's thread once it is durable.
     pub fn append(&self, record: Record, on_durable: impl FnOnce(Result<(), &io::Error>) + Send + 'static) {
         let sent = self.sender.send(ToJournal::Append(record, Box::new(on_durable)));

@@ -9,6 +9,8 @@
 //! - [`engine`]: how driver and workers reach each other; [`local`] is the one within a process
 //! - [`worker_loop`], [`driver_loop`]: execute the machines' effects; [`served`] is how a worker knows its jobs
 //! - [`steps`]: what a driver does for a job itself; `one_job`: the surroundings of a driver with one job
+//! - [`wall_clock`]: the time of day, which nothing waits by
+//! - [`threads`]: threads that the system may refuse
 //! - `under_way`: what ran when a process ended without a word
 //! - [`mod@run`]: all of it together, for one job in one process
 
@@ -27,7 +29,9 @@ mod one_job;
 pub mod run;
 pub mod served;
 pub mod steps;
+pub mod threads;
 mod under_way;
+pub mod wall_clock;
 pub mod worker_loop;
 
 pub use alarm_log::{AlarmsTold, LoggedAlarm};

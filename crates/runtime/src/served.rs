@@ -308,7 +308,7 @@ mod tests {
             started_unix_ms: 0,
             pid: 1,
         };
-        JournalWriter::start(SegmentWriter::create(disk, &files, b"", &run).unwrap())
+        JournalWriter::start(SegmentWriter::create(disk, &files, b"", &run).unwrap()).unwrap()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::job::{Job, Next, WriteReport};
 use crate::journal_writer::JournalHandle;
+use crate::threads::start_scoped;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -49,6 +50,8 @@ pub trait StepWatch: Sync {
     fn stop_requested(&self) -> Option<StopCause>;
     /// A committed output was read back damaged.
     fn on_damaged_output(&self, task: TaskIdx);
+    /// Something worth knowing that stops nothing.
+    fn on_note(&self, note: &str);
     /// Whether this driver may still do what can't be taken back; asked right before each such act.
     fn may_finish(&self) -> bool;
     /// The report that the journal's `Done` record holds.
@@ -136,7 +139,8 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
                 };
                 self.check_is_ours()?;
                 let begun = begin_round(&*self.disk, &self.files, self.run(&recovered)?, barrier, start);
-                let begun = begun.map_err(|error| storage_failure("begin a round", &error))?;
+                let failed = |error| storage_failure("begin a round in", &self.files.folder(), &error);
+                let begun = begun.map_err(failed)?;
                 let entered = self.enter(&begun)?;
                 // What can't go now goes at the next barrier, or at the job's end.
                 let _ = self.shed(&recovered, begun.round);
@@ -159,14 +163,15 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
     /// Into a file of this run's own: another driver may have finished the job while this one slept, before or while it writes.
     fn write_report(&self, write: WriteReport<'_>) -> Result<(), Failure> {
         let (disk, files) = (&*self.disk, &self.files);
-        let failed = |error| storage_failure("write the output", &error);
+        let path = files.report(self.epoch);
+        let failed = |error| storage_failure("write the output", &path, &error);
         let file = begin_report(disk, files, self.epoch).map_err(failed)?;
         let written = write(Arc::clone(&file))
             .and_then(|()| file.sync_data().map_err(failed))
             .and_then(|()| self.check_is_ours());
         if written.is_err() {
             // It may fill the disk.
-            let _ = disk.remove_file(&files.report(self.epoch));
+            let _ = disk.remove_file(&path);
         }
         written?;
         publish_report(disk, files, self.epoch).map_err(failed)
@@ -266,7 +271,9 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
             Ok(bad_tasks)
         };
         let verified: Result<Vec<Vec<TaskIdx>>, Failure> = thread::scope(|scope| {
-            let threads: Vec<_> = (1..self.n_verifiers).map(|_| scope.spawn(verify)).collect();
+            let threads: Vec<_> = (1..self.n_verifiers)
+                .map_while(|_| start_scoped(scope, "reads outputs back", verify).ok())
+                .collect();
             let own = verify();
             let joined = threads.into_iter().map(|thread| thread.join());
             let others = joined.map(|joined| {
@@ -292,16 +299,21 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
         self.give_name()?;
         let may_go_on = || self.watch.may_finish();
         let compacted = compact(&*self.disk, &self.files, &recovered, self.epoch, &may_go_on);
-        match compacted.map_err(|error| storage_failure("compact the journal", &error))? {
-            Compacted::Done => Ok(DriverEvent::OutputsFinished(self.id)),
-            Compacted::NotOurs => Err(taken_over()),
+        match compacted {
+            Ok(Compacted::Done) => {}
+            Ok(Compacted::NotOurs) => return Err(taken_over()),
+            // The output has its name, durably, and a journal of several files says the same.
+            Err(error) => self
+                .watch
+                .on_note(&storage_failure("compact the journal in", &self.files.folder(), &error).text),
         }
+        Ok(DriverEvent::OutputsFinished(self.id))
     }
 
     /// Gives the output its name, durably, unless it has it.
     fn give_name(&self) -> Result<(), Failure> {
         let (files, disk) = (&self.files, &*self.disk);
-        let failed = |error| storage_failure("give the output its name", &error);
+        let failed = |error| storage_failure("give the output its name", files.output(), &error);
         let file_at = |path: &Path| {
             let stat = disk.stat(path).map_err(failed)?;
             Ok(stat.map(|stat| stat.id()))
@@ -336,7 +348,7 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
     /// Fails if another driver drives, or a later run of these files has begun.
     fn check_is_ours(&self) -> Result<(), Failure> {
         let latest = latest_run(&*self.disk, &self.files)
-            .map_err(|error| storage_failure("look for later runs", &error))?;
+            .map_err(|error| storage_failure("look for later runs in", &self.files.folder(), &error))?;
         if let Some(latest) = latest.filter(|latest| *latest > self.epoch) {
             let text = format!("another run has begun: {latest}, while this is {}", self.epoch);
             return Err(Failure::fatal(Cause::Job, text));
@@ -351,7 +363,7 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
 
     /// What the journal says; what is built on it must not be taken back by a power cut.
     fn recovered(&self) -> Result<Recovered, Failure> {
-        let read_failed = |error| storage_failure("read the journal", &error);
+        let read_failed = |error| storage_failure("read the journal in", &self.files.folder(), &error);
         let found = recover(&*self.disk, &self.files).map_err(read_failed)?;
         make_durable(&*self.disk, &self.files).map_err(read_failed)?;
         found.map(|(recovered, _)| recovered).ok_or_else(|| {
@@ -363,7 +375,7 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
     fn append(&self, record: Record) -> Result<(), Failure> {
         self.journal
             .append_and_wait(record)
-            .map_err(|error| storage_failure("write the journal", &error))
+            .map_err(|error| storage_failure("write the journal", self.journal.path(), &error))
     }
 }
 
@@ -376,14 +388,14 @@ fn commits_of(recovered: &Recovered, round: RoundIdx) -> impl Iterator<Item = &C
     commits.filter(move |commit| commit.attempt.round == round)
 }
 
-/// A failed step of the driver's own.
-pub fn storage_failure(what: &str, error: &io::Error) -> Failure {
+/// A failed access to `path`; `action` is what was tried, as a verb.
+pub fn storage_failure(action: &str, path: &Path, error: &io::Error) -> Failure {
     let cause = if is_disk_full(error) {
         Cause::DiskFull
     } else {
         Cause::Storage
     };
-    Failure::fatal(cause, format!("cannot {what}: {error}"))
+    Failure::fatal(cause, format!("cannot {action} `{}`: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A job of several rounds, cut off at every sync: it goes on with the round that had begun, and ends with the undisturbed answer.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tilework_core::driver::{Assign, Needs};
@@ -173,6 +174,7 @@ fn run_job_on(disk: &FakeDisk, job: &Arc<Sums>) -> Option<JobEnd> {
     let mut folder = JobFolder::open(Arc::new(disk.clone()), Path::new(OUTPUT)).ok()?;
     let options = RunOptions {
         n_workers: 2,
+        memory_bytes: 2,
         assign: Assign::Dynamic,
         may_replace_output: false,
         stop: StopSwitch::default(),
@@ -286,4 +288,36 @@ fn a_power_cut_at_any_sync_costs_no_round_that_was_complete() {
         }
     }
     assert!(resumed_in.iter().all(|n| *n > 1), "{resumed_in:?}");
+}
+
+#[test]
+fn a_disk_that_fails_at_any_call_costs_no_round_that_was_complete() {
+    let n_calls = {
+        let disk = new_disk();
+        run_on(&disk).unwrap();
+        disk.call_count()
+    };
+    let faults: [fn(&FakeDisk, u64, ErrorKind); 2] = [FakeDisk::fail_nth, FakeDisk::fail_from];
+    let mut resumed_in = [0; N_ROUNDS as usize];
+    for (fail, n) in faults
+        .into_iter()
+        .flat_map(|fail| (1..=n_calls).map(move |n| (fail, n)))
+    {
+        let disk = new_disk();
+        fail(&disk, n, ErrorKind::Other);
+        run_on(&disk);
+        disk.mend();
+        if disk.stat(Path::new(OUTPUT)).unwrap().is_none() {
+            let begun = begun_round(&disk);
+            let (end, ran) = run_on(&disk).unwrap();
+            assert_eq!(end, JobEnd::Done, "call {n} of {n_calls}");
+            assert!(
+                ran.iter().all(|round| *round >= begun),
+                "{ran:?} again, in round {begun}"
+            );
+            resumed_in[begun as usize] += 1;
+        }
+        assert_eq!(answer(&disk), Sums::expected(), "call {n} of {n_calls}");
+    }
+    assert!(resumed_in.iter().all(|n| *n > 5), "{resumed_in:?}");
 }

@@ -4,7 +4,7 @@ use crate::args::cluster::{ClusterVerb, ClusterVerbs};
 use crate::args::{Args, Command};
 use crate::commands;
 use crate::failure::CliError;
-use crate::job::kinds::Kinds;
+use crate::job::kinds::{self, Kinds};
 use crate::logging;
 use crate::output::{self, Output};
 use clap::Parser;
@@ -22,6 +22,7 @@ pub fn run(words: &[OsString], kinds: &'static Kinds, started: Instant) -> ExitC
             let output = Output::new(global.json, global.quiet, global.verbose, started);
             let outcome = logging::start(global).and_then(|()| {
                 tracing::debug!(words = ?without_secrets(words), "begins");
+                kinds::check(kinds)?;
                 dispatch(args.command.as_ref(), kinds, &output)
             });
             (output, outcome)

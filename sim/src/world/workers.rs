@@ -140,8 +140,9 @@ impl World {
         if hanging == 0 {
             return false;
         }
-        let told = WorkerEvent::DeadlineTold(attempt, Some(deadline_ms));
-        self.later(slot, 0, WorkerInput::Event(told));
+        let began = self.workers[slot].life.clock(self.agenda.now());
+        let begun = WorkerEvent::Begun(attempt, began, Some(deadline_ms));
+        self.later(slot, 0, WorkerInput::Event(begun));
         let never_ends = self.dice.happens(hanging) && !self.in_peace();
         if never_ends && self.dice.happens(500) {
             self.workers[slot].hangs = Some(attempt);

@@ -86,6 +86,16 @@ impl Troubles {
     }
 }
 
+/// How many workers can do a job's tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fitting {
+    /// Of the fleet, for which that was counted.
+    generation: u64,
+    n_workers: usize,
+    /// Whether there are no others.
+    are_all: bool,
+}
+
 /// One job's run. One byte per task, and what is released or waits for its next attempt, which the window bounds.
 #[derive(Debug)]
 pub(super) struct JobRun {
@@ -118,8 +128,7 @@ pub(super) struct JobRun {
     /// Attempts that their workers no longer speak of: the journal is asked.
     missing: BTreeSet<JobAttempt>,
     reading_commits: bool,
-    /// Fitting workers, and the fleet's generation for which that was counted.
-    fitting: Option<(u64, usize)>,
+    fitting: Option<Fitting>,
     last_progress: Millis,
     stalled: Option<Stall>,
     paused_until: Option<Millis>,

@@ -480,7 +480,8 @@ fn tasks_need_workers_with_the_memory_for_them() {
     let joined = WorkerReport::Joined {
         memory_bytes: 4 * GIB,
     };
-    assert_eq!(script.says(W1, joined), [shared(0, 0)]);
+    // In the shared queue the other one would find it.
+    assert_eq!(script.says(W1, joined), [own(W1, 0, 0)]);
     assert!(alarms(&script.commits(W1, attempt(0, 0))).contains(&"job-goes-on"));
 }
 
@@ -620,6 +621,15 @@ fn round_robin_does_not_wait_for_ever() {
     let (mut script, _) = Script::with(&[W0], round_robin(3, 2));
     let effects = script.wait(limits::DEAL_WAIT_MS, &[(W0, &[])]);
     assert_eq!(releases(&effects).len(), 3);
+}
+
+#[test]
+fn round_robin_waits_for_nobody_who_is_there_and_too_small() {
+    let mut script = Script::new();
+    script.joins(W0);
+    script.says(W1, WorkerReport::Joined { memory_bytes: 1 });
+    let effects = script.step(DriverEvent::Submitted(round_robin(3, 2)));
+    assert_eq!(releases(&effects), [own(W0, 0, 0), own(W0, 1, 0), own(W0, 2, 0)]);
 }
 
 #[test]

@@ -103,6 +103,8 @@ impl StepWatch for Lead<'_> {
 
     fn on_damaged_output(&self, _task: TaskIdx) {}
 
+    fn on_note(&self, _note: &str) {}
+
     fn may_finish(&self) -> bool {
         !(self.slept)(self.n_looks.fetch_add(1, Ordering::Relaxed) + 1)
     }
@@ -124,7 +126,7 @@ fn disk() -> FakeDisk {
 fn begin_run(disk: &FakeDisk) -> (RunEpoch, JournalWriter) {
     let folder = JobFolder::take_over(Arc::new(disk.clone()), Path::new(OUTPUT)).unwrap();
     let (epoch, segment) = folder.start_run(RunEpoch(0), JOB, 0).unwrap();
-    (epoch, JournalWriter::start(segment))
+    (epoch, JournalWriter::start(segment).unwrap())
 }
 
 /// Another job's run begins, with a file of its own.
@@ -133,7 +135,7 @@ fn begin_another(disk: &FakeDisk) -> (RunEpoch, JournalWriter, OneNumber) {
     folder.discard().unwrap();
     let output = OneNumber::begin(disk, 2.0);
     let (epoch, segment) = folder.start_run(RunEpoch(0), b"{ }", 0).unwrap();
-    (epoch, JournalWriter::start(segment), output)
+    (epoch, JournalWriter::start(segment).unwrap(), output)
 }
 
 fn finish(
@@ -361,14 +363,14 @@ impl Job for OneText<'_> {
     fn advance(&self, _: RoundIdx, _: &mut dyn Iterator<Item = &Commit>) -> Result<Next<'_>, Failure> {
         (self.sleeps)();
         Ok(Next::DoneWith(Box::new(|file| {
-            self.write(file).map_err(|error| storage_failure("write", &error))
+            self.write(file).map_err(|error| storage_failure("write", Path::new("C"), &error))
         })))
     }
 
     fn output_file(&self) -> Result<FileId, Failure> {
         let stat = self.output.lock().unwrap().stat();
         stat.map(|stat| stat.id())
-            .map_err(|error| storage_failure("look", &error))
+            .map_err(|error| storage_failure("look at", Path::new("C"), &error))
     }
 
     fn seal(&self) -> Result<(), Failure> {

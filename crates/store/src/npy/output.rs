@@ -102,12 +102,35 @@ impl NpyOutput {
         cols: u64,
         dtype: Dtype,
     ) -> Result<NpyOutput, OutputError> {
+        let file = disk.open_write(partial).map_err(failed("open", partial))?;
+        Self::of_file(file, partial, rows, cols, dtype)
+    }
+
+    /// Opens an output to read it back and no more: it may be where nothing can be written.
+    pub fn open_to_read(
+        disk: &dyn Disk,
+        path: &Path,
+        rows: u64,
+        cols: u64,
+        dtype: Dtype,
+    ) -> Result<NpyOutput, OutputError> {
+        let file = disk.open_read(path).map_err(failed("open", path))?;
+        Self::of_file(file, path, rows, cols, dtype)
+    }
+
+    /// An open file, whose length and header are those of this matrix.
+    fn of_file(
+        file: Arc<dyn DiskFile>,
+        partial: &Path,
+        rows: u64,
+        cols: u64,
+        dtype: Dtype,
+    ) -> Result<NpyOutput, OutputError> {
         let file_len = checked_len(rows, cols, dtype)?;
         let foreign = |what| OutputError::Foreign {
             path: partial.to_owned(),
             what,
         };
-        let file = disk.open_write(partial).map_err(failed("open", partial))?;
         let actual = file.stat().map_err(failed("look at", partial))?.len;
         if actual != file_len {
             return Err(foreign(format!(

@@ -110,7 +110,7 @@ impl Conducting<'_> {
         let (epoch, segment) = folder
             .start_run(at_least, text, unix_ms())
             .map_err(|error| CliError::io("start the journal in", &folder.files().folder(), &error))?;
-        Ok((epoch, JournalWriter::start(segment)))
+        Ok((epoch, JournalWriter::start(segment)?))
     }
 
     /// Takes steps until the run is over, and keeps how it ended.
@@ -238,6 +238,10 @@ impl StepWatch for Watch<'_> {
 
     fn on_damaged_output(&self, task: TaskIdx) {
         tracing::warn!(task = task.0, "the stored tile is damaged and is computed again");
+    }
+
+    fn on_note(&self, note: &str) {
+        tracing::warn!("{note}");
     }
 
     fn may_finish(&self) -> bool {

@@ -73,7 +73,7 @@ struct Driven {
     /// Its run is over, and its record will say so.
     is_ending: bool,
     /// When its time is up, until it has been told so.
-    deadline_unix_ms: Option<u64>,
+    deadline: Option<Instant>,
     n_committed_here: u64,
     /// What workers must have the code for.
     needs_code: Option<KnownKind>,
@@ -304,7 +304,7 @@ impl<'a> ClusterHost<'a> {
             alarms: AlarmLog::beside(disk, &files),
             cancelled,
             is_ending: false,
-            deadline_unix_ms: record.deadline_unix_ms,
+            deadline: record.deadline(),
             n_committed_here: 0,
             needs_code,
         };
@@ -317,10 +317,10 @@ impl<'a> ClusterHost<'a> {
     }
 
     fn stop_overdue(&mut self) {
-        let now = unix_ms();
+        let now = Instant::now();
         for (id, job) in &mut self.jobs {
-            if job.deadline_unix_ms.is_some_and(|deadline| now >= deadline) {
-                job.deadline_unix_ms = None;
+            if job.deadline.is_some_and(|deadline| now >= deadline) {
+                job.deadline = None;
                 job.stop.store(true, Ordering::Relaxed);
                 self.urgent
                     .push_back(DriverEvent::StopRequested(*id, StopCause::TimeLimit));
@@ -406,6 +406,11 @@ impl DriverHost for ClusterHost<'_> {
                 job.n_committed_here += 1;
                 *job.shown.by_worker.entry(message.worker.0).or_default() += 1;
             }
+        }
+        if let DriverEvent::RoundReady(job, round) = event
+            && let Some(job) = self.jobs.get_mut(job)
+        {
+            job.shown.needs_bytes = round.needs.memory_bytes;
         }
         for (id, job) in &mut self.jobs {
             job.shown.retries = machine.n_retries(*id).max(job.shown.retries);

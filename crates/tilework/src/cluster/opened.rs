@@ -233,15 +233,27 @@ impl Opening<'_> {
             } else {
                 Cause::Storage
             };
-            Failure::retry(cause, format!("cannot open a journal beside the output: {error}"))
-        });
-        segment.map(JournalWriter::start)
+            Failure::retry(
+                cause,
+                format!(
+                    "cannot open a journal in `{}`: {error}",
+                    self.files.folder().display()
+                ),
+            )
+        })?;
+        JournalWriter::start(segment)
     }
 
     /// The run is the one whose task this is, and no later job has taken its place.
     fn check_run(&self) -> Result<(), Failure> {
         let found = run_of_segment(&*self.disk, &self.files, self.run).map_err(|error| {
-            Failure::retry(Cause::Storage, format!("cannot read the run's journal: {error}"))
+            Failure::retry(
+                Cause::Storage,
+                format!(
+                    "cannot read the run's journal in `{}`: {error}",
+                    self.files.folder().display()
+                ),
+            )
         })?;
         match found {
             Some(run) if run.job == self.job => Ok(()),

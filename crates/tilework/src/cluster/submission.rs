@@ -4,7 +4,7 @@ use super::conductor::{Begun, Conducting, Resumed, leads_no_more};
 use super::ground::{Ground, name_of, request_of, request_to_resume};
 use super::keeping::{Kept, after_last_run, keep};
 use super::protocol::{JobWanted, Submit, Submitted, Wanted, answer};
-use super::record::{JobRecord, NewJob, PlannedFor, key_of};
+use super::record::{JobRecord, NewJob, PlannedFor, key_of, unix_ms};
 use super::to_host::ToHost;
 use super::undertaking::{OwnJob, Product, Undertaking, kind_of};
 use crate::failure::{CliError, Exit};
@@ -312,7 +312,7 @@ impl Conducting<'_> {
             assign: submit.assign,
             may_replace_output,
             planned_for,
-            deadline_unix_ms: submit.deadline_unix_ms,
+            deadline_unix_ms: submit.time_limit_ms.map(|limit| unix_ms().saturating_add(limit)),
         });
         match keep(self.ground, &record) {
             Kept::Yes => {}

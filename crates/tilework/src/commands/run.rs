@@ -63,11 +63,7 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
         let seconds = human::seconds(finished.elapsed.as_secs_f64());
         writeln!(out, "{file}: {} done in {seconds}", args.kind)?;
         write!(out, "  tasks    {} run", finished.tasks_run)?;
-        match (finished.tasks_checked, finished.tasks_run) {
-            (_, 0) => {}
-            (0, _) => write!(out, ", unchecked")?,
-            (n_checked, _) => write!(out, ", {n_checked} checked")?,
-        }
+        write!(out, "{}", checked(finished.tasks_checked))?;
         if finished.tasks_resumed > 0 {
             write!(out, ", {} kept from before", finished.tasks_resumed)?;
         }
@@ -76,6 +72,14 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
         }
         writeln!(out)
     })
+}
+
+/// How many tasks were checked, for a line that says how many there were.
+pub(crate) fn checked(n_checked: u64) -> String {
+    match n_checked {
+        0 => ", unchecked".to_owned(),
+        n_checked => format!(", {n_checked} checked"),
+    }
 }
 
 /// Where the report goes.

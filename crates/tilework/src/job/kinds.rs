@@ -3,6 +3,7 @@
 use super::Job;
 use super::rounds::{Place, Rounds, StartedJob, own_code};
 use crate::failure::{CliError, Exit};
+use crate::job_state::is_product;
 use serde_json::Value;
 use serde_reflection::{ContainerFormat, Format, Named, Tracer, TracerConfig};
 use std::marker::PhantomData;
@@ -134,6 +135,45 @@ fn refused<J: Job>(failure: Failure) -> CliError {
         Cause::Panic => CliError::new(Exit::JobFailed, failure.text),
         _ => CliError::usage(format!("`{}` refuses its spec: {}", J::KIND, failure.text)),
     }
+}
+
+/// Bytes of a job's name, at most.
+pub(crate) const NAME_BYTES_MAX: usize = 64;
+
+/// Refuses a program whose jobs can't be told apart, or not be named.
+///
+/// # Errors
+/// The first name that can't be used.
+pub fn check(kinds: &Kinds) -> Result<(), CliError> {
+    for (i, kind) in kinds.iter().enumerate() {
+        check_name(kind.name())?;
+        if kinds[..i].iter().any(|other| other.name() == kind.name()) {
+            let message = format!("two jobs of this program are called `{}`", kind.name());
+            return Err(CliError::usage(message).with_next("give one of them another KIND"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a job may be called so: the name is typed by users, and part of file names.
+///
+/// # Errors
+/// If not, with what may be.
+pub(super) fn check_name(name: &str) -> Result<(), CliError> {
+    let is_of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_well_formed =
+        (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_of_name) && !name.starts_with('-');
+    let problem = if !is_well_formed {
+        format!(
+            "lower case letters, digits and `-`, at most {NAME_BYTES_MAX}, are what a job's name is made of"
+        )
+    } else if is_product(name) {
+        "it is the name of a matrix product".to_owned()
+    } else {
+        return Ok(());
+    };
+    let message = format!("no job of this program can be called `{name}`: {problem}");
+    Err(CliError::usage(message).with_next("give the job another KIND"))
 }
 
 /// The job of that name.
@@ -315,6 +355,38 @@ mod tests {
         assert_eq!(
             spec.with_inputs_named(&name).unwrap(),
             json!({ "matrix": "data:/a.npy", "others": ["data:/b.npy", "data:/a.npy"], "title": "c.npy", "n": 3 })
+        );
+    }
+
+    #[test]
+    fn names_that_can_not_be_used_are_refused() {
+        for name in ["a", "word-count", "2d-fft", &"x".repeat(64)] {
+            check_name(name).unwrap();
+        }
+        for name in [
+            "",
+            "a/b",
+            "..",
+            "Word",
+            "w c",
+            "w_c",
+            "-x",
+            "\u{e4}",
+            "multiply",
+            "gram",
+            &"x".repeat(65),
+        ] {
+            let error = check_name(name).unwrap_err();
+            assert_eq!(error.exit, Exit::Usage);
+            assert!(error.message.contains(&format!("`{name}`")), "{error}");
+        }
+        check(crate::jobs![Example]).unwrap();
+        let error = check(crate::jobs![Example, Example]).unwrap_err();
+        assert!(
+            error
+                .message
+                .contains("two jobs of this program are called `example`"),
+            "{error}"
         );
     }
 

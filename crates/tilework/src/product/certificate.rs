@@ -5,6 +5,7 @@ use super::request::{Description, stored_inputs, stored_paths, usage};
 use crate::failure::CliError;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use tilework_linalg::{Algorithm, Number};
 use tilework_runtime::FolderState;
 use tilework_store::disk::Disk;
 use tilework_store::element_type::{Dtype, ElementType};
+use tilework_store::identity::InputIdentity;
 use tilework_store::journal::{JobFiles, Recovered};
-use tilework_store::matrix::MatrixSource;
+use tilework_store::matrix::{MatrixSource, OpenMatrixError, ReadMatrixError};
 use tilework_store::npy::output::NpyOutput;
 
 /// Elements read at a time.
@@ -102,6 +104,7 @@ fn open(disk: &Arc<dyn Disk>, inputs: &InputRequest, c: &Path) -> Result<(Inputs
 
 /// Verifies a finished output of ours by its journal: every tile's bytes, and the product if the inputs are still there.
 pub fn verify_output(disk: &Arc<dyn Disk>, c: &Path) -> Result<Verification, CliError> {
+    let found = disk.stat(c).map_err(|error| CliError::io("look at", c, &error))?;
     let recovered = match tilework_runtime::folder::inspect(&**disk, &JobFiles::beside(c))? {
         FolderState::Finished(recovered) => recovered,
         FolderState::Unfinished(_) => {
@@ -110,7 +113,7 @@ pub fn verify_output(disk: &Arc<dyn Disk>, c: &Path) -> Result<Verification, Cli
                 format!("finish it first: tilework resume {}", c.display()),
             ));
         }
-        FolderState::Empty if !disk.stat(c).is_ok_and(|stat| stat.is_some()) => {
+        FolderState::Empty if found.is_none() => {
             return Err(usage(
                 format!("`{}` does not exist", c.display()),
                 "check the path".into(),
@@ -156,10 +159,7 @@ fn certify_with_stored_inputs(
     let inputs = stored_inputs(description, c, Paths::Local);
     let paths = stored_paths(description, c, Paths::Local);
     for (stored, path) in description.inputs.iter().zip(&paths) {
-        let unchanged = MatrixSource::open(&**disk, path)
-            .ok()
-            .and_then(|source| source.identity().ok());
-        let unchanged = unchanged.filter(|now| {
+        let unchanged = identity_now(&**disk, path)?.filter(|now| {
             !matches!(
                 stored.difference(now),
                 tilework_store::identity::IdentityDifference::Changed { .. }
@@ -195,6 +195,22 @@ fn certify_with_stored_inputs(
     verification.bad_tiles.extend(named);
     verification.certificate = Some(certificate);
     Ok(())
+}
+
+/// What an input is now; nothing if it is gone, or may not be read, or is no matrix. That the disk can't say is no reason to check less.
+fn identity_now(disk: &dyn Disk, path: &Path) -> Result<Option<InputIdentity>, CliError> {
+    let source = match MatrixSource::open(disk, path) {
+        Ok(source) => source,
+        Err(OpenMatrixError::Io { path, source }) if source.kind() != io::ErrorKind::PermissionDenied => {
+            return Err(CliError::io("read", &path, &source));
+        }
+        Err(_) => return Ok(None),
+    };
+    match source.identity() {
+        Ok(identity) => Ok(Some(identity)),
+        Err(ReadMatrixError::Changed { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Rows that were certified anew by their tiles, and the tiles that failed.
@@ -276,7 +292,7 @@ fn tiles_with_other_bytes<T: Number>(
     grid: &Grid,
     recovered: &Recovered,
 ) -> Result<BTreeSet<u64>, CliError> {
-    let output = NpyOutput::open_existing(&**disk, c, grid.m, grid.n, T::DTYPE)?;
+    let output = NpyOutput::open_to_read(&**disk, c, grid.m, grid.n, T::DTYPE)?;
     let mut buffer = vec![T::ZERO; READ_LEN];
     let mut bad = BTreeSet::new();
     for commit in recovered.commits.values() {

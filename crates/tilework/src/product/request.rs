@@ -447,6 +447,10 @@ pub fn resume_request(
     let recovered = match state {
         FolderState::Unfinished(recovered) => recovered,
         FolderState::Finished(_) => {
+            // The run that gave it its name may have failed to make that durable.
+            let parent = parent_dir(output);
+            disk.sync_dir(parent)
+                .map_err(|error| CliError::io("sync the folder", parent, &error))?;
             return Err(usage(
                 format!("`{}` is finished: nothing is left to resume", output.display()),
                 format!("check it: tilework verify {}", output.display()),

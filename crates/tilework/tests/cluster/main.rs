@@ -9,11 +9,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod cost;
 mod harness;
 mod proxy;
 
 mod alarms;
 mod clients;
+mod clock;
 mod drivers;
 mod inputs;
 mod network;

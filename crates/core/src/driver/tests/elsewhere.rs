@@ -162,10 +162,27 @@ fn workers_of_one_machine_are_all_believed_at_once() {
 
 #[test]
 fn what_machines_have_in_common_ends_the_job_at_once() {
-    for cause in [Cause::DiskFull, Cause::Panic, Cause::Job] {
-        let (mut script, _) = Script::with(&[W0, W1], job_of(1));
-        let failure = Failure::fatal(cause, "all have it");
-        fails_at_task_0(&mut script, W0, 0, &failure);
+    let (mut script, _) = Script::with(&[W0, W1], job_of(1));
+    let failure = Failure::fatal(Cause::DiskFull, "all have it");
+    let effects = fails_at_task_0(&mut script, W0, 0, &failure);
+    assert!(alarms(&effects).is_empty(), "it is no task's fault");
+    assert_eq!(end(&mut script, &[W0, W1]), JobEnd::Failed(failure));
+}
+
+/// Neither the job's error nor an alarm said which task it was.
+#[test]
+fn r6_what_a_tasks_own_code_says_can_not_be_mended_ends_the_job_with_the_tasks_number() {
+    for one_machine in [false, true] {
+        let start = JobStart {
+            one_machine,
+            ..job_of(1)
+        };
+        let (mut script, _) = Script::with(&[W0, W1], start);
+        let failure = Failure::fatal(Cause::Job, "no such column");
+        let effects = fails_at_task_0(&mut script, W1, 0, &failure);
+        assert_eq!(alarms(&effects), ["poison-task"]);
+        let text = "no such column (task 0, attempt 1, on worker 1)";
+        let failure = Failure::fatal(Cause::Job, text);
         assert_eq!(end(&mut script, &[W0, W1]), JobEnd::Failed(failure));
     }
 }

@@ -88,7 +88,7 @@ fn what_begins_while_the_job_stops_is_cancelled() {
 
 #[test]
 fn a_failure_is_told_whether_it_came_before_or_after_a_stop() {
-    let failure = Failure::fatal(Cause::Job, "impossible");
+    let failure = Failure::fatal(Cause::DiskFull, "impossible");
     let stop = || DriverEvent::StopRequested(JOB, StopCause::Interrupted);
     for comes_first in [true, false] {
         let (mut script, _) = Script::with(&[W0], job_of(1));
@@ -127,7 +127,7 @@ fn outputs_that_stay_damaged_end_the_job() {
 #[test]
 fn the_first_failure_is_the_one_that_is_told() {
     let (mut script, _) = Script::with(&[W0], job_of(2));
-    let first = Failure::fatal(Cause::Job, "first");
+    let first = Failure::fatal(Cause::DiskFull, "first");
     script.fails(W0, attempt(0, 0), &first);
     script.fails(W0, attempt(1, 0), &Failure::fatal(Cause::Job, "second"));
     let effects = script.says(W0, WorkerReport::Left(JOB));

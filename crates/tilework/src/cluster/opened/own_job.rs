@@ -31,6 +31,7 @@ pub(super) fn open(opening: Opening<'_>, description: &Description) -> Result<Op
         disk: Arc::clone(&opening.disk),
         files: opening.files.clone(),
         inputs,
+        tally: Arc::default(),
     };
     let job = kind.start(&spec, place).map_err(failed)?;
     let enter = entering(&opening, Arc::clone(&job));
