@@ -52,11 +52,13 @@ impl Job for Timed {
     }
 
     fn run(&self, (): &mut (), context: &TaskContext<'_>) -> Result<((), TaskSummary), Failure> {
-        while context.task.0 == ENDLESS {
+        loop {
             context.check_cancelled()?;
+            if context.task.0 != ENDLESS {
+                break;
+            }
             thread::sleep(Duration::from_millis(1)); // waits: for its deadline
         }
-        context.check_cancelled()?;
         let summary = TaskSummary {
             checked: false,
             crc32c: 0,
