@@ -363,7 +363,8 @@ impl Job for OneText<'_> {
     fn advance(&self, _: RoundIdx, _: &mut dyn Iterator<Item = &Commit>) -> Result<Next<'_>, Failure> {
         (self.sleeps)();
         Ok(Next::DoneWith(Box::new(|file| {
-            self.write(file).map_err(|error| storage_failure("write", Path::new("C"), &error))
+            self.write(file)
+                .map_err(|error| storage_failure("write", Path::new("C"), &error))
         })))
     }
 
