@@ -28,7 +28,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask api | cargo xtask soak [cluster [--rounds N] [--seed S]] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
+const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask api | cargo xtask soak [lies | cluster [--rounds N] [--seed S]] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
 
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -40,6 +40,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ["api"] => api::write(&root)?,
         ["tidy"] => tidy::run(&root)?,
         ["soak"] => soak::run(&root)?,
+        ["soak", "lies"] => soak::run_lies(&root)?,
         ["soak", "cluster", ref args @ ..] => soak::run_cluster(&root, args)?,
         ["sim", ref args @ ..] => sim::run(&root, args)?,
         ["memcheck"] => memcheck::run(&root)? == step::Verdict::Passed,

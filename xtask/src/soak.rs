@@ -1,7 +1,7 @@
 //! `cargo xtask soak`: the tests that take minutes or hours. Run by hand; keep what they print.
 //!
 //! Without more words kills at a user's size, in a release build. `soak cluster [--rounds N] [--seed S]` is chaos on real processes of a
-//! cluster, whose machines check their invariants: a build for development.
+//! cluster, whose machines check their invariants: a build for development. `soak lies` tells lies by the thousand to the check of each tile.
 
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,21 @@ pub(crate) fn run_cluster(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
         .envs(settings)
         .envs(server.map(|server| (nats_server::VARIABLE, server)));
     Ok(step::command(command)? == Verdict::Passed)
+}
+
+/// Tells lies and says whether all that are above the published detection limit were caught.
+pub(crate) fn run_lies(root: &Path) -> anyhow::Result<bool> {
+    let example = [
+        "run",
+        "--release",
+        "--package",
+        "tilework-linalg",
+        "--features",
+        "test-lies",
+        "--example",
+        "lies",
+    ];
+    Ok(step::command(workspace::cargo(root, &example))? == Verdict::Passed)
 }
 
 fn test<'a>(name: &'a str, profile: &[&'a str]) -> Vec<&'a str> {
