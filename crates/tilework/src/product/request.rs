@@ -13,7 +13,9 @@ use tilework_linalg::{AlgorithmChoice, MultiplySpec, Number, Operand, Plan, Plan
 use tilework_runtime::description::{FORMAT_VERSION, InputsDifference};
 use tilework_runtime::{FolderState, JobDescription};
 use tilework_store::disk::{Disk, FileStat, parent_dir};
+use tilework_store::identity::IdentityDifference;
 use tilework_store::journal::{JobFiles, Recovered};
+use tilework_store::matrix::MatrixSource;
 use tilework_store::npy::header::npy_len;
 use tilework_store::npy::output::OutputError;
 
@@ -109,7 +111,7 @@ impl Resources {
                 smallest_bytes,
             } => {
                 let tiles = if stored.is_some() {
-                    "the unfinished output's tiles need"
+                    "the output's tiles, decided once, need"
                 } else {
                     "this needs"
                 };
@@ -398,6 +400,55 @@ pub fn stored_paths<Spec, Plan>(
                 .unwrap_or(path)
         })
         .collect()
+}
+
+/// Why a stored input can't be used any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputTrouble {
+    /// It was the old output, which the new one replaced.
+    Replaced,
+    /// It can't be read.
+    Gone {
+        /// Which.
+        path: PathBuf,
+    },
+    /// It is another matrix.
+    Changed {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+impl InputTrouble {
+    /// The first of the inputs of the finished product `output` that is not what it was.
+    pub fn find(disk: &dyn Disk, description: &Description, output: &Path) -> Option<InputTrouble> {
+        let paths = stored_paths(description, output, Paths::Local);
+        description.inputs.iter().zip(paths).find_map(|(stored, path)| {
+            let now = MatrixSource::open(disk, &path).ok();
+            let difference = now
+                .and_then(|source| source.identity().ok())
+                .map(|now| stored.difference(&now));
+            match difference {
+                Some(IdentityDifference::Same | IdentityDifference::Touched) => None,
+                _ if std::path::absolute(output).is_ok_and(|output| output == path) => {
+                    Some(InputTrouble::Replaced)
+                }
+                Some(IdentityDifference::Changed { .. }) => Some(InputTrouble::Changed { path }),
+                None => Some(InputTrouble::Gone { path }),
+            }
+        })
+    }
+
+    /// Said of the product `output`.
+    pub fn told(&self, output: &Path) -> String {
+        match self {
+            InputTrouble::Replaced => format!("what was added was the old `{}`", output.display()),
+            InputTrouble::Gone { path } => {
+                format!("the input `{}` is gone, or can't be read", path.display())
+            }
+            InputTrouble::Changed { path } => format!("the input `{}` has changed", path.display()),
+        }
+    }
 }
 
 /// The data root, as paths name it, and where it is, by where something in it is.
