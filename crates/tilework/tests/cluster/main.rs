@@ -16,6 +16,7 @@ mod alarms;
 mod clients;
 mod drivers;
 mod inputs;
+mod lies;
 mod network;
 mod numbers;
 mod own_jobs;
