@@ -29,7 +29,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask api | cargo xtask soak [cluster [--rounds N] [--seed S] | resources] | cargo xtask failure-matrix [--page | --runs N | --row NAME] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
+const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask api | cargo xtask soak [lies | cluster [--rounds N] [--seed S] | resources] | cargo xtask failure-matrix [--page | --runs N | --row NAME] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
 
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -41,6 +41,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ["api"] => api::write(&root)?,
         ["tidy"] => tidy::run(&root)?,
         ["soak"] => soak::run(&root)?,
+        ["soak", "lies"] => soak::run_lies(&root)?,
         ["soak", "cluster", ref args @ ..] => soak::run_cluster(&root, args)?,
         ["soak", "resources"] => soak::run_resources(&root)?,
         ["failure-matrix", ref args @ ..] => failure_matrix::run(&root, args)?,

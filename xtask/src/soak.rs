@@ -1,7 +1,8 @@
 //! `cargo xtask soak`: the tests that take minutes or hours. Run by hand; keep what they print.
 //!
 //! Without more words kills at a user's size, in a release build. `soak cluster [--rounds N] [--seed S]` is chaos on real processes of a
-//! cluster, whose machines check their invariants: a build for development. `soak resources` makes every call fail in turn.
+//! cluster, whose machines check their invariants: a build for development. `soak lies` tells lies by the thousand to the check of each tile,
+//! `soak resources` makes every call fail in turn.
 
 use std::path::{Path, PathBuf};
 
@@ -53,6 +54,21 @@ pub(crate) fn run_resources(root: &Path) -> anyhow::Result<bool> {
         passed &= step::command(command)? == Verdict::Passed;
     }
     Ok(passed)
+}
+
+/// Tells lies and says whether all that are above the published detection limit were caught.
+pub(crate) fn run_lies(root: &Path) -> anyhow::Result<bool> {
+    let example = [
+        "run",
+        "--release",
+        "--package",
+        "tilework-linalg",
+        "--features",
+        "test-lies",
+        "--example",
+        "lies",
+    ];
+    Ok(step::command(workspace::cargo(root, &example))? == Verdict::Passed)
 }
 
 fn test<'a>(name: &'a str, profile: &[&'a str]) -> Vec<&'a str> {

@@ -1,11 +1,12 @@
 //! What a job must offer the runtime. A value of the job's type is a started job: validated, planned, its stores open.
 
+use crate::run::StopSwitch;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tilework_core::driver::Needs;
 use tilework_core::failure::{Cause, Failure};
-use tilework_core::ids::{RoundIdx, RunEpoch, TaskIdx};
+use tilework_core::ids::{Attempt, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
 use tilework_core::record::{Commit, RoundStart};
 use tilework_store::disk::{DiskFile, FileId};
 
@@ -148,8 +149,26 @@ pub struct TaskContext<'a> {
     pub task: TaskIdx,
     /// Which attempt at it.
     pub attempt: u8,
+    /// Who runs it: it must not matter for the result.
+    pub worker: WorkerIdx,
     pub(crate) cancel: &'a AtomicBool,
     pub(crate) work_done: &'a AtomicU64,
+}
+
+impl<'a> TaskContext<'a> {
+    /// Of an attempt that belongs to no run: a task whose committed output was damaged and is made again. `stop` cancels it, its
+    /// deadline does not.
+    pub fn apart(of: Attempt, stop: &'a StopSwitch, work_done: &'a AtomicU64) -> TaskContext<'a> {
+        TaskContext {
+            epoch: of.epoch,
+            round: of.round,
+            task: of.task,
+            attempt: of.attempt.0,
+            worker: WorkerIdx(0),
+            cancel: stop.interrupted(),
+            work_done,
+        }
+    }
 }
 
 impl TaskContext<'_> {

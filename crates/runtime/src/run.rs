@@ -46,6 +46,10 @@ impl StopSwitch {
         !self.interrupted.swap(true, Ordering::Relaxed)
     }
 
+    pub(crate) fn interrupted(&self) -> &AtomicBool {
+        &self.interrupted
+    }
+
     /// Why the run should stop, if it should.
     pub fn requested(&self) -> Option<StopCause> {
         if self.interrupted.load(Ordering::Relaxed) {

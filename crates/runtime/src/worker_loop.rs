@@ -302,6 +302,7 @@ impl Runner {
                 round: attempt.round,
                 task: attempt.task,
                 attempt: attempt.attempt.0,
+                worker: self.worker,
                 cancel: &told.cancel,
                 work_done: &self.tally.work_done,
             };

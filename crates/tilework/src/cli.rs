@@ -83,6 +83,7 @@ fn dispatch(command: Option<&Command>, kinds: &'static Kinds, output: &Output) -
         Some(Command::Status(args)) => commands::status::run(args, output),
         Some(Command::Explain(args)) => commands::explain::run(args, output),
         Some(Command::Verify(args)) => commands::verify::run(args, output),
+        Some(Command::Repair(args)) => commands::repair::run(args, output),
         Some(Command::Compare(args)) => commands::compare::run(args, output),
         Some(Command::Clean(args)) => commands::clean::run(args, output),
         Some(Command::Inspect(args)) => commands::inspect::run(args, output),
