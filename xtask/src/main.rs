@@ -1,8 +1,8 @@
-//! Development commands: `cargo xtask test [--no-lints]`, `tidy`, `api`, `sim`, `soak`, `memcheck`, `nats-server` and `picture`.
+//! Development commands: `cargo xtask test [--no-lints]`, `tidy`, `api`, `sim`, `soak`, `chaos`, `memcheck`, `nats-server` and `picture`.
 //!
 //! `test` is the whole check of a commit, the same here and in CI. `tidy` is its part that reads the sources and
 //! holds them to the rules that no compiler knows, `api` lists what library users may rely on. `soak` runs what takes
-//! minutes, `sim` simulated runs by their seeds, `memcheck` the kernel under valgrind, `nats-server` finds or
+//! minutes, `chaos` faults on a cluster's processes, `sim` simulated runs by their seeds, `memcheck` the kernel under valgrind, `nats-server` finds or
 //! installs the server that the cluster engine's tests need; `picture` draws a terminal for the README.
 
 #![forbid(unsafe_code)]
@@ -12,6 +12,7 @@
 )]
 
 mod api;
+mod chaos;
 mod deny;
 mod junit;
 mod libtest;
@@ -28,7 +29,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask api | cargo xtask soak [cluster [--rounds N] [--seed S]] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
+const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask api | cargo xtask soak | cargo xtask chaos [--minutes N] [--seed S] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
 
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -40,7 +41,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ["api"] => api::write(&root)?,
         ["tidy"] => tidy::run(&root)?,
         ["soak"] => soak::run(&root)?,
-        ["soak", "cluster", ref args @ ..] => soak::run_cluster(&root, args)?,
+        ["chaos", ref args @ ..] => chaos::run(&root, args)?,
         ["sim", ref args @ ..] => sim::run(&root, args)?,
         ["memcheck"] => memcheck::run(&root)? == step::Verdict::Passed,
         ["nats-server"] => nats_server::run(&root, &mut None)? == step::Verdict::Passed,
