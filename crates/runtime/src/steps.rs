@@ -11,7 +11,7 @@ use tilework_core::driver::{DriverEffect, DriverEvent, Round};
 use tilework_core::failure::{Cause, Failure, StopCause};
 use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
 use tilework_core::record::{Barrier, Commit, Record, RoundStart, RunStart, Winner};
-use tilework_store::disk::{Disk, is_disk_full};
+use tilework_store::disk::{Disk, is_disk_full, remove_if_there};
 use tilework_store::journal::{
     Compacted, JobFiles, Recovered, begin_round, compact, latest_run, make_durable, recover,
 };
@@ -52,6 +52,8 @@ pub trait StepWatch: Sync {
     fn may_finish(&self) -> bool;
     /// The report that the journal's `Done` record holds.
     fn report(&self, recovered: &Recovered) -> Vec<u8>;
+    /// The job is done, and the disk too full for one journal file instead of its segments.
+    fn on_journal_in_segments(&self, _output: &Path, _error: &io::Error) {}
 }
 
 /// The steps of one job's run.
@@ -229,9 +231,16 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
         self.give_name()?;
         let may_go_on = || self.watch.may_finish();
         let compacted = compact(&*self.disk, &self.files, &recovered, self.epoch, &may_go_on);
-        match compacted.map_err(|error| storage_failure("compact the journal", &error))? {
-            Compacted::Done => Ok(DriverEvent::OutputsFinished(self.id)),
-            Compacted::NotOurs => Err(taken_over()),
+        match compacted {
+            Ok(Compacted::Done) => Ok(DriverEvent::OutputsFinished(self.id)),
+            Ok(Compacted::NotOurs) => Err(taken_over()),
+            // The output is complete and has its name, and the segments say all that the one file would.
+            Err(error) if is_disk_full(&error) => {
+                self.watch.on_journal_in_segments(self.files.output(), &error);
+                let _ = remove_if_there(&*self.disk, &self.files.compacting(self.epoch));
+                Ok(DriverEvent::OutputsFinished(self.id))
+            }
+            Err(error) => Err(storage_failure("compact the journal", &error)),
         }
     }
 

@@ -11,7 +11,8 @@ use super::undertaking::Undertaking;
 use crate::failure::{CliError, Exit};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -240,5 +241,10 @@ impl StepWatch for Watch<'_> {
 
     fn report(&self, recovered: &Recovered) -> Vec<u8> {
         (self.findings)(recovered).to_string().into_bytes()
+    }
+
+    fn on_journal_in_segments(&self, output: &Path, error: &io::Error) {
+        let output = output.display();
+        tracing::warn!(%output, %error, "the journal stays in its segments");
     }
 }
