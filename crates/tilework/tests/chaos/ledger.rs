@@ -125,3 +125,74 @@ fn round_of(journal: &Recovered) -> RoundIdx {
     let of_commits = journal.commits.keys().map(|(round, _)| *round).max();
     of_commits.unwrap_or(RoundIdx(0)).max(journal.current_round())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tempfile::TempDir;
+    use tilework_core::ids::{Attempt, AttemptNo, WorkerIdx};
+    use tilework_core::record::{Commit, Record, RunStart};
+    use tilework_store::disk::RealDisk;
+    use tilework_store::journal::recover::job_id;
+    use tilework_store::journal::{JobFiles, SegmentWriter};
+
+    const JOB: &[u8] = b"{}";
+
+    /// A journal, and what is seen of it.
+    fn begun() -> (TempDir, JobFiles, Ledger) {
+        let place = tempfile::tempdir().unwrap();
+        let output = place.path().join("C.npy");
+        let files = JobFiles::beside(&output);
+        fs::create_dir(files.folder()).unwrap();
+        (place, files, Ledger::beside(output))
+    }
+
+    /// A run that began then and has committed task 7.
+    fn commits(files: &JobFiles, epoch: u32, started_unix_ms: u64) {
+        let run = RunStart {
+            job: job_id(JOB),
+            epoch: RunEpoch(epoch),
+            started_unix_ms,
+            pid: 1,
+        };
+        let commit = Commit {
+            attempt: Attempt {
+                epoch: RunEpoch(epoch),
+                round: RoundIdx(0),
+                task: TaskIdx(7),
+                attempt: AttemptNo(0),
+            },
+            worker: WorkerIdx(0),
+            checked: true,
+            crc32c: 0,
+            residual: 0.0,
+            residual_bound: 0.0,
+            seconds: 0.0,
+            output: Vec::new(),
+        };
+        let mut segment = SegmentWriter::create(&RealDisk, files, JOB, &run).unwrap();
+        segment.append(&[Record::Commit(commit)]).unwrap();
+        segment.sync().unwrap();
+    }
+
+    #[test]
+    #[should_panic(expected = "lost commits")]
+    fn what_a_journal_does_not_have_any_more_is_noticed() {
+        let (_place, files, mut ledger) = begun();
+        commits(&files, 1, 0);
+        assert_eq!(ledger.look(), [7].into());
+        fs::remove_file(files.segment(RunEpoch(1))).unwrap();
+        ledger.look();
+    }
+
+    #[test]
+    #[should_panic(expected = "run again")]
+    fn what_a_later_run_computes_again_is_noticed() {
+        let (_place, files, mut ledger) = begun();
+        commits(&files, 1, 0);
+        ledger.look();
+        commits(&files, 2, unix_ms() + 2 * READ_MS);
+        ledger.look();
+    }
+}

@@ -111,3 +111,36 @@ impl Tally {
         assert!(lacking.is_empty(), "fewer than {least} faults of {lacking:?}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(n_slow: u64) -> Tally {
+        Tally {
+            faults: [(Kind::WorkerKilled, (20, 0)), (Kind::StoreSlow, (n_slow, 0))].into(),
+            ..Tally::default()
+        }
+    }
+
+    const KINDS: &[Kind] = &[Kind::WorkerKilled, Kind::StoreSlow];
+
+    #[test]
+    fn enough_faults_of_each_kind_pass() {
+        tally(20).judge(KINDS, 60);
+        tally(1).judge(KINDS, 2);
+        tally(0).judge(KINDS, 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "fewer than 20 faults of [StoreSlow]")]
+    fn too_few_faults_of_a_kind_fail() {
+        tally(19).judge(KINDS, 60);
+    }
+
+    #[test]
+    #[should_panic(expected = "fewer than 1 faults of [StoreSlow]")]
+    fn a_kind_that_did_not_happen_in_two_minutes_fails() {
+        tally(0).judge(KINDS, 2);
+    }
+}
