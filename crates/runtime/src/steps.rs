@@ -12,7 +12,7 @@ use tilework_core::driver::{DriverEffect, DriverEvent, Round};
 use tilework_core::failure::{Cause, Failure, StopCause};
 use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
 use tilework_core::record::{Barrier, Commit, Record, RoundStart, RunStart, Winner};
-use tilework_store::disk::{Disk, is_disk_full};
+use tilework_store::disk::{Disk, is_disk_full, remove_if_there};
 use tilework_store::journal::{
     Compacted, JobFiles, Recovered, SegmentWriter, begin_report, begin_round, compact, latest_run,
     make_durable, publish_report, recover, shed_rounds, shed_segments,
@@ -303,9 +303,12 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
             Ok(Compacted::Done) => {}
             Ok(Compacted::NotOurs) => return Err(taken_over()),
             // The output has its name, durably, and a journal of several files says the same.
-            Err(error) => self
-                .watch
-                .on_note(&storage_failure("compact the journal in", &self.files.folder(), &error).text),
+            Err(error) => {
+                let folder = self.files.folder();
+                let note = storage_failure("compact the journal in", &folder, &error).text;
+                self.watch.on_note(&note);
+                let _ = remove_if_there(&*self.disk, &self.files.compacting(self.epoch));
+            }
         }
         Ok(DriverEvent::OutputsFinished(self.id))
     }

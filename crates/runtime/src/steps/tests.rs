@@ -222,6 +222,38 @@ fn the_last_step_can_be_repeated_after_a_crash_at_any_sync() {
     }
 }
 
+/// Found by chaos: the output had its name, and its job was told to have failed, for want of room for one file instead of its segments.
+#[test]
+fn a_disk_that_is_full_once_the_output_has_its_name_costs_the_compaction_only() {
+    let mut n_left = 0;
+    for room in (0..400).step_by(10) {
+        let disk = disk();
+        let job = OneNumber::begin(&disk, 1.0);
+        let run = begin_run(&disk);
+        let folder = files().folder();
+        let inside = names(&disk).into_iter().map(|name| folder.join(name));
+        let sizes = inside
+            .chain([files().partial()])
+            .map(|path| disk.contents(path).unwrap().len());
+        disk.set_capacity(sizes.sum::<usize>() as u64 + room);
+        let finished = finish(&disk, &job, &run, AWAKE);
+        if disk.stat(Path::new(OUTPUT)).unwrap().is_none() {
+            assert_eq!(finished.unwrap_err().cause, Cause::DiskFull);
+            continue;
+        }
+        assert_eq!(finished, Ok(FINISHED), "{room}");
+        let state = crate::folder::inspect(&disk, &files()).unwrap();
+        assert!(matches!(state, crate::folder::FolderState::Finished(_)), "{room}");
+        let names = names(&disk);
+        n_left += u32::from(names == ["000001.segment", "lock"]);
+        assert!(
+            names == ["000001.segment", "lock"] || names == ["journal", "lock"],
+            "{names:?}"
+        );
+    }
+    assert!(n_left > 0);
+}
+
 #[test]
 fn what_another_file_is_called_is_not_changed() {
     let disk = disk();

@@ -1,19 +1,15 @@
-//! The processes of a cluster that are killed and come back: each a place that a process has, or had.
+//! The processes of a cluster that are killed and come back: each a place that a process has, or had, with a network of its own to the server.
 
 use crate::common::PATIENCE;
 use crate::harness::{Cluster, Process};
+use crate::proxy::Proxy;
 use rustix::process::Signal;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tilework_nats::Role;
 
-/// Makes tasks so long that jobs outlast most of their faults.
+/// Makes tasks so long that jobs outlast some of their faults; the last worker is slow.
 const SLOW: &str = "*:900ms";
-
-/// What a part does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    Driver,
-    Worker,
-}
+const SLOWER: &str = "*:2500ms";
 
 /// How a part is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,25 +25,52 @@ pub(crate) enum State {
 pub(crate) struct Part {
     role: Role,
     name: String,
+    slow: &'static str,
     n_starts: usize,
     process: Option<Process>,
     state: State,
+    proxy: Proxy,
+    joins: String,
+    network_is_whole: bool,
+    /// Until when it could not reach the server, if it ever could not.
+    network_was_away_until: Option<Instant>,
     started: Instant,
     told_to_end: Instant,
 }
 
 impl Part {
     /// Not started yet.
-    pub(crate) fn new(role: Role, name: String) -> Part {
+    pub(crate) fn driver(number: usize, cluster: &Cluster) -> Part {
+        Part::new(Role::Driver, format!("driver{number}"), "", cluster)
+    }
+
+    /// Not started yet.
+    pub(crate) fn worker(number: usize, is_slow: bool, cluster: &Cluster) -> Part {
+        let slow = if is_slow { SLOWER } else { SLOW };
+        Part::new(Role::Worker, format!("worker{number}"), slow, cluster)
+    }
+
+    fn new(role: Role, name: String, slow: &'static str, cluster: &Cluster) -> Part {
+        let proxy = Proxy::to(cluster.port());
+        let join = cluster.join_through(role, proxy.port());
         Part {
             role,
             name,
+            slow,
             n_starts: 0,
             process: None,
             state: State::Down,
+            joins: format!("--cluster {} --data-root data=data", join.display()),
+            proxy,
+            network_is_whole: true,
+            network_was_away_until: None,
             started: Instant::now(),
             told_to_end: Instant::now(),
         }
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.role
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -56,6 +79,11 @@ impl Part {
 
     pub(crate) fn state(&self) -> State {
         self.state
+    }
+
+    /// Whether it is at work and has a connection that can be harmed.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.state == State::Up && self.network_is_whole && self.proxy.n_open() > 0
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
@@ -78,7 +106,7 @@ impl Part {
         let took = self.told_to_end.elapsed();
         assert!(
             !is_ending || took < PATIENCE,
-            "{} does not end: {took:?}",
+            "hang: {} does not end: {took:?}",
             self.name
         );
         is_ending
@@ -96,10 +124,8 @@ impl Part {
         let name = format!("{}-{}", self.name, self.n_starts);
         self.started = Instant::now();
         self.process = Some(match self.role {
-            Role::Driver => cluster.driver(&name),
-            Role::Worker => {
-                cluster.worker_without_number(&name, SLOW, "--cluster c/worker.join --data-root data=data")
-            }
+            Role::Driver => cluster.driver_with(&name, &self.joins),
+            _ => cluster.worker_without_number(&name, self.slow, &self.joins),
         });
         self.state = State::Up;
     }
@@ -144,6 +170,36 @@ impl Part {
         self.state = State::Down;
     }
 
+    /// Ends its connections; it may make new ones.
+    pub(crate) fn reset_network(&self) {
+        self.proxy.reset();
+    }
+
+    /// Nothing passes for a while, and nobody is told.
+    pub(crate) fn freeze_network(&mut self, for_ms: u64) {
+        self.proxy.freeze();
+        self.network_goes(for_ms);
+    }
+
+    /// Ends its connections, and lets it make none for a while.
+    pub(crate) fn take_network_away(&mut self, for_ms: u64) {
+        self.proxy.take_away();
+        self.network_goes(for_ms);
+    }
+
+    fn network_goes(&mut self, for_ms: u64) {
+        self.network_is_whole = false;
+        self.network_was_away_until = Some(Instant::now() + Duration::from_millis(for_ms));
+    }
+
+    /// All passes again.
+    pub(crate) fn mend_network(&mut self) {
+        self.proxy.heal();
+        self.proxy.bring_back();
+        self.network_is_whole = true;
+        self.network_was_away_until = Some(Instant::now());
+    }
+
     fn signal(&mut self, signal: Signal) {
         self.still_lives();
         self.process.as_ref().unwrap().signal(signal);
@@ -168,7 +224,8 @@ impl Part {
             return false;
         }
         let code = process.end().code();
-        let had_no_server = server_was_away_until.is_some_and(|until| self.started < until);
+        let away_until = server_was_away_until.max(self.network_was_away_until);
+        let had_no_server = away_until.is_some_and(|until| self.started < until);
         assert!(
             code == Some(6) && had_no_server,
             "{} ended by itself with {code:?}: {}",
