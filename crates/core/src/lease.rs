@@ -101,6 +101,17 @@ impl Lease {
         matches!(self.role, Role::Leader { .. })
     }
 
+    /// Where it stands, by the name of its state. For those who look at the machine from outside.
+    pub fn state(&self) -> &'static str {
+        match (self.role, self.asking) {
+            (Role::Standby { seen: None }, None) => "New",
+            (Role::Standby { .. }, None) => "Standby",
+            (Role::Standby { .. }, Some(_)) => "Asking",
+            (Role::Leader { .. }, None) => "Leader",
+            (Role::Leader { .. }, Some(_)) => "Renewing",
+        }
+    }
+
     /// Takes one event and appends what must be done. `now` never goes back.
     pub fn on_event(&mut self, now: Millis, event: LeaseEvent, effects: &mut Vec<LeaseEffect>) {
         match event {
