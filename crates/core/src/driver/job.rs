@@ -355,7 +355,10 @@ impl JobRun {
                 Some(back_off.map_or(watch, |at| at.min(watch)))
             }
             Phase::Stopping(_) => Some(watch),
-            _ => self.start.deadline,
+            // One that has just passed is seen with the next look.
+            Phase::Advancing | Phase::Verifying => self.start.deadline.map(|deadline| deadline.max(watch)),
+            // Too late to stop.
+            Phase::Finishing | Phase::Ended => None,
         }
     }
 
