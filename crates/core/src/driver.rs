@@ -345,6 +345,10 @@ impl Driver {
                     .iter()
                     .filter(|held| !self.jobs.contains_key(&held.attempt.job));
                 effects.extend(unknown.map(|held| call_off(worker, held.attempt)));
+                if self.fleet.get(worker).is_some_and(|member| member.quarantined) {
+                    // It may not have heard the first time.
+                    effects.push(DriverEffect::Send(worker, ToWorker::Drain));
+                }
                 None
             }
             WorkerReport::Took(attempt) => self.on_held(now, worker, attempt, false, effects),
