@@ -192,3 +192,22 @@ fn outputs_that_cannot_take_their_names_end_the_job() {
     let effects = script.says(W0, WorkerReport::Left(JOB));
     assert_eq!(effects, [DriverEffect::End(JOB, JobEnd::Failed(failure))]);
 }
+
+/// Dealt tasks came back without end where workers held the run for cancelled: the simulator's seed 30864.
+#[test]
+fn a_dealt_task_that_comes_back_as_often_as_is_allowed_ends_the_job() {
+    let (mut script, _) = Script::with(&[W0, W1], round_robin(1, 2));
+    let mut number = 0;
+    while !script.driver.is_stopping(JOB) {
+        assert!(number <= limits::ATTEMPTS_MAX);
+        script.says(W0, WorkerReport::GaveBack(attempt(0, number)));
+        number += 1;
+    }
+    assert_eq!(number, limits::ATTEMPTS_MAX);
+    script.says(W0, WorkerReport::Left(JOB));
+    let effects = script.says(W1, WorkerReport::Left(JOB));
+    assert!(
+        matches!(effects[..], [DriverEffect::End(JOB, JobEnd::Failed(_))]),
+        "{effects:?}"
+    );
+}
