@@ -31,7 +31,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask api | cargo xtask soak [lies | resources] | cargo xtask chaos [--minutes N] [--seed S] | cargo xtask failure-matrix [--page | --runs N | --row NAME] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
+const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask api | cargo xtask soak [lies | resources | sim [--seeds A..B]] | cargo xtask chaos [--minutes N] [--seed S] | cargo xtask failure-matrix [--page | --runs N | --row NAME] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
 
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -45,6 +45,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ["soak"] => soak::run(&root)?,
         ["soak", "lies"] => soak::run_lies(&root)?,
         ["soak", "resources"] => soak::run_resources(&root)?,
+        ["soak", "sim", ref args @ ..] => sim::soak(&root, args)?,
         ["chaos", ref args @ ..] => chaos::run(&root, args)?,
         ["failure-matrix", ref args @ ..] => failure_matrix::run(&root, args)?,
         ["sim", ref args @ ..] => sim::run(&root, args)?,

@@ -191,6 +191,39 @@ impl Worker {
         );
     }
 
+    /// Where it stands, by the name of its state. For those who look at the machine from outside.
+    pub fn state(&self) -> &'static str {
+        match () {
+            () if self.ended => "Ended",
+            () if !self.connected => "Unconnected",
+            () if self.draining => "Draining",
+            () if self.is_backed_up() => "BackedUp",
+            () if self.holds(Phase::Running) && self.holds(Phase::Ahead) => "RunningWithNext",
+            () if self.holds(Phase::Running) => "Running",
+            () if !self.is_empty_handed() => "Writing",
+            () => "Idle",
+        }
+    }
+
+    /// Where an attempt stands here, by the name of its state.
+    pub fn state_of(&self, attempt: JobAttempt) -> &'static str {
+        let held = self.in_hand.iter().find(|(held, _)| *held == attempt);
+        match held.map(|(_, phase)| phase) {
+            Some(Phase::Ahead) => "Ahead",
+            Some(Phase::Running) if self.was_told_to_stop(attempt) => "ToldToStop",
+            Some(Phase::Running) => "Running",
+            Some(Phase::Writing) => "Writing",
+            None if self.committing.contains(&attempt) => "Committing",
+            None => "NotHere",
+        }
+    }
+
+    /// Whether its time was over, and it has not stopped yet.
+    fn was_told_to_stop(&self, attempt: JobAttempt) -> bool {
+        let clock = self.clock.filter(|clock| clock.attempt == attempt);
+        clock.is_some_and(|clock| clock.told.is_some())
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         self.ended

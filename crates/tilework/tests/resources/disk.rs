@@ -117,9 +117,11 @@ fn finished() -> FakeDisk {
     disk
 }
 
+type Verb = fn(&FakeDisk) -> Result<(), CliError>;
+
 #[test]
 fn whatever_call_fails_users_learn_which_file_and_what_to_do() {
-    let verbs: [(&str, fn() -> FakeDisk, fn(&FakeDisk) -> Result<(), CliError>); 3] = [
+    let verbs: [(&str, fn() -> FakeDisk, Verb); 3] = [
         ("multiply", inputs, multiply),
         ("resume", unfinished, resume),
         ("verify", finished, verify),

@@ -68,10 +68,7 @@ impl JobRun {
             let Some((task, number)) = self.tasks.release_next() else {
                 break;
             };
-            if number.0 >= limits::ATTEMPTS_MAX {
-                let text = format!("task {task} was tried {} times", limits::ATTEMPTS_MAX);
-                self.tasks.put_back(task);
-                self.poison(task, Failure::retry(Cause::Job, text), around);
+            if self.is_tried_too_often(task, number, around) {
                 return;
             }
             let was_given_back = self.given_back.remove(&task);
@@ -98,6 +95,22 @@ impl JobRun {
             (held.iter().filter(is_unbegun).count() < limits::UNBEGUN_IN_OWN_QUEUE_MAX).then_some(())
         };
         around.fleet.best(self.demand(), has_room)
+    }
+
+    /// Whether a task was tried as often as is allowed for any reason, which ends the job.
+    fn is_tried_too_often(
+        &mut self,
+        task: TaskIdx,
+        number: AttemptNo,
+        around: &mut Surroundings<'_>,
+    ) -> bool {
+        let is_enough = number.0 >= limits::ATTEMPTS_MAX;
+        if is_enough {
+            let text = format!("task {task} was tried {} times", limits::ATTEMPTS_MAX);
+            self.tasks.put_back(task);
+            self.poison(task, Failure::retry(Cause::Job, text), around);
+        }
+        is_enough
     }
 
     fn has_failed(&self, task: TaskIdx) -> bool {
@@ -212,6 +225,9 @@ impl JobRun {
                 && let Some(task) = self.next_again(worker, &deal, around)
             {
                 let number = self.tasks.release(task);
+                if self.is_tried_too_often(task, number, around) {
+                    break;
+                }
                 self.release(task, number, Some(worker), around);
             }
         }

@@ -106,15 +106,14 @@ impl JobRun {
         let (n_failed, n_max) = match failure.remedy {
             Remedy::Fatal => {
                 troubles.broken_on.insert(worker);
-                // Where it failed in passing, it may be done yet.
+                // Where it failed in passing, it may be done yet; and where nobody is there who fits, somebody may come.
                 let is_broken = |worker| troubles.broken_on.contains(&worker);
-                let is_last = around
-                    .fleet
-                    .fitting(Demand {
-                        memory_bytes: self.needs.memory_bytes,
-                        unable: &self.start.unable,
-                    })
-                    .all(|(other, _)| is_broken(other));
+                let demand = Demand {
+                    memory_bytes: self.needs.memory_bytes,
+                    unable: &self.start.unable,
+                };
+                let mut fitting = around.fleet.fitting(demand).peekable();
+                let is_last = fitting.peek().is_some() && fitting.all(|(other, _)| is_broken(other));
                 let are_enough = troubles.broken_on.len() >= limits::WORKERS_FAILED_MAX;
                 // Nobody waits longer than after the last failure that may pass.
                 let n_failed = troubles

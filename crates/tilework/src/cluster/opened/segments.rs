@@ -104,7 +104,7 @@ mod tests {
         };
         let segments = of_worker(1);
         let begun = |records: &[Record]| {
-            let writer = JournalWriter::start(segments.begin().unwrap());
+            let writer = JournalWriter::start(segments.begin().unwrap()).unwrap();
             let append = |record: &Record| writer.handle().append_and_wait(record.clone());
             records.iter().for_each(|record| append(record).unwrap());
             writer

@@ -100,6 +100,7 @@ fn place(disk: &FakeDisk) -> Place {
         disk: Arc::new(disk.clone()),
         files: JobFiles::beside(Path::new(OUTPUT)),
         inputs: Vec::new(),
+        tally: Arc::default(),
     }
 }
 
@@ -110,6 +111,7 @@ fn outputs_and_states_come_back_as_they_were_whatever_serde_leaves_out() {
     let mut folder = JobFolder::open(Arc::new(disk.clone()), Path::new(OUTPUT)).unwrap();
     let options = RunOptions {
         n_workers: 1,
+        memory_bytes: u64::MAX,
         assign: Assign::Dynamic,
         may_replace_output: false,
         stop: StopSwitch::default(),

@@ -328,6 +328,8 @@ fn a_power_cut_at_any_sync_loses_no_committed_file() {
     assert!(n_cut > 3 * 20, "{n_cut}");
 }
 
+type Fault = fn(&FakeDisk, u64, io::ErrorKind);
+
 /// Once and from then on, for each cause: the same command gives the same output once the disk is well.
 #[test]
 fn a_disk_that_fails_at_any_call_loses_no_committed_file() {
@@ -336,7 +338,7 @@ fn a_disk_that_fails_at_any_call_loses_no_committed_file() {
         run(&disk);
         disk.call_count()
     };
-    let faults: [(fn(&FakeDisk, u64, io::ErrorKind), _); 3] = [
+    let faults: [(Fault, _); 3] = [
         (FakeDisk::fail_nth, io::ErrorKind::Other),
         (FakeDisk::fail_from, io::ErrorKind::Other),
         (FakeDisk::fail_from, io::ErrorKind::StorageFull),
