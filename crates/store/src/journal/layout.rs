@@ -65,7 +65,7 @@ impl JobFiles {
     /// The run that began to write a file of the folder as the journal of the finished job.
     pub fn compacting_epoch(name: &OsStr) -> Option<RunEpoch> {
         let digits = name.to_str()?.strip_prefix(COMPACTED)?.strip_prefix(".new-")?;
-        digits.parse().ok().map(RunEpoch)
+        number(digits, 6).map(RunEpoch)
     }
 
     /// What a round begins with. Its name is given once, so that no two drivers begin the round with different states.
@@ -82,7 +82,7 @@ impl JobFiles {
     /// The round that a file of the folder begins.
     pub fn begun_round(name: &OsStr) -> Option<RoundIdx> {
         let digits = name.to_str()?.strip_prefix(ROUND_PREFIX)?;
-        digits.parse().ok().map(RoundIdx)
+        number(digits, 6).map(RoundIdx)
     }
 
     /// Whether a file of the folder is the journal's, or was to become it when its run ended.
@@ -123,7 +123,7 @@ impl JobFiles {
     /// Whose segment a file of the folder is; the compacted journal counts as run 0.
     pub fn segment_owner(name: &OsStr) -> Option<SegmentOwner> {
         let name = name.to_str()?;
-        let run = |digits: &str| digits.parse().ok().map(RunEpoch);
+        let run = |digits: &str| number(digits, 6).map(RunEpoch);
         let (epoch, worker) = match name.strip_suffix(SEGMENT_SUFFIX) {
             None if name == COMPACTED => (RunEpoch(0), None),
             None => return None,
@@ -133,7 +133,7 @@ impl JobFiles {
                     let (worker, opening) = rest.split_once('-')?;
                     (
                         run(epoch)?,
-                        Some((WorkerIdx(worker.parse().ok()?), opening.parse().ok()?)),
+                        Some((WorkerIdx(number(worker, 1)?), number(opening, 1)?)),
                     )
                 }
             },
@@ -151,6 +151,12 @@ impl JobFiles {
         name.push(suffix);
         PathBuf::from(name)
     }
+}
+
+/// A number as names have it, with so many digits at least. It has other spellings, which are no names of ours.
+fn number(digits: &str, width: usize) -> Option<u32> {
+    let number: u32 = digits.parse().ok()?;
+    (format!("{number:0width$}") == digits).then_some(number)
 }
 
 /// Who writes a segment. In order, a run's own comes before those of its workers.
@@ -191,6 +197,10 @@ mod tests {
             "000007-3.segment",
             "-w1-1.segment",
             "7-w1-1",
+            "7.segment",
+            "+00007.segment",
+            "000007-w01-1.segment",
+            "000007-w1-+1.segment",
         ] {
             assert_eq!(JobFiles::segment_owner(OsStr::new(other)), None, "{other}");
         }
@@ -200,6 +210,12 @@ mod tests {
         assert_eq!(JobFiles::compacting_epoch(compacting), Some(RunEpoch(7)));
         assert_eq!(JobFiles::segment_epoch(compacting), None);
         assert_eq!(JobFiles::compacting_epoch(OsStr::new("journal")), None);
+        assert_eq!(JobFiles::compacting_epoch(OsStr::new("journal.new-7")), None);
+        assert_eq!(
+            JobFiles::begun_round(OsStr::new("round-000002")),
+            Some(RoundIdx(2))
+        );
+        assert_eq!(JobFiles::begun_round(OsStr::new("round-2")), None);
         assert_eq!(JobFiles::segment_epoch(OsStr::new("lock")), None);
         assert_eq!(JobFiles::beside(Path::new("C.npy")).parent(), Path::new("."));
     }
