@@ -35,10 +35,10 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    /// Number of the next run.
+    /// Number of the next run. Once the last number there is was taken it is that again, under which no segment can be begun.
     pub fn next_epoch(&self, highest_segment: RunEpoch) -> RunEpoch {
         let highest_run = self.runs.iter().map(|run| run.epoch.0).max().unwrap_or(0);
-        RunEpoch(highest_run.max(highest_segment.0) + 1)
+        RunEpoch(highest_run.max(highest_segment.0).saturating_add(1))
     }
 }
 
@@ -267,6 +267,20 @@ mod tests {
         let mut segment = segment.unwrap();
         segment.append(&[commit(epoch, task, worker)]).unwrap();
         segment.sync().unwrap();
+    }
+
+    /// The number began again at 0, under which the compacted journal counts.
+    #[test]
+    fn after_the_last_number_no_run_begins() {
+        let disk = FakeDisk::new(1);
+        let files = files(&disk);
+        let last = RunEpoch(u32::MAX);
+        SegmentWriter::create(&disk, &files, JOB, &run(JOB, last.0, 1)).unwrap();
+        let (recovered, highest) = recover(&disk, &files).unwrap().unwrap();
+        let next = recovered.next_epoch(highest);
+        assert_eq!(next, last);
+        let begun = SegmentWriter::create(&disk, &files, JOB, &run(JOB, next.0, 1));
+        assert_eq!(begun.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     }
 
     #[test]
