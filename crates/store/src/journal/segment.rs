@@ -6,11 +6,14 @@ use crate::disk::{Disk, DiskFile, DiskFileExt};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use tilework_core::ids::WorkerIdx;
+use tilework_core::ids::{RunEpoch, WorkerIdx};
 use tilework_core::record::{Record, RunStart};
 
 /// Segments that one worker makes in one run, at most.
 const OPENINGS_MAX: u32 = 10_000;
+
+/// Where the numbers of runs end. No run has it, for none could follow, and who looks for the next number ends up here.
+const NO_RUN: RunEpoch = RunEpoch(u32::MAX);
 
 /// The open segment of a run.
 #[derive(Debug)]
@@ -29,6 +32,9 @@ impl SegmentWriter {
         job_text: &[u8],
         run: &RunStart,
     ) -> io::Result<SegmentWriter> {
+        if run.epoch == NO_RUN {
+            return Err(io::Error::other("no number is left for another run"));
+        }
         SegmentWriter::create_at(disk, files, &files.segment(run.epoch), job_text, run)
     }
 
@@ -99,7 +105,6 @@ impl SegmentWriter {
 mod tests {
     use super::*;
     use crate::fake_disk::FakeDisk;
-    use tilework_core::ids::RunEpoch;
 
     #[test]
     fn a_segment_that_cannot_be_begun_leaves_no_file() {
