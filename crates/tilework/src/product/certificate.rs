@@ -279,7 +279,15 @@ fn tiles_with_other_bytes<T: Number>(
     let output = NpyOutput::open_existing(&**disk, c, grid.m, grid.n, T::DTYPE)?;
     let mut buffer = vec![T::ZERO; READ_LEN];
     let mut bad = BTreeSet::new();
+    let n_tiles = grid.n_tiles();
     for commit in recovered.commits.values() {
+        let task = commit.attempt.task;
+        if task.0 >= n_tiles {
+            return Err(usage(
+                format!("the journal has a commit of task {task}, and the output has {n_tiles} tiles"),
+                "name the inputs too: tilework verify A B C".into(),
+            ));
+        }
         if !is_intact(&output, grid, commit, &mut buffer)? {
             bad.insert(commit.attempt.task.0);
         }
