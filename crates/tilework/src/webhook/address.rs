@@ -1,6 +1,7 @@
 //! The address of a webhook: http or https, with a host. Whatever shows it leaves out all that may be a secret.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 use ureq::http::Uri;
 
@@ -28,15 +29,25 @@ impl FromStr for WebhookUrl {
         let uri: Uri = text.trim().parse().map_err(|_| NotAWebhookUrl)?;
         let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
         match uri.host() {
-            Some(host) if is_web && !host.is_empty() => Ok(WebhookUrl(uri)),
+            Some(host) if is_web && is_host(host) => Ok(WebhookUrl(uri)),
             _ => Err(NotAWebhookUrl),
         }
     }
 }
 
+/// A name or an address; brackets are around an IPv6 address and nowhere else, which `Uri` does not ask for.
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[') {
+        Some(rest) => rest
+            .strip_suffix(']')
+            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && !host.contains(['[', ']']),
+    }
+}
+
 impl WebhookUrl {
     /// All of it.
-    pub(super) fn uri(&self) -> &Uri {
+    pub(crate) fn uri(&self) -> &Uri {
         &self.0
     }
 
@@ -96,6 +107,8 @@ mod tests {
             "http:///x",
             "http://a b/",
             "mailto:a@b",
+            "http://0[::1]",
+            "http://[a]/",
         ] {
             let refused = text.parse::<WebhookUrl>().unwrap_err();
             assert!(
