@@ -28,7 +28,7 @@ const FILES_MAX: u32 = 100_000;
 /// A file that a task wrote: small, to be returned in an [`Output`](crate::Job::Output), kept in a [`State`](crate::Job::State), or made
 /// the job's [`Report`](crate::Report).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Stored")]
+#[serde(try_from = "Stored")]
 pub struct TaskFile {
     name: String,
     bytes: u64,
@@ -50,8 +50,24 @@ thread_local! {
     static NAMED: RefCell<Option<BTreeSet<String>>> = const { RefCell::new(None) };
 }
 
-impl From<Stored> for TaskFile {
-    fn from(stored: Stored) -> TaskFile {
+/// A file whose sections are longer than itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the sections of task file `{name}` have more than its {bytes} bytes")]
+struct TooManySections {
+    name: String,
+    bytes: u64,
+}
+
+impl TryFrom<Stored> for TaskFile {
+    type Error = TooManySections;
+
+    fn try_from(stored: Stored) -> Result<TaskFile, TooManySections> {
+        let mut sections = stored.sections.iter();
+        let bytes = sections.try_fold(0_u64, |sum, section| sum.checked_add(section.bytes));
+        if bytes.is_none_or(|bytes| bytes > stored.bytes) {
+            let Stored { name, bytes, .. } = stored;
+            return Err(TooManySections { name, bytes });
+        }
         NAMED.with_borrow_mut(|named| named.as_mut().map(|named| named.insert(stored.name.clone())));
         let Stored {
             name,
@@ -59,17 +75,17 @@ impl From<Stored> for TaskFile {
             crc32c,
             sections,
         } = stored;
-        TaskFile {
+        Ok(TaskFile {
             name,
             bytes,
             crc32c,
             sections,
-        }
+        })
     }
 }
 
 /// Reads something, and the names of all files in it.
-pub(super) fn with_named_files<T>(read: impl FnOnce() -> T) -> (T, BTreeSet<String>) {
+pub(crate) fn with_named_files<T>(read: impl FnOnce() -> T) -> (T, BTreeSet<String>) {
     NAMED.set(Some(BTreeSet::new()));
     let read = read();
     (read, NAMED.take().unwrap_or_default())
@@ -105,14 +121,14 @@ impl TaskFile {
 
 /// Where the files of one job's tasks are.
 #[derive(Debug)]
-pub(super) struct TaskFiles {
+pub(crate) struct TaskFiles {
     disk: Arc<dyn Disk>,
     files: JobFiles,
 }
 
 impl TaskFiles {
     /// Those of the job with `files`.
-    pub(super) fn of(disk: Arc<dyn Disk>, files: JobFiles) -> TaskFiles {
+    pub(crate) fn of(disk: Arc<dyn Disk>, files: JobFiles) -> TaskFiles {
         TaskFiles { disk, files }
     }
 
@@ -138,7 +154,7 @@ impl TaskFiles {
     ///
     /// # Errors
     /// As [`open`](Self::open), or if it has no such section.
-    pub(super) fn open_section(&self, file: &TaskFile, section: usize) -> io::Result<TaskFileReader> {
+    pub(crate) fn open_section(&self, file: &TaskFile, section: usize) -> io::Result<TaskFileReader> {
         let Some(Section { bytes, crc32c }) = file.sections.get(section).copied() else {
             let n_sections = file.n_sections();
             let text = format!(
@@ -183,7 +199,7 @@ impl TaskFiles {
     ///
     /// # Errors
     /// If the disk can't say.
-    pub(super) fn is_intact(&self, file: &TaskFile) -> io::Result<bool> {
+    pub(crate) fn is_intact(&self, file: &TaskFile) -> io::Result<bool> {
         let read = self
             .open(file)
             .and_then(|mut reader| io::copy(&mut reader, &mut io::sink()));
