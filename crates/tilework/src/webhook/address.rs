@@ -35,13 +35,16 @@ impl FromStr for WebhookUrl {
     }
 }
 
-/// A name or an address; brackets are around an IPv6 address and nowhere else, which `Uri` does not ask for.
+/// A name or an address; brackets are around an IPv6 address and nowhere else. `Uri` is content with less.
 fn is_host(host: &str) -> bool {
     match host.strip_prefix('[') {
         Some(rest) => rest
             .strip_suffix(']')
             .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
-        None => !host.is_empty() && !host.contains(['[', ']']),
+        None => {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+            !host.is_empty() && host.bytes().all(is_plain)
+        }
     }
 }
 
@@ -109,6 +112,7 @@ mod tests {
             "mailto:a@b",
             "http://0[::1]",
             "http://[a]/",
+            "http://a%00b/",
         ] {
             let refused = text.parse::<WebhookUrl>().unwrap_err();
             assert!(
