@@ -13,6 +13,7 @@
 
 mod api;
 mod deny;
+mod fuzz;
 mod junit;
 mod libtest;
 mod memcheck;
@@ -28,7 +29,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask api | cargo xtask soak [cluster [--rounds N] [--seed S]] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
+const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask api | cargo xtask soak [cluster [--rounds N] [--seed S] | fuzz [--minutes N] [--target T]] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
 
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -41,6 +42,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ["tidy"] => tidy::run(&root)?,
         ["soak"] => soak::run(&root)?,
         ["soak", "cluster", ref args @ ..] => soak::run_cluster(&root, args)?,
+        ["soak", "fuzz", ref args @ ..] => fuzz::run(&root, args)?,
         ["sim", ref args @ ..] => sim::run(&root, args)?,
         ["memcheck"] => memcheck::run(&root)? == step::Verdict::Passed,
         ["nats-server"] => nats_server::run(&root, &mut None)? == step::Verdict::Passed,

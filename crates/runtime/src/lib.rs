@@ -11,6 +11,7 @@
 //! - [`steps`]: what a driver does for a job itself; `one_job`: the surroundings of a driver with one job
 //! - `under_way`: what ran when a process ended without a word
 //! - [`mod@run`]: all of it together, for one job in one process
+//! - `fuzzing`: all that reads bytes of others, for tests and fuzzers only
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,8 @@ pub mod description;
 pub mod driver_loop;
 pub mod engine;
 pub mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod job;
 pub mod journal_writer;
 pub mod local;
