@@ -16,6 +16,7 @@ mod api;
 mod chaos;
 mod deny;
 mod failure_matrix;
+mod fuzz;
 mod junit;
 mod libtest;
 mod memcheck;
@@ -31,7 +32,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask api | cargo xtask soak [lies | resources | sim [--seeds A..B]] | cargo xtask chaos [--minutes N] [--seed S] | cargo xtask failure-matrix [--page | --runs N | --row NAME] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
+const USAGE: &str = "usage: cargo xtask test [--no-lints] | cargo xtask tidy | cargo xtask api | cargo xtask soak [fuzz [--minutes N] [--target T] | lies | resources | sim [--seeds A..B]] | cargo xtask chaos [--minutes N] [--seed S] | cargo xtask failure-matrix [--page | --runs N | --row NAME] | cargo xtask sim --seeds A..B [--log] | cargo xtask memcheck | cargo xtask nats-server | cargo xtask picture < text > svg";
 
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -43,6 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ["api"] => api::write(&root)?,
         ["tidy"] => tidy::run(&root)?,
         ["soak"] => soak::run(&root)?,
+        ["soak", "fuzz", ref args @ ..] => fuzz::run(&root, args)?,
         ["soak", "lies"] => soak::run_lies(&root)?,
         ["soak", "resources"] => soak::run_resources(&root)?,
         ["soak", "sim", ref args @ ..] => sim::soak(&root, args)?,

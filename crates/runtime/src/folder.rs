@@ -233,7 +233,7 @@ impl JobFolder {
 
     fn next_epoch(&self) -> RunEpoch {
         match &self.state {
-            FolderState::Empty => RunEpoch(self.highest_segment.0 + 1),
+            FolderState::Empty => RunEpoch(self.highest_segment.0.saturating_add(1)),
             FolderState::Unfinished(recovered) | FolderState::Finished(recovered) => {
                 recovered.next_epoch(self.highest_segment)
             }

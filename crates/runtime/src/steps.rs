@@ -245,7 +245,12 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
 
     fn verify_outputs(&self) -> Result<DriverEvent, Failure> {
         let recovered = self.recovered()?;
-        let bad_tasks = self.read_back(recovered.commits.values())?;
+        // What the round has no task for has no output.
+        let commits = recovered
+            .commits
+            .values()
+            .filter(|commit| commit.attempt.task.0 < self.n_tasks);
+        let bad_tasks = self.read_back(commits)?;
         if let Some(cause) = self.watch.stop_requested() {
             return Ok(DriverEvent::StopRequested(self.id, cause));
         }

@@ -102,7 +102,7 @@ impl JobFiles {
     /// The round that a file of the folder begins.
     pub fn begun_round(name: &OsStr) -> Option<RoundIdx> {
         let digits = name.to_str()?.strip_prefix(ROUND_PREFIX)?;
-        digits.parse().ok().map(RoundIdx)
+        number(digits, 6).map(RoundIdx)
     }
 
     /// Whether a file of the folder is the journal's, or was to become it when its run ended.
@@ -148,7 +148,7 @@ impl JobFiles {
     /// Whose segment a file of the folder is; the compacted journal counts as run 0.
     pub fn segment_owner(name: &OsStr) -> Option<SegmentOwner> {
         let name = name.to_str()?;
-        let run = |digits: &str| digits.parse().ok().map(RunEpoch);
+        let run = |digits: &str| number(digits, 6).map(RunEpoch);
         let (epoch, worker) = match name.strip_suffix(SEGMENT_SUFFIX) {
             None if name == COMPACTED => (RunEpoch(0), None),
             None => return None,
@@ -158,7 +158,7 @@ impl JobFiles {
                     let (worker, opening) = rest.split_once('-')?;
                     (
                         run(epoch)?,
-                        Some((WorkerIdx(worker.parse().ok()?), opening.parse().ok()?)),
+                        Some((WorkerIdx(number(worker, 1)?), number(opening, 1)?)),
                     )
                 }
             },
@@ -180,7 +180,13 @@ impl JobFiles {
 
 fn parse_written(name: &OsStr) -> Option<(&str, RunEpoch)> {
     let (of, digits) = name.to_str()?.rsplit_once(WRITTEN_BY)?;
-    Some((of, RunEpoch(digits.parse().ok()?)))
+    Some((of, RunEpoch(number(digits, 6)?)))
+}
+
+/// A number as names have it, with so many digits at least. It has other spellings, which are no names of ours.
+fn number(digits: &str, width: usize) -> Option<u32> {
+    let number: u32 = digits.parse().ok()?;
+    (format!("{number:0width$}") == digits).then_some(number)
 }
 
 /// Who writes a segment. In order, a run's own comes before those of its workers.
@@ -221,6 +227,10 @@ mod tests {
             "000007-3.segment",
             "-w1-1.segment",
             "7-w1-1",
+            "7.segment",
+            "+00007.segment",
+            "000007-w01-1.segment",
+            "000007-w1-+1.segment",
         ] {
             assert_eq!(JobFiles::segment_owner(OsStr::new(other)), None, "{other}");
         }
@@ -247,9 +257,20 @@ mod tests {
                 (None, None)
             );
         }
-        for other in ["journal", "notes.new-000007", "report.new-x", "report"] {
+        for other in [
+            "journal",
+            "notes.new-000007",
+            "journal.new-7",
+            "report.new-x",
+            "report",
+        ] {
             assert_eq!(JobFiles::writing_epoch(OsStr::new(other)), None, "{other}");
         }
+        assert_eq!(
+            JobFiles::begun_round(OsStr::new("round-000002")),
+            Some(RoundIdx(2))
+        );
+        assert_eq!(JobFiles::begun_round(OsStr::new("round-2")), None);
         assert_eq!(JobFiles::segment_epoch(OsStr::new("lock")), None);
         assert_eq!(JobFiles::beside(Path::new("C.npy")).parent(), Path::new("."));
     }

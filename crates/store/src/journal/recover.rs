@@ -37,10 +37,10 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    /// Number of the next run.
+    /// Number of the next run; after the last one a number that no run can have.
     pub fn next_epoch(&self, highest_segment: RunEpoch) -> RunEpoch {
         let highest_run = self.runs.iter().map(|run| run.epoch.0).max().unwrap_or(0);
-        RunEpoch(highest_run.max(highest_segment.0) + 1)
+        RunEpoch(highest_run.max(highest_segment.0).saturating_add(1))
     }
 }
 
@@ -298,6 +298,24 @@ mod tests {
         let mut segment = segment.unwrap();
         segment.append(&[commit(epoch, task, worker)]).unwrap();
         segment.sync().unwrap();
+    }
+
+    /// The number began again at 0, under which the compacted journal counts.
+    #[test]
+    fn after_the_last_number_no_run_begins() {
+        let disk = FakeDisk::new(1);
+        let files = files(&disk);
+        let last = u32::MAX - 1;
+        SegmentWriter::create(&disk, &files, JOB, &run(JOB, last, 1)).unwrap();
+        // Of a run that nobody can begin, or its commits would count.
+        worker_commits(&disk, &files, JOB, u32::MAX, 0, 5);
+        for _ in 0..2 {
+            let (recovered, highest) = recover(&disk, &files).unwrap().unwrap();
+            assert!(recovered.commits.is_empty());
+            let next = recovered.next_epoch(highest);
+            let begun = SegmentWriter::create(&disk, &files, JOB, &run(JOB, next.0, 1));
+            assert!(begun.unwrap_err().to_string().contains("no number is left"));
+        }
     }
 
     #[test]

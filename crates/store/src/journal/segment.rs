@@ -6,7 +6,7 @@ use crate::disk::{Disk, DiskFile, DiskFileExt, remove_if_there};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tilework_core::ids::{RoundIdx, WorkerIdx};
+use tilework_core::ids::{RoundIdx, RunEpoch, WorkerIdx};
 use tilework_core::record::{Record, RunStart};
 
 /// Segments that one worker makes in one run, at most.
@@ -14,6 +14,9 @@ const OPENINGS_MAX: u32 = 10_000;
 /// Bytes of commits that no round needs any more, before a new segment takes their place: it costs two syncs, and each barrier reads what
 /// there is.
 const SUPERSEDED_BYTES_MIN: u64 = 64 * 1024;
+
+/// Where the numbers of runs end. No run has it, for none could follow, and who looks for the next number ends up here.
+const NO_RUN: RunEpoch = RunEpoch(u32::MAX);
 
 /// The open segment of a run.
 #[derive(Debug)]
@@ -37,6 +40,9 @@ impl SegmentWriter {
         job_text: &[u8],
         run: &RunStart,
     ) -> io::Result<SegmentWriter> {
+        if run.epoch == NO_RUN {
+            return Err(io::Error::other("no number is left for another run"));
+        }
         SegmentWriter::create_at(disk, files, &files.segment(run.epoch), job_text, run)
     }
 
@@ -157,7 +163,6 @@ impl SegmentWriter {
 mod tests {
     use super::*;
     use crate::fake_disk::FakeDisk;
-    use tilework_core::ids::RunEpoch;
 
     #[test]
     fn a_segment_that_cannot_be_begun_leaves_no_file() {

@@ -134,7 +134,7 @@ pub fn kinds(kinds: &Kinds, output: &Output) -> Result<(), CliError> {
 }
 
 /// The spec as it is given: the file's fields, and over them those that are set.
-fn spec(args: &RunJobArgs) -> Result<Map<String, Value>, CliError> {
+pub(crate) fn spec(args: &RunJobArgs) -> Result<Map<String, Value>, CliError> {
     let mut spec = args
         .spec
         .as_deref()
@@ -153,7 +153,11 @@ fn spec(args: &RunJobArgs) -> Result<Map<String, Value>, CliError> {
 
 fn read_spec(path: &Path) -> Result<Map<String, Value>, CliError> {
     let text = std::fs::read_to_string(path).map_err(|error| CliError::io("read", path, &error))?;
-    serde_json::from_str(&text).map_err(|error| {
+    parse_spec(path, &text)
+}
+
+pub(crate) fn parse_spec(path: &Path, text: &str) -> Result<Map<String, Value>, CliError> {
+    serde_json::from_str(text).map_err(|error| {
         CliError::new(
             Exit::Usage,
             format!("`{}` is no JSON object: {error}", path.display()),

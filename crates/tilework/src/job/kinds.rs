@@ -120,6 +120,11 @@ impl<J: Job> Kind for KindOf<J> {
         let job = read_spec::<J>(spec)?;
         let value = serde_json::to_value(&job)
             .map_err(|error| CliError::usage(format!("the spec of `{}` can't be kept: {error}", J::KIND)))?;
+        // JSON has no infinities, for one.
+        read_spec::<J>(value.clone()).map_err(|error| {
+            let message = format!("the spec of `{}` can't be kept: {}", J::KIND, error.message);
+            CliError { message, ..error }
+        })?;
         let inputs = own_code::<J, _>("inputs", || Ok(job.inputs())).map_err(refused::<J>)?;
         Ok(Spec { value, inputs })
     }
@@ -279,6 +284,47 @@ mod tests {
 
     impl Job for Example {
         const KIND: &'static str = "example";
+        const VERSION: u32 = 1;
+        type State = ();
+        type Output = ();
+
+        fn start(&self, _: &Files) -> Result<(), TaskError> {
+            Ok(())
+        }
+
+        fn tasks(&self, (): &()) -> u64 {
+            1
+        }
+
+        fn run(&self, (): &(), _: u64, _: &TaskContext<'_>) -> Result<(), TaskError> {
+            Ok(())
+        }
+
+        fn advance(&self, (): &(), _: &mut dyn Iterator<Item = ()>) -> Result<Next<()>, TaskError> {
+            Ok(Next::Done(Report::json(&())?))
+        }
+    }
+
+    /// An infinity became nothing, and what was kept of the spec could not be read when the job was to go on.
+    #[test]
+    fn a_spec_that_can_not_be_kept_is_refused_when_it_is_given() {
+        let kind = KindOf::<Wide>::NEW;
+        assert_eq!(kind.read(json!({ "x": 0.5 })).unwrap().value, json!({ "x": 0.5 }));
+        let error = kind.read(json!({ "x": 1e39 })).unwrap_err();
+        assert!(
+            error.message.contains("`wide` can't be kept"),
+            "{}",
+            error.message
+        );
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Wide {
+        x: f32,
+    }
+
+    impl Job for Wide {
+        const KIND: &'static str = "wide";
         const VERSION: u32 = 1;
         type State = ();
         type Output = ();

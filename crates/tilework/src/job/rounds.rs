@@ -184,7 +184,7 @@ fn encode(what: &str, value: &impl Serialize) -> Result<Vec<u8>, Failure> {
         .map_err(|error| Failure::fatal(Cause::Job, format!("{what} can't be kept: {error}")))
 }
 
-fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Failure> {
+pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Failure> {
     rmp_serde::from_slice(bytes)
         .map_err(|error| Failure::fatal(Cause::Job, format!("{what} can't be read back: {error}")))
 }

@@ -153,5 +153,12 @@ pub fn finished(
             without_journal.to_owned(),
         )
     })?;
+    let n_tiles = description.plan.grid.n_tiles();
+    if let Some((_, task)) = recovered.commits.keys().find(|(_, task)| task.0 >= n_tiles) {
+        return Err(usage(
+            format!("the journal has a commit of task {task}, and the output has {n_tiles} tiles"),
+            without_journal.to_owned(),
+        ));
+    }
     Ok((recovered, description))
 }
