@@ -77,7 +77,8 @@ def draw(bits):
             axes.plot(x, y, color=color, linewidth=1.6, marker="o", markersize=2.6, label=label, clip_on=False)
             # A flipped bit changes a typical element, of the size of the root of k, by the limit.
             limit = mantissa + math.log2(curve["limit"] / math.sqrt(curve["k"]))
-            axes.axvline(limit, color=color, linestyle="--", linewidth=1.1)
+            if limit < mantissa:
+                axes.axvline(limit, color=color, linestyle="--", linewidth=1.1)
         axes.set_title(f"{dtype}: share of lies that were caught", loc="left", fontsize=10, color=TEXT, pad=20)
         axes.set_xlim(-0.5, n_bits - 0.5)
         axes.set_ylim(0, 1)
@@ -85,7 +86,7 @@ def draw(bits):
         axes.set_xticks(range(0, n_bits, 8 if n_bits == 64 else 4))
     both[1].set_xlabel("bit that was flipped; dashed: it changes a typical element by the detection limit")
     handles, labels = both[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False, fontsize=8.5, handlelength=1.6, columnspacing=1.4)
+    figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False, fontsize=8, handlelength=1.4, columnspacing=1.2)
     figure.savefig(PICTURE, transparent=True, metadata={"Date": None, "Creator": None})
     print(f"written: {PICTURE.relative_to(ROOT)}")
     return figure

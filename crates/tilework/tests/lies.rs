@@ -6,10 +6,13 @@ use common::{Running, Stage};
 use serde_json::Value;
 use std::process::Output;
 
-const MULTIPLY: &str = "multiply A.npy B.npy -o C.npy --memory 18MiB --json";
+/// So little memory that it has dozens of tasks.
+const MULTIPLY: &str = "multiply A.npy B.npy -o C.npy --memory 15MiB --json";
+/// The same with several workers, which have buffers of their own.
+const BY_THREE: &str = "multiply A.npy B.npy -o C.npy --memory 20MiB --workers 3 --json";
 
 fn stage() -> Stage {
-    Stage::with_inputs("900x400", "400x1000", "")
+    Stage::with_inputs("2400x600", "600x2400", "")
 }
 
 impl Stage {
@@ -29,14 +32,12 @@ fn alarms<'v>(report: &'v Value, kind: &str) -> Vec<&'v str> {
 }
 
 #[test]
-fn one_of_two_workers_lies_and_the_answer_is_right() {
-    for kind in ["sign", "row", "panels", "pair", "any"] {
+fn one_of_three_workers_lies_and_the_answer_is_right() {
+    for kind in ["sign", "row", "any"] {
         let stage = stage();
         stage.succeed("multiply A.npy B.npy -o R.npy");
-        // Slow, so that the liar gets its share.
-        let mut command = stage.command(&format!("{MULTIPLY} --workers 2"));
+        let mut command = stage.command(BY_THREE);
         command.env("TILEWORK_TEST_LIES", format!("1:{kind}:1:7"));
-        command.env("TILEWORK_TEST_SLOW", "0:50ms");
         let output = Running::start(command).end();
         assert!(output.status.success(), "{kind}: {output:?}");
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -61,7 +62,7 @@ fn one_of_two_workers_lies_and_the_answer_is_right() {
 fn a_worker_that_lies_now_and_then_costs_attempts_and_nothing_else() {
     let stage = stage();
     stage.succeed("multiply A.npy B.npy -o R.npy");
-    let (output, report) = stage.run_with_lies(MULTIPLY, "*:any:0.3:3");
+    let (output, report) = stage.run_with_lies(MULTIPLY, "*:any:0.1:3");
     assert!(output.status.success(), "{output:?}");
     assert!(stage.read("C.npy") == stage.read("R.npy"));
     let n_lies = alarms(&report, "attempt-corrupt").len() as u64;
@@ -70,9 +71,9 @@ fn a_worker_that_lies_now_and_then_costs_attempts_and_nothing_else() {
 
 #[test]
 fn where_all_lie_there_is_no_answer() {
-    for options in ["", " --workers 2"] {
+    for line in [MULTIPLY, BY_THREE] {
         let stage = stage();
-        let (output, report) = stage.run_with_lies(&format!("{MULTIPLY}{options}"), "*:row:1:7");
+        let (output, report) = stage.run_with_lies(line, "*:row:1:7");
         assert_eq!(output.status.code(), Some(4), "{output:?}");
         assert!(
             report["error"].as_str().unwrap().contains("failed its check"),
