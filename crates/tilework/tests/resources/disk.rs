@@ -117,11 +117,16 @@ fn finished() -> FakeDisk {
     disk
 }
 
-type Verb = fn(&FakeDisk) -> Result<(), CliError>;
+/// A verb's name, the disk before it, and the verb.
+type Verb = (
+    &'static str,
+    fn() -> FakeDisk,
+    fn(&FakeDisk) -> Result<(), CliError>,
+);
 
 #[test]
 fn whatever_call_fails_users_learn_which_file_and_what_to_do() {
-    let verbs: [(&str, fn() -> FakeDisk, Verb); 3] = [
+    let verbs: [Verb; 3] = [
         ("multiply", inputs, multiply),
         ("resume", unfinished, resume),
         ("verify", finished, verify),
