@@ -1,7 +1,10 @@
 //! Workers that compute wrong results: none of them is committed, who lies is named and gets no more tasks, and where all lie the job fails.
 
+use crate::cost::Cost;
 use crate::harness::{Cluster, DATA, MULTIPLY, Process, of_kind, wait_for};
 use std::fs;
+use std::time::Duration;
+use tilework::cluster::events::JobEvent;
 
 /// A worker whose every result has a wrong row.
 fn liar(cluster: &Cluster, name: &str) -> Process {
@@ -36,7 +39,7 @@ fn a_worker_that_lies_is_quarantined_and_its_job_ends_right() {
         assert!(lie.text.as_ref().unwrap().contains("failed its check"), "{lie:?}");
     }
     assert!(by_liar("committed").is_empty());
-    let kind = |event: &&tilework::cluster::events::JobEvent| {
+    let kind = |event: &&JobEvent| {
         event
             .alarm
             .as_ref()
@@ -57,6 +60,17 @@ fn a_worker_that_lies_is_quarantined_and_its_job_ends_right() {
         told.contains(&words) && told.contains("attempt-corrupt"),
         "{report}"
     );
+    let began = |lie: &JobEvent| {
+        let attempts = by_liar("started").into_iter();
+        let mut of_lie = attempts.filter(|start| (start.task, start.attempt) == (lie.task, lie.attempt));
+        of_lie.next().expect("it was begun").unix_ms
+    };
+    let mended = job.wait_for_commit(lies[0].task.unwrap(), Some(liar.number()));
+    let lost: Vec<u64> = lies.iter().map(|lie| lie.unix_ms - began(lie)).collect();
+    Cost::of("result-wrong", began(&lies[0]))
+        .noticed(lies[0].unix_ms)
+        .recovered(mended.unix_ms, Duration::from_secs(10))
+        .tell_lost(&lost);
     // Nor of the next job.
     let mut next = cluster.submit(&format!("{MULTIPLY} data:/D.npy"));
     cluster.is_right(&next);
