@@ -179,6 +179,15 @@ const ROWS: &[Row] = &[
         test: "servers::everything_is_killed_at_once_and_goes_on_once_it_is_started_again",
     },
     Row {
+        name: "result-wrong",
+        fails: "a worker computes wrong results",
+        injected: "a row of each tile is changed after the multiplication, before the check",
+        noticed_by: "the worker's check of the tile; after three of them the driver gives it no more tasks",
+        waits_for: "",
+        program: CLUSTER,
+        test: "lies::a_worker_that_lies_is_quarantined_and_its_job_ends_right",
+    },
+    Row {
         name: "bit-flipped",
         fails: "the storage flips a bit",
         injected: "one bit of a committed tile in the unfinished output",

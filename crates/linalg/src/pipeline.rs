@@ -147,6 +147,8 @@ fn compute_tile_by<T: Number>(
     if let Some(epilogue) = epilogue {
         epilogue.apply(workspace, &model, c, &|| context.check_cancelled())?;
     }
+    #[cfg(any(debug_assertions, feature = "test-lies"))]
+    workspace.liar.falsify(request, context, &tile, c, ld)?;
     let (check, band_rows) = (&workspace.check, workspace.layout.band_rows);
     let (verdict, crc32c) = if CHECKED {
         let n_cols = tile.n_cols();

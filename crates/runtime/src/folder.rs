@@ -81,7 +81,7 @@ fn read_state(disk: &dyn Disk, files: &JobFiles) -> io::Result<(FolderState, Run
     if !partial_exists {
         // The commits' outputs are gone with the partial file: only the plan is worth keeping.
         recovered.commits.clear();
-        recovered.round = None;
+        (recovered.round, recovered.damaged_round) = (None, None);
     }
     Ok((FolderState::Unfinished(Box::new(recovered)), highest))
 }
@@ -233,7 +233,7 @@ impl JobFolder {
 
     fn next_epoch(&self) -> RunEpoch {
         match &self.state {
-            FolderState::Empty => RunEpoch(self.highest_segment.0 + 1),
+            FolderState::Empty => RunEpoch(self.highest_segment.0.saturating_add(1)),
             FolderState::Unfinished(recovered) | FolderState::Finished(recovered) => {
                 recovered.next_epoch(self.highest_segment)
             }

@@ -22,9 +22,13 @@ const JOURNALED: bool = !cfg!(feature = "bench-unchecked");
 /// Called once the record is durable, or could not be made so.
 type OnDurable = Box<dyn FnOnce(Result<(), &io::Error>) + Send>;
 
+/// Makes the segment that takes the place of one, if that is worth it.
+type Follow = Box<dyn FnOnce(&SegmentWriter) -> io::Result<Option<SegmentWriter>> + Send>;
+
 /// What the thread is told.
 enum ToJournal {
     Append(Record, OnDurable),
+    Follow(Follow),
     End,
 }
 
@@ -106,6 +110,14 @@ impl JournalHandle {
         }
     }
 
+    /// Looks, when all is durable that was appended before, whether what comes next should go into another segment.
+    pub fn follow(
+        &self,
+        follow: impl FnOnce(&SegmentWriter) -> io::Result<Option<SegmentWriter>> + Send + 'static,
+    ) {
+        let _ = self.sender.send(ToJournal::Follow(Box::new(follow)));
+    }
+
     /// Appends `record` and waits until it is durable.
     pub fn append_and_wait(&self, record: Record) -> io::Result<()> {
         let (sender, receiver) = channel();
@@ -137,6 +149,7 @@ fn write_groups(mut segment: SegmentWriter, receiver: &Receiver<ToJournal>, is_b
     let (mut counted_since, mut n_counted) = (not_before, 0);
     while !has_ended {
         let (mut records, mut waiting, mut n_bytes) = (Vec::new(), Vec::new(), 0);
+        let mut follow = None;
         let mut next = receiver.recv().map_err(|_| TryRecvError::Disconnected);
         // Asleep, for whoever waits for the next record is woken by each.
         thread::sleep(not_before.saturating_duration_since(Instant::now()));
@@ -146,6 +159,10 @@ fn write_groups(mut segment: SegmentWriter, receiver: &Receiver<ToJournal>, is_b
                     n_bytes += record_bytes(&record);
                     records.push(record);
                     waiting.push(on_durable);
+                }
+                Ok(ToJournal::Follow(to_follow)) => {
+                    follow = Some(to_follow);
+                    break;
                 }
                 Ok(ToJournal::End) | Err(TryRecvError::Disconnected) => {
                     has_ended = true;
@@ -165,16 +182,20 @@ fn write_groups(mut segment: SegmentWriter, receiver: &Receiver<ToJournal>, is_b
         n_counted += records.len();
         let are_many = n_counted >= GROUP_COMMIT_RECORDS_MIN && n_bytes < GROUP_COMMIT_BYTES;
         not_before = if are_many { now + pace } else { now };
-        if records.is_empty() {
-            continue;
-        }
         // After a failed sync nobody knows what is durable, so nothing more may be acknowledged.
-        if broken.is_none() && JOURNALED {
+        if broken.is_none() && JOURNALED && !records.is_empty() {
             broken = segment.append(&records).and_then(|()| segment.sync()).err();
             is_broken.store(broken.is_some(), Ordering::Release);
         }
         for on_durable in waiting {
             on_durable(broken.as_ref().map_or(Ok(()), Err));
+        }
+        if let Some(follow) = follow.filter(|_| broken.is_none()) {
+            match follow(&segment) {
+                Ok(following) => segment = following.unwrap_or(segment),
+                Err(error) => broken = Some(error),
+            }
+            is_broken.store(broken.is_some(), Ordering::Release);
         }
     }
 }

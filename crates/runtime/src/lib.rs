@@ -13,6 +13,7 @@
 //! - [`threads`]: threads that the system may refuse
 //! - `under_way`: what ran when a process ended without a word
 //! - [`mod@run`]: all of it together, for one job in one process
+//! - `fuzzing`: all that reads bytes of others, for tests and fuzzers only
 
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,8 @@ pub mod description;
 pub mod driver_loop;
 pub mod engine;
 pub mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod job;
 pub mod journal_writer;
 pub mod local;

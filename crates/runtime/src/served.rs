@@ -266,7 +266,7 @@ mod tests {
             &self,
             _round: RoundIdx,
             _commits: &mut dyn Iterator<Item = &Commit>,
-        ) -> Result<Next, Failure> {
+        ) -> Result<Next<'_>, Failure> {
             Ok(Next::Done)
         }
 

@@ -1,6 +1,6 @@
 //! What the driver does for a job itself: barriers, reading outputs back, giving them their names. Each step may be repeated after a crash.
 
-use crate::job::{Job, Next};
+use crate::job::{Job, Next, WriteReport};
 use crate::journal_writer::JournalHandle;
 use crate::threads::start_scoped;
 use std::collections::BTreeSet;
@@ -12,9 +12,10 @@ use tilework_core::driver::{DriverEffect, DriverEvent, Round};
 use tilework_core::failure::{Cause, Failure, StopCause};
 use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
 use tilework_core::record::{Barrier, Commit, Record, RoundStart, RunStart, Winner};
-use tilework_store::disk::{Disk, is_disk_full};
+use tilework_store::disk::{Disk, is_disk_full, remove_if_there};
 use tilework_store::journal::{
-    Compacted, JobFiles, Recovered, begin_round, compact, latest_run, make_durable, recover,
+    Compacted, JobFiles, Recovered, SegmentWriter, begin_report, begin_round, compact, latest_run,
+    make_durable, publish_report, recover, shed_rounds, shed_segments,
 };
 
 /// A step of the driver's own.
@@ -139,15 +140,79 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
                 self.check_is_ours()?;
                 let begun = begin_round(&*self.disk, &self.files, self.run(&recovered)?, barrier, start);
                 let failed = |error| storage_failure("begin a round in", &self.files.folder(), &error);
-                let entered = self.enter(&begun.map_err(failed)?)?;
+                let begun = begun.map_err(failed)?;
+                let entered = self.enter(&begun)?;
+                // What can't go now goes at the next barrier, or at the job's end.
+                let _ = self.shed(&recovered, begun.round);
                 self.job.forget_earlier_rounds(self.epoch);
                 Ok(entered)
             }
-            Next::Done => {
-                self.append(Record::Barrier(barrier))?;
-                Ok(DriverEvent::RoundsDone(self.id))
+            Next::Done => self.end_rounds(barrier),
+            Next::DoneWith(write) => {
+                self.write_report(write)?;
+                self.end_rounds(barrier)
             }
         }
+    }
+
+    fn end_rounds(&self, barrier: Barrier) -> Result<DriverEvent, Failure> {
+        self.append(Record::Barrier(barrier))?;
+        Ok(DriverEvent::RoundsDone(self.id))
+    }
+
+    /// Into a file of this run's own: another driver may have finished the job while this one slept, before or while it writes.
+    fn write_report(&self, write: WriteReport<'_>) -> Result<(), Failure> {
+        let (disk, files) = (&*self.disk, &self.files);
+        let path = files.report(self.epoch);
+        let failed = |error| storage_failure("write the output", &path, &error);
+        let file = begin_report(disk, files, self.epoch).map_err(failed)?;
+        let written = write(Arc::clone(&file))
+            .and_then(|()| file.sync_data().map_err(failed))
+            .and_then(|()| self.check_is_ours());
+        if written.is_err() {
+            // It may fill the disk.
+            let _ = disk.remove_file(&path);
+        }
+        written?;
+        publish_report(disk, files, self.epoch).map_err(failed)
+    }
+
+    /// Removes what led to `round`, which has begun durably: else every barrier would read what all rounds before it left.
+    fn shed(&self, recovered: &Recovered, round: RoundIdx) -> io::Result<()> {
+        let (Ok(run), Some(job_text)) = (self.run(recovered), &recovered.job_text) else {
+            return Ok(());
+        };
+        let is_earlier = |epoch: RunEpoch| epoch < self.epoch;
+        let earlier = recovered.runs.iter().filter(|run| is_earlier(run.epoch));
+        let earlier: Vec<RunStart> = earlier.cloned().collect();
+        let names = self.disk.read_dir(&self.files.folder())?;
+        if names
+            .iter()
+            .filter_map(|name| JobFiles::segment_epoch(name))
+            .any(is_earlier)
+        {
+            // They stay known.
+            if let Some((last, others)) = earlier.split_last() {
+                for run in others {
+                    self.journal.append(Record::Run(run.clone()), |_| ());
+                }
+                self.journal.append_and_wait(Record::Run(last.clone()))?;
+            }
+            shed_segments(&*self.disk, &self.files, round, &|owner| {
+                is_earlier(owner.epoch) && self.watch.may_finish()
+            })?;
+        }
+        let is_ours = || self.check_is_ours().is_ok();
+        shed_rounds(&*self.disk, &self.files, round, &is_ours)?;
+        let (disk, files) = (Arc::clone(&self.disk), self.files.clone());
+        let (run, job_text) = (run.clone(), job_text.clone());
+        self.journal.follow(move |segment| {
+            let is_worth_it = segment.is_superseded_by(round);
+            let replaced =
+                is_worth_it.then(|| SegmentWriter::replace(&*disk, &files, &job_text, &run, &earlier));
+            replaced.transpose()
+        });
+        Ok(())
     }
 
     fn enter(&mut self, start: &RoundStart) -> Result<DriverEvent, Failure> {
@@ -180,7 +245,12 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
 
     fn verify_outputs(&self) -> Result<DriverEvent, Failure> {
         let recovered = self.recovered()?;
-        let bad_tasks = self.read_back(recovered.commits.values())?;
+        // What the round has no task for has no output.
+        let commits = recovered
+            .commits
+            .values()
+            .filter(|commit| commit.attempt.task.0 < self.n_tasks);
+        let bad_tasks = self.read_back(commits)?;
         if let Some(cause) = self.watch.stop_requested() {
             return Ok(DriverEvent::StopRequested(self.id, cause));
         }
@@ -238,9 +308,12 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
             Ok(Compacted::Done) => {}
             Ok(Compacted::NotOurs) => return Err(taken_over()),
             // The output has its name, durably, and a journal of several files says the same.
-            Err(error) => self
-                .watch
-                .on_note(&storage_failure("compact the journal in", &self.files.folder(), &error).text),
+            Err(error) => {
+                let folder = self.files.folder();
+                let note = storage_failure("compact the journal in", &folder, &error).text;
+                self.watch.on_note(&note);
+                let _ = remove_if_there(&*self.disk, &self.files.compacting(self.epoch));
+            }
         }
         Ok(DriverEvent::OutputsFinished(self.id))
     }

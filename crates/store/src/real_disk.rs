@@ -111,14 +111,17 @@ struct RealFile(File);
 
 impl DiskFile for RealFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        slow::dawdle();
         uninterrupted(|| self.0.read_at(buf, offset))
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        slow::dawdle();
         uninterrupted(|| self.0.write_at(buf, offset))
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        slow::dawdle();
         uninterrupted(|| self.0.sync_data())
     }
 
@@ -165,6 +168,30 @@ impl RealFile {
             Ok(())
         }
     }
+}
+
+/// A store that is slow on purpose, for tests: while the file that `TILEWORK_TEST_SLOW_STORE` names has a number in it, each read, write and
+/// sync takes so many milliseconds longer.
+mod slow {
+    #[cfg(debug_assertions)]
+    pub(super) fn dawdle() {
+        use std::path::PathBuf;
+        use std::sync::LazyLock;
+        use std::time::Duration;
+
+        static SAYS_HOW: LazyLock<Option<PathBuf>> =
+            LazyLock::new(|| std::env::var_os("TILEWORK_TEST_SLOW_STORE").map(PathBuf::from));
+        let Some(says_how) = SAYS_HOW.as_ref() else {
+            return;
+        };
+        let said = std::fs::read_to_string(says_how).ok();
+        if let Some(ms) = said.and_then(|ms| ms.trim().parse().ok()) {
+            std::thread::sleep(Duration::from_millis(ms));
+        }
+    }
+
+    #[cfg(not(debug_assertions))]
+    pub(super) fn dawdle() {}
 }
 
 pub(crate) fn describe(metadata: &Metadata) -> FileStat {

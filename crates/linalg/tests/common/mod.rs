@@ -212,6 +212,7 @@ pub fn multiply<T: Number>(
     let job = Arc::new(Multiply::<T>::new(shared, a, b, settings));
     let options = RunOptions {
         n_workers: setup.n_workers as u32,
+        memory_bytes: u64::MAX,
         assign: Assign::Dynamic,
         stop: setup.stop.clone(),
         may_replace_output: setup.addend.is_some_and(|(path, _)| path == C),

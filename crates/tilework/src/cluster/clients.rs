@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework_core::ids::JobId;
@@ -23,6 +23,8 @@ use tilework_store::disk::parent_dir;
 
 /// Pause before the driver or a worker is sought again.
 const SEEK_PAUSE: Duration = Duration::from_millis(500);
+/// How often who asked sees whether an answer may still come.
+const ANSWER_POLL: Duration = Duration::from_millis(500);
 /// How often a watcher looks at the board, whatever it hears.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
 /// How often a watcher sees whether it should stop.
@@ -170,10 +172,52 @@ impl Client {
             .ok_or_else(|| unanswered(&ControlError::NobodyAnswers))
     }
 
-    /// Asks the driver for something.
+    /// Asks the driver for something. What was lost with the driver that was asked, or with the connection, is asked again: whoever drives
+    /// by then knows what was begun.
     pub fn ask<B: Serialize, A: DeserializeOwned>(&self, subject: &str, body: B) -> Result<A, CliError> {
-        let answered = self.control.request(subject, ask(body), REQUEST_WAIT);
-        read_answer(&answered.map_err(|error| unanswered(&error))?)
+        let (asked, until) = (ask(body), Instant::now() + REQUEST_WAIT);
+        loop {
+            let wait = until.saturating_duration_since(Instant::now());
+            if let Some(answered) = self.ask_once(subject, asked.clone(), wait) {
+                return read_answer(&answered.map_err(|error| unanswered(&error))?);
+            }
+        }
+    }
+
+    /// The answer; `None` once none is to be expected any more.
+    fn ask_once(
+        &self,
+        subject: &str,
+        asked: Vec<u8>,
+        wait: Duration,
+    ) -> Option<Result<Vec<u8>, ControlError>> {
+        let driven_by = self.driving();
+        let (answer, answered) = mpsc::channel();
+        let (control, subject) = (Arc::clone(&self.control), subject.to_owned());
+        thread::spawn(move || answer.send(control.request(&subject, asked, wait)));
+        let mut was_cut_off = false;
+        loop {
+            match answered.recv_timeout(ANSWER_POLL) {
+                Ok(answered) => return Some(answered),
+                Err(RecvTimeoutError::Disconnected) => return Some(Err(ControlError::Silent)),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let is_connected = self.control.is_connected();
+            let is_driven_by_another = || {
+                let driving = self.driving();
+                driving.is_some() && driving != driven_by
+            };
+            if is_connected && (was_cut_off || is_driven_by_another()) {
+                return None;
+            }
+            was_cut_off |= !is_connected;
+        }
+    }
+
+    /// The process that drives, as the board has it.
+    fn driving(&self) -> Option<(String, u32)> {
+        let driver = self.board().ok().flatten()?.driver?;
+        Some((driver.host, driver.pid))
     }
 
     /// Asks for a product, for as long as `wait` if there is no driver or worker.

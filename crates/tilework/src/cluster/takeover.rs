@@ -196,7 +196,7 @@ impl Conducting<'_> {
         let job = undertaking.start()?;
         let resumed = Resumed::of(&*job, &folder)
             .map_err(|failure| NotTaken::Ever(failed(&failure, &self.output, true)))?;
-        let after_last = RunEpoch(record.run + 1);
+        let after_last = RunEpoch(record.run.saturating_add(1));
         let (epoch, writer) = self.begin_run(&*job, &mut folder, &text, true, after_last)?;
         let mut record = record.clone();
         record.run = epoch.0;

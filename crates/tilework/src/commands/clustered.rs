@@ -1,5 +1,6 @@
 //! A product on a cluster: submitted, and watched until it is over, unless somebody prefers to leave.
 
+use super::run::checked;
 use crate::args::clients::ClusterArgs;
 use crate::args::multiply::{AssignArg, ResourceArgs, RunArgs};
 use crate::cluster::board::JobOnBoard;
@@ -323,8 +324,13 @@ fn write_report(out: &mut dyn Write, report: &Value) -> io::Result<()> {
     };
     writeln!(
         out,
-        "  tasks    {} run{}{}{}",
+        "  tasks    {} run{}{}{}{}",
         number("tasks_run"),
+        if is_product {
+            String::new()
+        } else {
+            checked(number("tasks_checked"))
+        },
         counted(number("tasks_resumed"), "kept from before"),
         counted(number("retries"), "retried"),
         counted(number("backups"), "done twice for speed")

@@ -14,7 +14,7 @@ use tilework_core::record::Commit;
 use tilework_kernel::Simd;
 use tilework_linalg::multiply::{MultiplySettings, is_computed_with};
 use tilework_linalg::{Multiply, MultiplySpec, Number, Plan};
-use tilework_runtime::{FolderState, JobFolder, Observer, RunOptions, RunReport, StopSwitch, run};
+use tilework_runtime::{FolderState, Job, JobFolder, Observer, RunOptions, RunReport, StopSwitch, run};
 use tilework_store::disk::Disk;
 use tilework_store::element_type::Dtype;
 use tilework_store::journal::{JobFiles, Recovered};
@@ -231,6 +231,7 @@ fn run_job<T: Number>(
     let job = Arc::new(multiply::<T>(disk, inputs, plan, simd, id, folder.files()));
     let options = RunOptions {
         n_workers: request.resources.n_workers as u32,
+        memory_bytes: request.resources.n_workers as u64 * job.needs().memory_bytes,
         assign: request.resources.assign,
         stop: stop.clone(),
         // What is there now was there when the user said --overwrite, by this run or by the one that it resumes.

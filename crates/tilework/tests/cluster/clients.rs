@@ -39,6 +39,28 @@ fn a_killed_clients_job_goes_on_and_the_same_command_attaches() {
     assert!(refused["error"].as_str().unwrap().contains("C.npy"), "{refused}");
 }
 
+/// Found by chaos: who asked a driver in its last moment waited a minute for the answer, and was told that the server does not answer.
+#[test]
+fn what_was_asked_of_a_driver_that_hangs_is_asked_of_the_next_one() {
+    let cluster = Cluster::start();
+    let first = cluster.driver("d1");
+    let _worker = cluster.worker("w1", SLOW);
+    let _second = cluster.driver("d2");
+    first.signal(Signal::STOP);
+    let stopped = unix_ms();
+    let mut client = cluster.staying_client("client", &format!("{MULTIPLY} data:/C.npy"));
+    let job = cluster.running_job("C.npy");
+    recovered(
+        "asked of a driver that hangs",
+        stopped,
+        unix_ms(),
+        Duration::from_secs(25),
+    );
+    first.signal(Signal::CONT);
+    assert_eq!(client.end().code(), Some(0), "{}", client.said());
+    cluster.is_right(&job);
+}
+
 #[test]
 fn ctrl_c_leaves_and_says_how_to_come_back() {
     let cluster = Cluster::start();

@@ -46,6 +46,8 @@ pub(crate) struct Cluster {
     /// What drivers, workers and clients are.
     program: PathBuf,
     worker_memory: &'static str,
+    /// Where it is said how slow the store is.
+    slow_store: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -82,6 +84,7 @@ impl Cluster {
             port,
             program: PathBuf::from(env!("CARGO_BIN_EXE_tilework")),
             worker_memory: "16MiB",
+            slow_store: None,
         };
         cluster.start_server();
         cluster
@@ -104,6 +107,12 @@ impl Cluster {
     /// The same whose processes are `tilework` itself again.
     pub(crate) fn of_tilework(mut self) -> Cluster {
         self.program = PathBuf::from(env!("CARGO_BIN_EXE_tilework"));
+        self
+    }
+
+    /// The same whose drivers and workers have a store that is slow while `says_how` has milliseconds in it: each access takes so much longer.
+    pub(crate) fn with_slow_store(mut self, says_how: PathBuf) -> Cluster {
+        self.slow_store = Some(says_how);
         self
     }
 
@@ -152,9 +161,19 @@ impl Cluster {
         self.server.take().unwrap().kill();
     }
 
+    /// The server's process, if it runs.
+    pub(crate) fn server_pid(&self) -> Option<u32> {
+        self.server.as_ref().map(ChildServer::pid)
+    }
+
     /// A driver that waits for the lease, or has it.
     pub(crate) fn driver(&self, name: &str) -> Process {
-        self.process(name, "driver --cluster c/driver.join --data-root data=data", "")
+        self.driver_with(name, "--cluster c/driver.join --data-root data=data")
+    }
+
+    /// The same with another join file or data root.
+    pub(crate) fn driver_with(&self, name: &str, joins: &str) -> Process {
+        self.process(name, &format!("driver {joins}"), "")
     }
 
     /// A worker that is as slow as `slow` says, and has its number. `name` is no other's.
@@ -181,7 +200,11 @@ impl Cluster {
 
     fn process(&self, name: &str, line: &str, slow: &str) -> Process {
         let mut command = self.command(&of_cluster(name, line));
-        command.env("TILEWORK_TEST_SLOW", slow);
+        command.env("TILEWORK_TEST_SLOW", slow).envs(
+            self.slow_store
+                .iter()
+                .map(|says_how| ("TILEWORK_TEST_SLOW_STORE", says_how)),
+        );
         Process::start(command, name, self.stage.folder())
     }
 

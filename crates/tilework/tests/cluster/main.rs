@@ -18,6 +18,7 @@ mod clients;
 mod clock;
 mod drivers;
 mod inputs;
+mod lies;
 mod network;
 mod numbers;
 mod own_jobs;

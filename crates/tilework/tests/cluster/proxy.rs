@@ -1,4 +1,5 @@
-//! A network between one process and the server that can be frozen, healed, and cut.
+//! A network between one process and the server that can be frozen, healed, cut, and taken away.
+#![allow(dead_code, reason = "chaos and the tests of single faults use a part each")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -19,9 +20,11 @@ pub(crate) struct Proxy {
 #[derive(Default)]
 struct Network {
     is_frozen: AtomicBool,
+    is_away: AtomicBool,
     n_answer_bytes: AtomicU64,
     n_resets: AtomicU64,
     n_connections: AtomicU64,
+    n_open: AtomicU64,
     is_over: AtomicBool,
 }
 
@@ -65,6 +68,21 @@ impl Proxy {
         self.network.n_resets.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Ends all connections, and no new ones can be made.
+    pub(crate) fn take_away(&self) {
+        self.network.is_away.store(true, Ordering::SeqCst);
+    }
+
+    /// New connections can be made again.
+    pub(crate) fn bring_back(&self) {
+        self.network.is_away.store(false, Ordering::SeqCst);
+    }
+
+    /// Connections that are there now.
+    pub(crate) fn n_open(&self) -> u64 {
+        self.network.n_open.load(Ordering::SeqCst)
+    }
+
     /// Connections that were ever made.
     pub(crate) fn n_connections(&self) -> u64 {
         self.network.n_connections.load(Ordering::SeqCst)
@@ -80,6 +98,7 @@ impl Drop for Proxy {
 fn accept(listener: &TcpListener, port: u16, network: &Arc<Network>) {
     while !network.is_over.load(Ordering::SeqCst) {
         match listener.accept() {
+            Ok(_) if network.is_away.load(Ordering::SeqCst) => {}
             Ok((inner, _)) => {
                 let Ok(outer) = TcpStream::connect(("127.0.0.1", port)) else {
                     continue;
@@ -119,7 +138,9 @@ struct Way {
 impl Way {
     fn is_cut(&self) -> bool {
         let network = &self.network;
-        network.n_resets.load(Ordering::SeqCst) != self.n_resets || network.is_over.load(Ordering::SeqCst)
+        network.n_resets.load(Ordering::SeqCst) != self.n_resets
+            || network.is_away.load(Ordering::SeqCst)
+            || network.is_over.load(Ordering::SeqCst)
     }
 
     fn is_held(&self) -> bool {
@@ -127,6 +148,14 @@ impl Way {
     }
 
     fn pass(mut self) {
+        // Of the two ways one counts.
+        let counts = u64::from(self.are_answers);
+        self.network.n_open.fetch_add(counts, Ordering::SeqCst);
+        self.pass_until_it_ends();
+        self.network.n_open.fetch_sub(counts, Ordering::SeqCst);
+    }
+
+    fn pass_until_it_ends(&mut self) {
         let mut buffer = vec![0; 64 * 1024];
         self.from.set_read_timeout(Some(LOOK)).unwrap();
         while !self.is_cut() {

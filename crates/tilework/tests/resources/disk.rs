@@ -75,11 +75,6 @@ fn product(disk: &FakeDisk, request: &ProductRequest) -> Result<(), CliError> {
     compute(&disk, request, &StopSwitch::default(), &Nobody, Instant::now()).map(drop)
 }
 
-type Verb = fn(&FakeDisk) -> Result<(), CliError>;
-
-/// A verb, and the disk before it.
-type Case = (&'static str, fn() -> FakeDisk, Verb);
-
 fn multiply(disk: &FakeDisk) -> Result<(), CliError> {
     product(disk, &request())
 }
@@ -122,9 +117,16 @@ fn finished() -> FakeDisk {
     disk
 }
 
+/// A verb's name, the disk before it, and the verb.
+type Verb = (
+    &'static str,
+    fn() -> FakeDisk,
+    fn(&FakeDisk) -> Result<(), CliError>,
+);
+
 #[test]
 fn whatever_call_fails_users_learn_which_file_and_what_to_do() {
-    let verbs: [Case; 3] = [
+    let verbs: [Verb; 3] = [
         ("multiply", inputs, multiply),
         ("resume", unfinished, resume),
         ("verify", finished, verify),

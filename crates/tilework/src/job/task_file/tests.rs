@@ -274,12 +274,14 @@ fn run(disk: &FakeDisk) -> Option<(JobEnd, u64)> {
             disk: Arc::clone(&disk),
             files: files(),
             inputs: Vec::new(),
+            tally: Arc::default(),
         };
         Arc::new(Rounds::start(Crossed {}, place).unwrap())
     };
     let mut folder = JobFolder::open(disk, Path::new(OUTPUT)).ok()?;
     let options = RunOptions {
         n_workers: 2,
+        memory_bytes: u64::MAX,
         assign: Assign::Dynamic,
         may_replace_output: false,
         stop: StopSwitch::default(),
@@ -326,8 +328,7 @@ fn a_power_cut_at_any_sync_loses_no_committed_file() {
     assert!(n_cut > 3 * 20, "{n_cut}");
 }
 
-/// Makes a call fail, or all from it on.
-type Fail = fn(&FakeDisk, u64, io::ErrorKind);
+type Fault = fn(&FakeDisk, u64, io::ErrorKind);
 
 /// Once and from then on, for each cause: the same command gives the same output once the disk is well.
 #[test]
@@ -337,7 +338,7 @@ fn a_disk_that_fails_at_any_call_loses_no_committed_file() {
         run(&disk);
         disk.call_count()
     };
-    let faults: [(Fail, io::ErrorKind); 3] = [
+    let faults: [(Fault, _); 3] = [
         (FakeDisk::fail_nth, io::ErrorKind::Other),
         (FakeDisk::fail_from, io::ErrorKind::Other),
         (FakeDisk::fail_from, io::ErrorKind::StorageFull),
