@@ -1,12 +1,12 @@
 //! How long a job takes on a cluster whose workers fail: many runs of the simulated world, without its checks.
 
-use crate::scenario::{Faults, Scenario};
+use crate::scenario::{Faults, Kind, LastWorker, Scenario};
 use crate::verdict::Outcome;
 use crate::world::simulate;
 use std::iter;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use tilework_core::driver::Assign;
+use tilework_core::driver::{Assign, WhenFull};
 use tilework_core::failure::JobEnd;
 use tilework_core::limits::HEARTBEAT_MS;
 
@@ -125,15 +125,18 @@ fn scenario(cluster: &Cluster, seed: u64) -> Scenario {
         },
         backups: cluster.backups,
         look_ahead: true,
+        one_machine: false,
+        when_full: WhenFull::Wait,
+        last_worker: LastWorker::Able,
+        delay_ms: 5,
         checks: false,
         faults: Faults {
             // Nothing of this is ever left in peace.
             until_ms: u64::MAX / 2,
-            delay_ms_max: 5,
-            slow_factor: cluster.slow_factor.max(1),
             mtbf_ms: cluster.mtbf_ms,
             ..Faults::default()
-        },
+        }
+        .with(Kind::Slows, cluster.slow_factor),
     }
 }
 

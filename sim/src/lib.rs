@@ -8,12 +8,16 @@
 //! - [`scenario`]: what a seed stands for: sizes, speeds, and which faults happen
 //! - [`world`]: the processes and what lies between them, event by event
 //! - [`verdict`]: what must hold at every step and at the end
+//! - [`coverage`]: which pairs of a state and an event the machines have met
+//! - [`campaign`]: many seeds on all processors, told in their order
 //! - [`forecast`]: the same world for planning: how long will a job take on a cluster?
 //! - `agenda`, `dice`, `network`, `queue`, `storage`: the parts of the world
 
 #![forbid(unsafe_code)]
 
 mod agenda;
+pub mod campaign;
+pub mod coverage;
 mod dice;
 pub mod forecast;
 mod network;

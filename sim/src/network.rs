@@ -30,12 +30,14 @@ pub(crate) struct Weather {
 impl Network {
     /// Cuts a process off until some time.
     pub(crate) fn cut_off(&mut self, node: Node, until: Millis) {
-        self.cut_off.insert(node, until);
+        let before = self.cut_off.insert(node, until);
+        // A second cut never shortens the first.
+        self.cut_off.insert(node, until.max(before.unwrap_or_default()));
     }
 
-    /// Whether both ends are reached now.
+    /// Whether both ends are reached now, and the server that is between them.
     pub(crate) fn connects(&self, now: Millis, from: Node, to: Node) -> bool {
-        [from, to]
+        [from, to, Node::Server]
             .iter()
             .all(|node| self.cut_off.get(node).is_none_or(|until| now >= *until))
     }

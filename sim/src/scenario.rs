@@ -1,7 +1,11 @@
 //! What a seed stands for: how large the world is, how fast, and what goes wrong in it.
+//!
+//! Which kinds of fault a seed has is swarm testing (Groce et al., "Swarm Testing", ISSTA 2012): each seed leaves out kinds of its own, for a
+//! fault that is always there hides what others would show. How many it has is drawn too, and how much of each.
 
 use crate::dice::Dice;
-use tilework_core::driver::Assign;
+use std::ops::Index;
+use tilework_core::driver::{Assign, WhenFull};
 
 /// A run to be simulated.
 #[derive(Debug, Clone)]
@@ -22,127 +26,256 @@ pub struct Scenario {
     pub backups: bool,
     /// Whether workers take a task ahead.
     pub look_ahead: bool,
+    /// Whether all workers are of one machine, as far as the driver knows.
+    pub one_machine: bool,
+    /// What the job does on a full disk.
+    pub when_full: WhenFull,
+    /// What the last worker lacks, where there are several, on several machines.
+    pub last_worker: LastWorker,
+    /// Longest delay of a message that is not late.
+    pub delay_ms: u64,
     /// What goes wrong.
     pub faults: Faults,
     /// Whether everything is checked at every step, on the real journal; otherwise the run is only as exact as planning needs.
     pub checks: bool,
 }
 
-/// What goes wrong, until [`until_ms`](Faults::until_ms): then the world is left in peace to finish. All chances are per thousand.
+/// What the last worker can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastWorker {
+    /// All that the others can.
+    Able,
+    /// Its program lacks the job's code.
+    LacksCode,
+    /// It has too little memory for any task.
+    TooSmall,
+}
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Messages are lost: so many in a thousand.
+    Loses,
+    /// They arrive twice: so many in a thousand.
+    Repeats,
+    /// One in ten takes long: up to so many milliseconds.
+    Delays,
+    /// Attempts fail with an error that may pass: so many in a thousand.
+    Fails,
+    /// They fail their check: so many in a thousand.
+    Corrupts,
+    /// They fail it on the last worker, whose machine is faulty: so many in a thousand.
+    Miscomputes,
+    /// Their output changes after the check: so many in a thousand.
+    Lies,
+    /// Some tasks fail whoever tries them, for the first half of the time.
+    Resists,
+    /// Attempts don't end, so many in a thousand: one half stops when it is told to, the other does not.
+    Hangs,
+    /// The first worker takes so many times as long.
+    Slows,
+    /// Inputs are opened, outputs and records written, and a driver's steps taken as late as so many milliseconds.
+    SlowsStorage,
+    /// A driver's own steps fail: so many in a thousand.
+    FailsSteps,
+    /// The disk is full for a while, so many times.
+    FillsDisk,
+    /// Worker processes are killed, and come back.
+    KillsWorkers,
+    /// Worker processes stop for a while, and wake.
+    StopsWorkers,
+    /// Worker processes are told to end, and come back.
+    DrainsWorkers,
+    /// Driver processes are killed, and come back.
+    KillsDrivers,
+    /// Driver processes stop for a while, and wake.
+    StopsDrivers,
+    /// Processes are cut off from all others.
+    CutsOff,
+    /// Drivers are.
+    CutsDriversOff,
+    /// The power fails, and writes are torn.
+    CutsPower,
+    /// The server is away for a while, and every other time its queue and its lease are lost.
+    LosesServer,
+    /// Clocks jump ahead.
+    JumpsClocks,
+    /// The job is discarded and started afresh, with other inputs.
+    StartsAfresh,
+    /// Somebody ends the job and goes on with it.
+    Cancels,
+    /// The same job is asked for while it runs.
+    AsksAgain,
+    /// Each run of the job ends when so many milliseconds are over, and somebody goes on with it.
+    LimitsTime,
+}
+
+impl Kind {
+    /// How many there are.
+    pub const N: usize = Kind::ALL.len();
+
+    /// All of them.
+    pub const ALL: [Kind; 27] = [
+        Kind::Loses,
+        Kind::Repeats,
+        Kind::Delays,
+        Kind::Fails,
+        Kind::Corrupts,
+        Kind::Miscomputes,
+        Kind::Lies,
+        Kind::Resists,
+        Kind::Hangs,
+        Kind::Slows,
+        Kind::SlowsStorage,
+        Kind::FailsSteps,
+        Kind::FillsDisk,
+        Kind::KillsWorkers,
+        Kind::StopsWorkers,
+        Kind::DrainsWorkers,
+        Kind::KillsDrivers,
+        Kind::StopsDrivers,
+        Kind::CutsOff,
+        Kind::CutsDriversOff,
+        Kind::CutsPower,
+        Kind::LosesServer,
+        Kind::JumpsClocks,
+        Kind::StartsAfresh,
+        Kind::Cancels,
+        Kind::AsksAgain,
+        Kind::LimitsTime,
+    ];
+
+    /// Whether it happens at moments, and not with a chance or always.
+    pub(crate) fn has_moments(self) -> bool {
+        self == Kind::FillsDisk || self >= Kind::KillsWorkers && self != Kind::LimitsTime
+    }
+
+    /// How much of it a seed may have at most. It has this, or a half, a quarter or an eighth of it.
+    fn most(self) -> u64 {
+        match self {
+            Kind::Loses | Kind::Repeats | Kind::Fails => 200,
+            Kind::Corrupts | Kind::Lies => 80,
+            Kind::Miscomputes => 800,
+            Kind::Hangs => 60,
+            Kind::FailsSteps => 400,
+            Kind::Slows => 16,
+            Kind::Resists => 8,
+            Kind::Delays => 3_000,
+            Kind::SlowsStorage => 12_000,
+            Kind::LimitsTime => 40_000,
+            // Moments.
+            _ => 8,
+        }
+    }
+}
+
+/// What goes wrong, until [`until_ms`](Faults::until_ms): then the world is left in peace to finish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Faults {
     /// When it ends.
     pub until_ms: u64,
-    /// Messages that are lost ...
-    pub lost: u64,
-    /// ... or arrive twice.
-    pub repeated: u64,
-    /// Longest delay of a message.
-    pub delay_ms_max: u64,
-    /// Attempts that fail with an error that may pass ...
-    pub failing: u64,
-    /// ... that fail their check ...
-    pub corrupt: u64,
-    /// ... that fail it on the last worker, whose machine is faulty ...
-    pub faulty: u64,
-    /// ... or whose output changes after the check.
-    pub lying: u64,
-    /// Some tasks fail whoever tries them, for the first half of the time.
-    pub stubborn: bool,
-    /// Attempts that don't end: one half stops when it is told to, the other does not.
-    pub hanging: u64,
-    /// The first worker takes so many times as long.
-    pub slow_factor: u64,
     /// Mean time between failures of one worker, in milliseconds; it comes back. 0: none fails.
     pub mtbf_ms: u64,
-    /// Worker processes are killed, and come back.
-    pub kills_workers: bool,
-    /// Worker processes stop for a while, and wake.
-    pub stops_workers: bool,
-    /// Driver processes are killed, and come back.
-    pub kills_drivers: bool,
-    /// Driver processes stop for a while, and wake.
-    pub stops_drivers: bool,
-    /// Processes are cut off from all others.
-    pub partitions: bool,
-    /// Drivers are.
-    pub cuts_drivers_off: bool,
-    /// The power fails, and writes are torn.
-    pub power_cuts: bool,
-    /// The disk is full for a while.
-    pub fills_disk: bool,
-    /// The job is discarded and started afresh, with other inputs.
-    pub starts_afresh: bool,
-    /// Clocks jump ahead.
-    pub clock_jumps: bool,
+    /// Whether what has its moments waits for a driver to take a step, such as a barrier, and not for a time.
+    pub lies_in_wait: bool,
+    pub(crate) strengths: [u64; Kind::N],
 }
 
+impl Faults {
+    /// The same with so much of a kind.
+    pub fn with(mut self, kind: Kind, strength: u64) -> Faults {
+        self.strengths[kind as usize] = strength;
+        self
+    }
+}
+
+/// How much of a kind there is; 0 where it is left out.
+impl Index<Kind> for Faults {
+    type Output = u64;
+
+    fn index(&self, kind: Kind) -> &u64 {
+        &self.strengths[kind as usize]
+    }
+}
+
+/// Faults happen within the first minute ...
+const UNTIL_MS: u64 = 60_000;
+/// ... or, in every other run, about while there is work, and so long after it.
+const AFTER_WORK_MS: u64 = 10_000;
+
 impl Scenario {
-    /// The scenario of a seed. Each kind of fault is left out more often than not, so that each is also met alone.
+    /// The scenario of a seed. Most have few kinds of fault, so that each is also met alone; a tenth has none, and some have all.
     pub fn of_seed(seed: u64) -> Scenario {
         let mut dice = Dice::new(seed ^ 0x5ce_a410);
         let n_workers = dice.pick(1..7) as u32;
-        let n_rounds = dice.pick(1..3);
-        let assign = if dice.happens(300) {
-            Assign::RoundRobin { n_workers }
+        let n_rounds = dice.pick(1..4);
+        let rounds: Vec<u64> = (0..n_rounds).map(|_| dice.pick(0..40)).collect();
+        let task_ms = if dice.happens(100) {
+            dice.pick(1..200)
         } else {
-            Assign::Dynamic
+            dice.pick(200..6_000)
         };
-        let mut some = |per_mille: u64| if dice.happens(350) { per_mille } else { 0 };
-        let (lost, repeated, failing, corrupt, lying, slow) =
-            (some(50), some(100), some(60), some(40), some(30), some(10));
-        let mut whether = || some(1) > 0;
-        let (faulty, stubborn) = (if whether() { 500 } else { 0 }, whether());
-        let faults = Faults {
-            until_ms: 60_000,
-            lost,
-            repeated,
-            failing,
-            corrupt,
-            faulty,
-            lying,
-            stubborn,
-            slow_factor: slow.max(1),
-            mtbf_ms: 0,
-            kills_workers: whether(),
-            stops_workers: whether(),
-            kills_drivers: whether(),
-            stops_drivers: whether(),
-            partitions: whether(),
-            cuts_drivers_off: whether(),
-            power_cuts: whether(),
-            fills_disk: whether(),
-            clock_jumps: whether(),
-            starts_afresh: whether(),
-            delay_ms_max: 0,
-            hanging: if whether() { 15 } else { 0 },
+        let work_ms = rounds.iter().sum::<u64>() * task_ms / u64::from(n_workers);
+        let until_ms = if dice.happens(500) {
+            UNTIL_MS
+        } else {
+            UNTIL_MS.min(work_ms + AFTER_WORK_MS)
         };
+        let one_machine = dice.happens(100);
         Scenario {
             seed,
             n_workers,
             n_drivers: dice.pick(1..4) as u32,
-            rounds: (0..n_rounds).map(|_| dice.pick(0..40)).collect(),
-            task_ms: dice.pick(200..6_000),
-            assign,
-            backups: true,
-            look_ahead: dice.happens(500),
-            checks: true,
-            faults: Faults {
-                delay_ms_max: if dice.happens(200) { 3_000 } else { 20 },
-                ..faults
+            rounds,
+            task_ms,
+            assign: if dice.happens(300) {
+                Assign::RoundRobin { n_workers }
+            } else {
+                Assign::Dynamic
             },
+            backups: dice.happens(900),
+            look_ahead: dice.happens(500),
+            one_machine,
+            when_full: if dice.happens(300) {
+                WhenFull::Stop
+            } else {
+                WhenFull::Wait
+            },
+            last_worker: match dice.pick(0..10) {
+                _ if n_workers == 1 || one_machine => LastWorker::Able,
+                0 => LastWorker::LacksCode,
+                1 => LastWorker::TooSmall,
+                _ => LastWorker::Able,
+            },
+            delay_ms: 20,
+            checks: true,
+            faults: faults(&mut dice, until_ms),
         }
     }
 
     /// The same without faults.
     pub fn in_peace(self) -> Scenario {
         Scenario {
-            faults: Faults {
-                delay_ms_max: 2,
-                slow_factor: self.faults.slow_factor.max(1),
-                ..Faults::default()
-            },
+            one_machine: false,
+            last_worker: LastWorker::Able,
+            delay_ms: 2,
+            faults: Faults::default(),
             ..self
         }
     }
+}
+
+fn faults(dice: &mut Dice, until_ms: u64) -> Faults {
+    let density = dice.pick(0..1_001).min(dice.pick(0..1_001));
+    let mut faults = Faults {
+        until_ms,
+        lies_in_wait: dice.happens(300),
+        ..Faults::default()
+    };
+    for kind in Kind::ALL {
+        if dice.happens(density) {
+            faults = faults.with(kind, kind.most() >> dice.pick(0..4));
+        }
+    }
+    faults
 }

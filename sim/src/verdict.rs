@@ -1,5 +1,7 @@
 //! What must hold: at every step, after every power cut, and at the end.
 
+use crate::coverage::Coverage;
+use crate::scenario::Kind;
 use std::fmt;
 use tilework_core::failure::JobEnd;
 use tilework_core::ids::{RoundIdx, TaskIdx};
@@ -15,6 +17,8 @@ pub enum Violation {
     WrongOutput(RoundIdx, TaskIdx),
     /// A machine's own invariant.
     Invariant(String),
+    /// A pair of a state and an event that was declared never to be.
+    Impossible(String),
     /// The driver counts a task as committed, and the journal does not have it.
     CountedWithoutRecord(RoundIdx, TaskIdx),
     /// An attempt of an earlier run counted, or began on a worker that knew of a later one.
@@ -73,6 +77,7 @@ impl fmt::Display for Violation {
             }
             Violation::DrainedWorkerWorks => write!(f, "a draining worker began an attempt"),
             Violation::Invariant(text) => write!(f, "a machine's invariant broke: {text}"),
+            Violation::Impossible(text) => write!(f, "what cannot be was met: {text}"),
             Violation::TooManyBackups(n) => write!(f, "{n} backup attempts"),
             Violation::WaitsTooLong(ms) => write!(f, "a failed task waits {ms} ms"),
             Violation::TwoLeaders => write!(f, "two drivers hold themselves for the leader"),
@@ -91,12 +96,12 @@ pub struct Outcome {
     pub violation: Option<Violation>,
     /// Virtual time until then.
     pub seconds: f64,
-    /// Hash of all that happened, in order: the same seed gives the same.
-    pub log_hash: u64,
-    /// What happened, if it was asked for.
+    /// All that happened, in order, if it was asked for: the same seed gives the same.
     pub log: Vec<String>,
     /// What was counted.
     pub counts: Counts,
+    /// Which pairs of a state and an event the machines met.
+    pub coverage: Coverage,
 }
 
 /// What happened how often.
@@ -110,9 +115,7 @@ pub struct Counts {
     pub n_committed: u64,
     /// Attempts that failed.
     pub n_failed: u64,
-    /// Attempts that took longer than their deadline ...
-    pub n_late: u64,
-    /// ... and that did not stop then.
+    /// Attempts that took longer than their deadline and did not stop then.
     pub n_hung: u64,
     /// Attempts that failed for good where they were made, and were made again elsewhere.
     pub n_elsewhere: u64,
@@ -120,43 +123,52 @@ pub struct Counts {
     pub n_backups: u64,
     /// Workers that a driver held for lost.
     pub n_lost: u64,
-    /// Drivers that took over.
+    /// Runs of the job that drivers began.
     pub n_take_overs: u64,
-    /// Events during which two drivers held themselves for the leader, because a clock had jumped. Epochs fence them.
+    /// Runs of the job that failed or were stopped, after which somebody went on with it.
+    pub n_resubmits: u64,
+    /// Events during which two drivers held themselves for the leader, because a clock had jumped or the lease was lost. Epochs fence
+    /// them.
     pub n_overlaps: u64,
-    /// Processes killed.
-    pub n_kills: u64,
-    /// Processes stopped for a while.
-    pub n_stops: u64,
-    /// Power cuts.
-    pub n_power_cuts: u64,
-    /// Messages lost.
-    pub n_messages_lost: u64,
     /// Messages sent.
     pub n_messages: u64,
     /// Events of both machines.
     pub n_events: u64,
+    /// Faults that happened, of each kind.
+    pub(crate) fired: [u64; Kind::N],
 }
 
 impl Counts {
+    /// Notes that a fault happened.
+    pub(crate) fn fire(&mut self, kind: Kind) {
+        self.fired[kind as usize] += 1;
+    }
+
+    /// How often a kind of fault happened.
+    pub fn fired(&self, kind: Kind) -> u64 {
+        self.fired[kind as usize]
+    }
+
     /// Adds those of another run.
     pub fn add(&mut self, other: &Counts) {
-        self.n_tasks += other.n_tasks;
-        self.n_started += other.n_started;
-        self.n_committed += other.n_committed;
-        self.n_failed += other.n_failed;
-        self.n_late += other.n_late;
-        self.n_hung += other.n_hung;
-        self.n_elsewhere += other.n_elsewhere;
-        self.n_backups += other.n_backups;
-        self.n_lost += other.n_lost;
-        self.n_take_overs += other.n_take_overs;
-        self.n_overlaps += other.n_overlaps;
-        self.n_kills += other.n_kills;
-        self.n_stops += other.n_stops;
-        self.n_power_cuts += other.n_power_cuts;
-        self.n_messages_lost += other.n_messages_lost;
-        self.n_messages += other.n_messages;
-        self.n_events += other.n_events;
+        let numbers = [
+            (&mut self.n_tasks, other.n_tasks),
+            (&mut self.n_started, other.n_started),
+            (&mut self.n_committed, other.n_committed),
+            (&mut self.n_failed, other.n_failed),
+            (&mut self.n_hung, other.n_hung),
+            (&mut self.n_elsewhere, other.n_elsewhere),
+            (&mut self.n_backups, other.n_backups),
+            (&mut self.n_lost, other.n_lost),
+            (&mut self.n_take_overs, other.n_take_overs),
+            (&mut self.n_resubmits, other.n_resubmits),
+            (&mut self.n_overlaps, other.n_overlaps),
+            (&mut self.n_messages, other.n_messages),
+            (&mut self.n_events, other.n_events),
+        ];
+        let fired = self.fired.iter_mut().zip(other.fired);
+        for (sum, number) in numbers.into_iter().chain(fired) {
+            *sum += number;
+        }
     }
 }

@@ -1,19 +1,19 @@
 //! The processes and what lies between them, event by event.
 
 use crate::agenda::Agenda;
+use crate::coverage::{self, Coverage, Machine};
 use crate::dice::Dice;
 use crate::network::{Network, Node, Weather};
 use crate::queue::WorkQueue;
-use crate::scenario::Scenario;
+use crate::scenario::{Kind, LastWorker, Scenario};
 use crate::storage::{Segment, Storage, job, right_output};
 use crate::verdict::{Counts, Outcome, Violation};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tilework_core::alarm::AlarmKind;
-use tilework_core::driver::{Driver, DriverEffect, DriverEvent, JobStart, Needs, Queue, Round, WhenFull};
-use tilework_core::failure::{Cause, Failure, JobEnd, Remedy};
+use tilework_core::driver::{Driver, DriverEffect, DriverEvent, JobStart, Needs, Queue, Round};
+use tilework_core::failure::{Cause, Failure, JobEnd, Remedy, StopCause};
 use tilework_core::ids::{Millis, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
 use tilework_core::lease::{DriverIdx, Lease, LeaseEffect, LeaseEvent, LeaseState};
 use tilework_core::limits::{
@@ -37,8 +37,20 @@ const FETCH_AGAIN_MS: u64 = 5_000;
 const QUEUE_LOOK_MS: u64 = 1_000;
 /// How long the job may go on after the last fault, beside the work itself.
 const PEACE_MS: u64 = 300_000;
-/// Times a failed job is submitted again.
-const RESUBMITS_MAX: u32 = 30;
+/// Times a failed job is submitted again while things go wrong ...
+const FAILURES_MAX: u32 = 60;
+/// ... and later.
+const FAILURES_IN_PEACE_MAX: u32 = 3;
+/// Of so many steps each may be the one that a fault waits for.
+const STEPS_WATCHED: u64 = 12;
+/// Things that may happen within a millisecond: more is a loop.
+const AT_ONCE_MAX: u64 = 20_000;
+/// How long a stopped run's end is away from the next run.
+const RESUBMIT_MS: u64 = 2_000;
+/// How long a driver waits for the server's answer to its lease.
+const LEASE_ANSWER_MS: u64 = 1_500;
+/// How long an attempt takes to notice that it is told to stop.
+const CANCEL_MS: u64 = 10;
 /// When the first driver surely leads, if nothing goes wrong.
 const DRIVER_LEADS_MS: u64 = 100;
 const MEMORY_BYTES: u64 = 1 << 30;
@@ -75,6 +87,10 @@ enum DriverInput {
     Step(RunEpoch, Step),
     /// Try again to begin what a leader does.
     Lead,
+    /// Somebody asks for the job that runs.
+    AskAgain,
+    /// Somebody ends it.
+    Cancel,
 }
 
 #[derive(Debug, Clone)]
@@ -90,7 +106,12 @@ enum WorkerInput {
     Event(WorkerEvent),
     Wake(Millis),
     Sync(JobAttempt),
-    FetchAgain,
+    /// Ask again for a task, unless this question was the last but one.
+    FetchAgain(u64),
+    /// The run with this number has opened what it needs, and may take so long.
+    Begins(u64, Option<u64>),
+    /// The run with this number comes to its end.
+    Ends(u64, Result<(), Failure>),
 }
 
 /// What the server is asked for.
@@ -108,17 +129,11 @@ enum Request {
 
 #[derive(Debug, Clone, Copy)]
 enum Fault {
-    KillWorker,
-    StopWorker,
-    KillDriver,
-    StopDriver,
-    CutOff,
-    CutDriverOff,
-    PowerCut,
-    FillDisk,
+    /// One of those that have their moments.
+    Of(Kind),
     EmptyDisk,
-    JumpClock,
-    StartAfresh,
+    /// Those that were cut off are reached again.
+    Reconnect(Node),
     /// One of all workers fails, and some time later another one.
     WearOut,
     StartDriver(u32),
@@ -198,8 +213,20 @@ struct WorkerProcess {
     /// Its segment, and how often the job had been started afresh when it was opened: a segment ends with its journal.
     segment: Option<(usize, Segment)>,
     fetching: bool,
-    /// The attempt that never ends.
-    hangs: Option<JobAttempt>,
+    n_fetches: u64,
+    run: Option<TaskRun>,
+    n_runs: u64,
+}
+
+/// A task's work: each has one end, if any.
+#[derive(Debug, Clone, Copy)]
+struct TaskRun {
+    number: u64,
+    attempt: JobAttempt,
+    /// When it has opened what it needs.
+    opened: Millis,
+    /// Whether it goes on when it is told to stop.
+    hangs: bool,
 }
 
 #[derive(Debug)]
@@ -240,12 +267,15 @@ struct World {
     generations: Vec<RunEpoch>,
     /// Workers that were told to drain.
     draining: BTreeSet<(usize, u32)>,
-    n_resubmits: u32,
-    done: bool,
+    n_failures: u32,
+    n_failures_in_peace: u32,
+    coverage: Coverage,
+    /// Steps that drivers began, and what happens during which.
+    n_steps: u64,
+    in_wait: Vec<(u64, Kind)>,
     end: Option<JobEnd>,
     violation: Option<Violation>,
     counts: Counts,
-    log_hash: DefaultHasher,
     log: Option<Vec<String>>,
 }
 
@@ -263,7 +293,9 @@ impl World {
             machine: Worker::new(worker_start(&scenario, slot, 0)),
             segment: None,
             fetching: false,
-            hangs: None,
+            n_fetches: 0,
+            run: None,
+            n_runs: 0,
         };
         World {
             drivers: (0..scenario.n_drivers).map(driver).collect(),
@@ -295,11 +327,13 @@ impl World {
             generations: Vec::new(),
             latest_runs: BTreeMap::new(),
             draining: BTreeSet::new(),
-            n_resubmits: 0,
-            done: false,
+            n_failures: 0,
+            n_failures_in_peace: 0,
+            coverage: Coverage::default(),
+            n_steps: 0,
+            in_wait: Vec::new(),
             end: None,
             violation: None,
-            log_hash: DefaultHasher::new(),
             log: keeps_log.then(Vec::new),
             scenario,
         }
@@ -322,6 +356,7 @@ impl World {
         self.agenda.after(QUEUE_LOOK_MS, Happening::QueueLooks);
         self.plan_faults();
         let horizon = self.horizon();
+        let (mut before, mut n_at_once) = (Millis(0), 0);
         while self.violation.is_none() && self.end.is_none() {
             let Some(happening) = self.agenda.next() else {
                 break;
@@ -332,11 +367,17 @@ impl World {
                 self.violate(Violation::StandsStill(format!("{stalled:?}")));
                 break;
             }
+            let is_same = before == self.agenda.now();
+            (before, n_at_once) = (self.agenda.now(), if is_same { n_at_once + 1 } else { 0 });
+            if n_at_once > AT_ONCE_MAX {
+                self.violate(Violation::StandsStill("time does, too".to_owned()));
+                break;
+            }
             self.note(&happening);
             self.happen(happening);
             self.check_leaders();
         }
-        if self.done {
+        if self.end.is_some() {
             self.check_end();
         }
     }
@@ -349,7 +390,7 @@ impl World {
             faults,
             ..
         } = &self.scenario;
-        let work_ms = rounds.iter().sum::<u64>() * task_ms * 2 * faults.slow_factor.max(1);
+        let work_ms = rounds.iter().sum::<u64>() * task_ms * 2 * faults[Kind::Slows].max(1);
         if self.scenario.checks {
             Millis(faults.until_ms + work_ms + PEACE_MS)
         } else {
@@ -363,26 +404,48 @@ impl World {
             end: self.end,
             violation: self.violation,
             seconds: self.agenda.now().0 as f64 / 1e3,
-            log_hash: self.log_hash.finish(),
             log: self.log.unwrap_or_default(),
             counts: self.counts,
+            coverage: self.coverage,
         }
     }
 
     fn note(&mut self, what: &impl Debug) {
-        if !self.scenario.checks && self.log.is_none() {
-            return;
-        }
-        let line = format!("{:>9.3} {what:?}", self.agenda.now().0 as f64 / 1e3);
-        line.hash(&mut self.log_hash);
         if let Some(log) = &mut self.log {
-            log.push(line);
+            log.push(format!("{:>9.3} {what:?}", self.agenda.now().0 as f64 / 1e3));
         }
     }
 
     fn violate(&mut self, violation: Violation) {
         self.note(&violation);
         self.violation.get_or_insert(violation);
+    }
+
+    /// Notes that a machine in this state met this event.
+    fn meet(&mut self, machine: Machine, state: &'static str, event: &'static str) {
+        if let Err(why) = self.coverage.meet(machine, state, event) {
+            let text = format!("{machine:?} in {state} met {event}, though {why}");
+            self.violate(Violation::Impossible(text));
+        }
+    }
+
+    /// Whether a fault of a kind that has chances happens now.
+    fn strikes(&mut self, kind: Kind) -> bool {
+        let strikes = self.dice.happens(self.scenario.faults[kind]) && !self.in_peace();
+        if strikes {
+            self.counts.fire(kind);
+        }
+        strikes
+    }
+
+    /// How long storage takes longer than it should, this time.
+    fn storage_delay_ms(&mut self) -> u64 {
+        let longest = self.scenario.faults[Kind::SlowsStorage];
+        if longest == 0 || self.in_peace() || !self.dice.happens(300) {
+            return 0;
+        }
+        self.counts.fire(Kind::SlowsStorage);
+        self.dice.pick(0..longest)
     }
 
     fn in_peace(&self) -> bool {
@@ -392,9 +455,9 @@ impl World {
     fn weather(&self) -> Weather {
         let faults = &self.scenario.faults;
         Weather {
-            lost: if self.in_peace() { 0 } else { faults.lost },
-            repeated: if self.in_peace() { 0 } else { faults.repeated },
-            delay_ms_max: faults.delay_ms_max.max(1),
+            lost: if self.in_peace() { 0 } else { faults[Kind::Loses] },
+            repeated: if self.in_peace() { 0 } else { faults[Kind::Repeats] },
+            delay_ms_max: faults[Kind::Delays].max(self.scenario.delay_ms),
         }
     }
 
@@ -416,7 +479,13 @@ impl World {
                     Some(until) if self.agenda.now() < until => {
                         self.agenda.at(until, Happening::AtDriver(i, incarnation, input));
                     }
-                    _ => self.at_driver(i as usize, input),
+                    Some(_) => {
+                        // Whoever wakes looks at the clock before it does anything, as drivers do with each event.
+                        self.drivers[i as usize].life.stopped_until = None;
+                        self.step_lease(i as usize, LeaseEvent::Tick);
+                        self.at_driver(i as usize, input);
+                    }
+                    None => self.at_driver(i as usize, input),
                 }
             }
             Happening::AtWorker(slot, incarnation, input) => {
@@ -467,10 +536,21 @@ fn slot_of(scenario: &Scenario, worker: WorkerIdx) -> (u32, u32) {
     (worker.0 % scenario.n_workers, worker.0 / scenario.n_workers)
 }
 
+/// What a worker can do.
+fn lacks_of(scenario: &Scenario, slot: u32) -> LastWorker {
+    let is_last = scenario.n_workers > 1 && slot + 1 == scenario.n_workers;
+    if is_last {
+        scenario.last_worker
+    } else {
+        LastWorker::Able
+    }
+}
+
 fn worker_start(scenario: &Scenario, slot: u32, incarnation: u32) -> WorkerStart {
+    let lacks = lacks_of(scenario, slot);
     WorkerStart {
         worker: worker_idx(scenario, slot, incarnation),
-        memory_bytes: MEMORY_BYTES,
+        memory_bytes: MEMORY_BYTES / if lacks == LastWorker::TooSmall { 2 } else { 1 },
         looks_ahead: scenario.look_ahead,
     }
 }

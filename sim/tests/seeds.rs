@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 use tilework_core::failure::JobEnd;
-use tilework_sim::scenario::Scenario;
+use tilework_sim::campaign;
+use tilework_sim::scenario::{Kind, Scenario};
 use tilework_sim::verdict::Counts;
 use tilework_sim::world::simulate;
 
@@ -22,19 +23,18 @@ fn survive(seeds: Range<u64>) {
     }
     let met = [
         ("failed attempts", total.n_failed),
-        ("late attempts", total.n_late),
         ("hanging attempts", total.n_hung),
         ("attempts made again elsewhere", total.n_elsewhere),
         ("backups", total.n_backups),
         ("lost workers", total.n_lost),
         ("take-overs", total.n_take_overs),
-        ("kills", total.n_kills),
-        ("stops", total.n_stops),
-        ("power cuts", total.n_power_cuts),
-        ("lost messages", total.n_messages_lost),
+        ("resubmits", total.n_resubmits),
     ];
     for (what, count) in met {
         assert!(count > 0, "no {what} in all these seeds");
+    }
+    for kind in Kind::ALL {
+        assert!(total.fired(kind) > 0, "{kind:?} happened in none of these seeds");
     }
 }
 
@@ -64,8 +64,32 @@ fn the_same_seed_is_the_same_run() {
         let scenario = Scenario::of_seed(seed);
         let (one, two) = (simulate(&scenario, true), simulate(&scenario, true));
         assert!(one == two, "seed {seed}");
-        assert!(one.log_hash != simulate(&Scenario::of_seed(seed + 1), false).log_hash);
+        assert!(one.log != simulate(&Scenario::of_seed(seed + 1), true).log);
     }
+}
+
+#[test]
+fn what_is_told_of_many_seeds_is_the_same_for_any_number_of_threads() {
+    let told = |n_threads| {
+        let mut told = Vec::new();
+        let campaign = campaign::run(0..60, true, n_threads, |seed, outcome, so_far| {
+            told.push((seed, outcome.log.clone(), so_far.n_seeds));
+        });
+        (told, campaign.to_string())
+    };
+    assert_eq!(told(1), told(3));
+}
+
+#[test]
+fn some_seeds_have_no_fault_some_few_and_some_nearly_all() {
+    let n_kinds = |seed| {
+        let faults = Scenario::of_seed(seed).faults;
+        Kind::ALL.into_iter().filter(|kind| faults[*kind] > 0).count()
+    };
+    let mut n_seeds = [0; Kind::N + 1];
+    (0..2_000).for_each(|seed| n_seeds[n_kinds(seed)] += 1);
+    assert!(n_seeds[0] >= 100 && n_seeds[1] >= 100, "{n_seeds:?}");
+    assert!(n_seeds[Kind::N - 3..].iter().sum::<u64>() >= 10, "{n_seeds:?}");
 }
 
 /// Virtual seconds that a round of tasks takes.
@@ -87,7 +111,7 @@ fn peaceful(n_workers: u32, n_tasks: u64, slow_factor: u64) -> Scenario {
         ..Scenario::of_seed(7)
     }
     .in_peace();
-    scenario.faults.slow_factor = slow_factor;
+    scenario.faults = scenario.faults.with(Kind::Slows, slow_factor);
     scenario
 }
 

@@ -1,6 +1,6 @@
 //! What a user wants to be told of while a job runs: typed, with a severity, the cause, and what to do.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Remedy};
 use crate::ids::{JobId, RunEpoch, TaskIdx, WorkerIdx};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -79,7 +79,7 @@ pub enum AlarmKind {
         /// Results that failed.
         n_corrupt: u32,
     },
-    /// A task that fails or takes its workers down, whoever runs it.
+    /// A task that fails or takes its workers down, whoever runs it, or fails for good.
     PoisonTask {
         /// The task.
         task: TaskIdx,
@@ -233,7 +233,11 @@ impl Alarm {
                 format!("worker {worker} gets no more tasks: {n_corrupt} of its results failed their checks")
             }
             AlarmKind::PoisonTask { task, failure } => {
-                format!("task {task} fails whoever runs it: {}", failure.text)
+                let how = match failure.remedy {
+                    Remedy::Fatal => "failed, and trying again can't help",
+                    Remedy::Retry | Remedy::Corrupt => "fails whoever runs it",
+                };
+                format!("task {task} {how}: {}", failure.text)
             }
             AlarmKind::CommitMissing { n_tasks } => {
                 format!(

@@ -184,6 +184,17 @@ impl Driver {
         self.jobs.get(&job).map(JobRun::round)
     }
 
+    /// Where a job's run stands, by the name of its state; `Unknown` if there is none. For those who look at the machine from outside.
+    pub fn state(&self, job: JobId) -> &'static str {
+        self.jobs.get(&job).map_or("Unknown", JobRun::state)
+    }
+
+    /// Where an attempt stands as this driver sees it, by the name of its state.
+    pub fn state_of(&self, attempt: JobAttempt) -> &'static str {
+        let run = self.jobs.get(&attempt.job);
+        run.map_or("Unknown", |run| run.state_of(attempt.attempt))
+    }
+
     /// Whether a job's run is about to end, or has.
     pub fn is_stopping(&self, job: JobId) -> bool {
         self.jobs.get(&job).is_none_or(JobRun::is_stopping)
@@ -334,6 +345,10 @@ impl Driver {
                     .iter()
                     .filter(|held| !self.jobs.contains_key(&held.attempt.job));
                 effects.extend(unknown.map(|held| call_off(worker, held.attempt)));
+                if self.fleet.get(worker).is_some_and(|member| member.quarantined) {
+                    // It may not have heard the first time.
+                    effects.push(DriverEffect::Send(worker, ToWorker::Drain));
+                }
                 None
             }
             WorkerReport::Took(attempt) => self.on_held(now, worker, attempt, false, effects),

@@ -29,7 +29,7 @@ pub enum Cause {
     Check,
     /// The task's code panicked.
     Panic,
-    /// The job's own code refused.
+    /// The job's own code failed.
     Job,
     /// Workers were lost while they ran it.
     WorkerLost,
@@ -57,6 +57,11 @@ impl Cause {
             | Cause::Deadline
             | Cause::Hung => false,
         }
+    }
+
+    /// Whether it lies with the task's own code, wherever that runs: then a user has to know which task it was.
+    pub fn is_of_task(self) -> bool {
+        matches!(self, Cause::Job | Cause::Panic | Cause::Check | Cause::Deadline)
     }
 }
 

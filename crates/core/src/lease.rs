@@ -10,6 +10,9 @@ use crate::ids::Millis;
 use crate::limits::{LEASE_MS, LEASE_RENEW_MS, LEASE_STEP_DOWN_MS};
 use alloc::vec::Vec;
 
+/// Between two answers to a standby's looks: after longer it has not watched, and begins anew.
+const GAP_MAX_MS: u64 = 2 * LEASE_RENEW_MS;
+
 /// A driver, as the engine numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DriverIdx(pub u32);
@@ -66,10 +69,19 @@ pub enum LeaseEffect {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// Someone else drives, or nobody; the revision, since when it has been seen unchanged, and in how many looks.
-    Standby { seen: Option<(u64, Millis, u64)> },
+    /// Someone else drives, or nobody.
+    Standby { seen: Option<Seen> },
     /// We drive; the last revision and when it was asked for.
     Leader { revision: u64, asked: Millis },
+}
+
+/// What a standby sees unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    state: LeaseState,
+    since: Millis,
+    latest: Millis,
+    n_looks: u64,
 }
 
 /// One driver's view of the lease.
@@ -101,6 +113,17 @@ impl Lease {
         matches!(self.role, Role::Leader { .. })
     }
 
+    /// Where it stands, by the name of its state. For those who look at the machine from outside.
+    pub fn state(&self) -> &'static str {
+        match (self.role, self.asking) {
+            (Role::Standby { seen: None }, None) => "New",
+            (Role::Standby { .. }, None) => "Standby",
+            (Role::Standby { .. }, Some(_)) => "Asking",
+            (Role::Leader { .. }, None) => "Leader",
+            (Role::Leader { .. }, Some(_)) => "Renewing",
+        }
+    }
+
     /// Takes one event and appends what must be done. `now` never goes back.
     pub fn on_event(&mut self, now: Millis, event: LeaseEvent, effects: &mut Vec<LeaseEffect>) {
         match event {
@@ -126,17 +149,25 @@ impl Lease {
             }
             Role::Standby { seen } => {
                 let is_new_look = u64::from(core::mem::take(&mut self.looked));
-                let (since, n_looks) = match seen {
-                    Some((revision, since, n_looks)) if *revision == state.revision => {
-                        (*since, *n_looks + is_new_look)
-                    }
-                    _ => {
+                // While nobody answered, the store may have been lost, and its numbers have begun anew: the same one is another then.
+                let goes_on = |before: &Seen| before.state == state && now.0 - before.latest.0 <= GAP_MAX_MS;
+                let Seen { since, n_looks, .. } = match seen.filter(goes_on) {
+                    Some(before) => *seen.insert(Seen {
+                        latest: now,
+                        n_looks: before.n_looks + is_new_look,
+                        ..before
+                    }),
+                    None => {
                         // Looks from here on end when the lease does, not up to one look later.
                         self.next_look = Millis(now.0 + LEASE_RENEW_MS);
-                        (now, 0)
+                        *seen.insert(Seen {
+                            state,
+                            since: now,
+                            latest: now,
+                            n_looks: 0,
+                        })
                     }
                 };
-                *seen = Some((state.revision, since, n_looks));
                 let is_ours = state.holder.is_none_or(|holder| holder == self.me);
                 // A clock that jumps does not make it long: there must have been as many looks.
                 let is_old = now.0 - since.0 >= LEASE_MS && n_looks >= LEASE_MS / LEASE_RENEW_MS;
@@ -157,7 +188,7 @@ impl Lease {
         self.asking = self.asking.filter(|awaited| *awaited != asked);
         let is_outdated = match self.role {
             Role::Leader { asked: latest, .. } => asked <= latest,
-            Role::Standby { seen } => seen.is_some_and(|(latest, ..)| revision < latest),
+            Role::Standby { seen } => seen.is_some_and(|seen| revision < seen.state.revision),
         };
         // An answer may take so long that others think the lease has ended.
         if is_outdated || now.0 - asked.0 >= LEASE_STEP_DOWN_MS {
@@ -301,6 +332,33 @@ mod tests {
         step(&mut standby, 60_000, LeaseEvent::Tick);
         let effects = step(&mut standby, 60_000, held(1, 1));
         assert!(effects.is_empty(), "{effects:?}");
+    }
+
+    /// All that a store knew was lost, and revisions began anew with the next leader: a standby that had watched the same number for long
+    /// took the lease from it at once. The simulator's seeds 6110 and 11107 had two leaders.
+    #[test]
+    fn a_number_that_a_lost_store_gives_again_is_watched_anew() {
+        let watch = || {
+            let mut standby = Lease::new(DriverIdx(2));
+            for look in 0..LEASE_MS / LEASE_RENEW_MS {
+                step(&mut standby, look * LEASE_RENEW_MS, LeaseEvent::Tick);
+                step(&mut standby, look * LEASE_RENEW_MS, held(3, 1));
+            }
+            standby
+        };
+        let mut standby = watch();
+        step(&mut standby, LEASE_MS, LeaseEvent::Tick);
+        let effects = step(&mut standby, LEASE_MS, held(3, 1));
+        assert_eq!(effects, [compare_and_set(3, LEASE_MS)]);
+        // By another holder's name ...
+        let mut standby = watch();
+        step(&mut standby, LEASE_MS, LeaseEvent::Tick);
+        assert!(step(&mut standby, LEASE_MS, held(3, 7)).is_empty());
+        // ... or after a silence.
+        let mut standby = watch();
+        let later = LEASE_MS + 2 * LEASE_RENEW_MS;
+        step(&mut standby, later, LeaseEvent::Tick);
+        assert!(step(&mut standby, later, held(3, 1)).is_empty());
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub const LOCK_RETRY_MS: u64 = 5;
 pub const RELEASE_WINDOW_PER_WORKER: u32 = 3;
 /// The same where tasks are short: as many as are done while a group of records is written and synced.
 pub const RELEASE_WINDOW_PER_WORKER_SHORT: u32 = UNSYNCED_MAX as u32 + RELEASE_WINDOW_PER_WORKER;
+/// Tasks in a worker's own queue that it has not begun, where some workers can't do a job's tasks and so its shared queue is not used.
+pub const UNBEGUN_IN_OWN_QUEUE_MAX: usize = 1;
 /// Tasks are short that take no longer than this, from their begin to their commit.
 pub const SHORT_TASK_MS: u64 = 20;
 /// Attempts at one task before its job fails, when the error says that retrying may help.

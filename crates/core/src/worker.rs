@@ -9,7 +9,7 @@
 //! back, so the worker is given up. It says so, commits what it has computed besides, and ends.
 
 use crate::failure::{Cause, Failure};
-use crate::ids::{JobId, Millis, RoundIdx, RunEpoch, WorkerIdx};
+use crate::ids::{JobId, Millis, RunEpoch, WorkerIdx};
 use crate::limits::{HANG_GRACE_MS, HEARTBEAT_MS, RUNS_REMEMBERED_MAX, UNCOMMITTED_MAX, UNSYNCED_MAX};
 use crate::message::{Holding, JobAttempt, ToDriver, ToWorker, WorkerReport};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -24,8 +24,9 @@ pub enum WorkerEvent {
     Connected,
     /// The engine brought a task.
     Assigned(JobAttempt),
-    /// The attempt begins to compute, and may take so long in milliseconds, as all attempts of its round: said at the first of them.
-    DeadlineTold(JobAttempt, Option<u64>),
+    /// The attempt began to compute at this time, and may take so long in milliseconds. What it waited for before, such as inputs that were
+    /// opened, is not its time.
+    Begun(JobAttempt, Millis, Option<u64>),
     /// The attempt ran and passed its check, or failed.
     RunEnded(JobAttempt, Result<(), Failure>),
     /// The attempt's output is durable, or could not be made so.
@@ -74,25 +75,32 @@ enum Phase {
     Writing,
 }
 
-/// The attempt that runs.
+/// The time of the attempt that runs, if it has begun and has a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RunClock {
     attempt: JobAttempt,
     since: Millis,
+    allowed_ms: u64,
     /// When it was told that its time is over.
     told: Option<Millis>,
 }
 
-/// What attempts of a round may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Deadline {
-    of: (JobId, RunEpoch, RoundIdx),
-    ms: Option<u64>,
-}
+impl RunClock {
+    /// When the attempt is to be told to stop, or is given up.
+    fn due(&self) -> Millis {
+        match self.told {
+            None => Millis(self.since.0.saturating_add(self.allowed_ms)),
+            Some(told) => Millis(told.0 + HANG_GRACE_MS),
+        }
+    }
 
-impl Deadline {
-    fn round_of(attempt: JobAttempt) -> (JobId, RunEpoch, RoundIdx) {
-        (attempt.job, attempt.attempt.epoch, attempt.attempt.round)
+    /// What it did.
+    fn late(&self) -> String {
+        format!(
+            "task {} took longer than its deadline of {} s",
+            self.attempt.attempt.task,
+            self.allowed_ms as f64 / 1e3
+        )
     }
 }
 
@@ -120,8 +128,6 @@ pub struct Worker {
     /// Cancelled jobs of which something may still be in hand.
     leaving: BTreeSet<JobId>,
     clock: Option<RunClock>,
-    /// Of the round that was computed for last.
-    deadline: Option<Deadline>,
     next_heartbeat: Millis,
     connected: bool,
     fetching: bool,
@@ -139,7 +145,6 @@ impl Worker {
             runs: BTreeMap::new(),
             leaving: BTreeSet::new(),
             clock: None,
-            deadline: None,
             next_heartbeat: Millis(0),
             connected: false,
             fetching: false,
@@ -156,7 +161,7 @@ impl Worker {
         match event {
             WorkerEvent::Connected => self.on_connected(now, effects),
             WorkerEvent::Assigned(attempt) => self.on_assigned(attempt, effects),
-            WorkerEvent::DeadlineTold(attempt, ms) => self.on_deadline_told(now, attempt, ms),
+            WorkerEvent::Begun(attempt, at, deadline_ms) => self.on_begun(attempt, at, deadline_ms),
             WorkerEvent::RunEnded(attempt, result) => self.on_run_ended(attempt, result, effects),
             WorkerEvent::OutputDurable(attempt, result) => self.on_output_durable(attempt, result, effects),
             WorkerEvent::CommitDurable(attempt, result) => self.on_commit_durable(attempt, result, effects),
@@ -184,6 +189,39 @@ impl Worker {
             !self.ended || self.is_empty_handed(),
             "a worker ends with nothing in hand"
         );
+    }
+
+    /// Where it stands, by the name of its state. For those who look at the machine from outside.
+    pub fn state(&self) -> &'static str {
+        match () {
+            () if self.ended => "Ended",
+            () if !self.connected => "Unconnected",
+            () if self.draining => "Draining",
+            () if self.is_backed_up() => "BackedUp",
+            () if self.holds(Phase::Running) && self.holds(Phase::Ahead) => "RunningWithNext",
+            () if self.holds(Phase::Running) => "Running",
+            () if !self.is_empty_handed() => "Writing",
+            () => "Idle",
+        }
+    }
+
+    /// Where an attempt stands here, by the name of its state.
+    pub fn state_of(&self, attempt: JobAttempt) -> &'static str {
+        let held = self.in_hand.iter().find(|(held, _)| *held == attempt);
+        match held.map(|(_, phase)| phase) {
+            Some(Phase::Ahead) => "Ahead",
+            Some(Phase::Running) if self.was_told_to_stop(attempt) => "ToldToStop",
+            Some(Phase::Running) => "Running",
+            Some(Phase::Writing) => "Writing",
+            None if self.committing.contains(&attempt) => "Committing",
+            None => "NotHere",
+        }
+    }
+
+    /// Whether its time was over, and it has not stopped yet.
+    fn was_told_to_stop(&self, attempt: JobAttempt) -> bool {
+        let clock = self.clock.filter(|clock| clock.attempt == attempt);
+        clock.is_some_and(|clock| clock.told.is_some())
     }
 
     /// Whether it has ended.
@@ -307,38 +345,19 @@ impl Worker {
         }
     }
 
-    fn on_deadline_told(&mut self, now: Millis, attempt: JobAttempt, ms: Option<u64>) {
-        let of = Deadline::round_of(attempt);
-        self.deadline = Some(Deadline { of, ms });
-        // What was done before, such as opening inputs, is not the task's time.
-        if let Some(clock) = self.clock.as_mut().filter(|clock| clock.attempt == attempt) {
-            clock.since = now;
-        }
-    }
-
-    /// What the attempt that runs may take in milliseconds, if that is known and bounded.
-    fn allowed_ms(&self, clock: &RunClock) -> Option<u64> {
-        let deadline = self.deadline.as_ref()?;
-        (deadline.of == Deadline::round_of(clock.attempt))
-            .then_some(deadline.ms)
-            .flatten()
-    }
-
-    /// When the attempt that runs is to be told to stop, or is given up.
-    fn clock_due(&self) -> Option<Millis> {
-        let clock = self.clock.as_ref()?;
-        let allowed_ms = self.allowed_ms(clock)?;
-        Some(match clock.told {
-            None => Millis(clock.since.0.saturating_add(allowed_ms)),
-            Some(told) => Millis(told.0 + HANG_GRACE_MS),
-        })
+    fn on_begun(&mut self, attempt: JobAttempt, at: Millis, deadline_ms: Option<u64>) {
+        self.clock = deadline_ms.map(|allowed_ms| RunClock {
+            attempt,
+            since: at,
+            allowed_ms,
+            told: None,
+        });
     }
 
     fn watch_the_clock(&mut self, now: Millis, effects: &mut Vec<WorkerEffect>) {
         let runs = |clock: &RunClock| self.in_hand.contains(&(clock.attempt, Phase::Running));
         self.clock = self.clock.filter(runs);
-        let is_due = self.clock_due().is_some_and(|due| now >= due);
-        let Some(clock) = self.clock.as_mut().filter(|_| is_due) else {
+        let Some(clock) = self.clock.as_mut().filter(|clock| now >= clock.due()) else {
             return;
         };
         let attempt = clock.attempt;
@@ -347,7 +366,7 @@ impl Worker {
             effects.push(WorkerEffect::CancelRun(attempt));
             return;
         }
-        let late = self.late(attempt);
+        let late = clock.late();
         let grace_s = HANG_GRACE_MS / 1_000;
         let text = format!("{late}, and did not stop within {grace_s} s when it was told to");
         effects.push(WorkerEffect::GiveUpRun(attempt));
@@ -362,16 +381,7 @@ impl Worker {
         let clock = self.clock.filter(|clock| clock.attempt == attempt)?;
         let is_cancelled = self.runs.get(&attempt.job).is_some_and(|run| run.1);
         let is_meant = clock.told.is_some() && !is_cancelled;
-        is_meant.then(|| Failure::retry(Cause::Deadline, self.late(attempt)))
-    }
-
-    fn late(&self, attempt: JobAttempt) -> String {
-        let ms = self.deadline.as_ref().and_then(|deadline| deadline.ms);
-        let seconds = ms.unwrap_or_default() as f64 / 1e3;
-        format!(
-            "task {} took longer than its deadline of {seconds} s",
-            attempt.attempt.task
-        )
+        is_meant.then(|| Failure::retry(Cause::Deadline, clock.late()))
     }
 
     fn on_message(&mut self, message: ToWorker, effects: &mut Vec<WorkerEffect>) {
@@ -433,7 +443,7 @@ impl Worker {
     }
 
     fn go_on(&mut self, now: Millis, effects: &mut Vec<WorkerEffect>) {
-        self.run_next(now, effects);
+        self.run_next(effects);
         self.take_leave(effects);
         if self.draining {
             if self.is_empty_handed() {
@@ -451,18 +461,13 @@ impl Worker {
         }
     }
 
-    fn run_next(&mut self, now: Millis, effects: &mut Vec<WorkerEffect>) {
+    fn run_next(&mut self, effects: &mut Vec<WorkerEffect>) {
         if self.holds(Phase::Running) || self.is_backed_up() {
             return;
         }
         if let Some(entry) = self.in_hand.iter_mut().find(|(_, phase)| *phase == Phase::Ahead) {
             entry.1 = Phase::Running;
             let attempt = entry.0;
-            self.clock = Some(RunClock {
-                attempt,
-                since: now,
-                told: None,
-            });
             self.send(WorkerReport::Started(attempt), effects);
             effects.push(WorkerEffect::Run(attempt));
         }
@@ -521,7 +526,7 @@ impl Worker {
             };
             self.send(report, effects);
         }
-        let due = self.clock_due().unwrap_or(self.next_heartbeat);
+        let due = self.clock.as_ref().map_or(self.next_heartbeat, RunClock::due);
         effects.push(WorkerEffect::WakeAt(self.next_heartbeat.min(due)));
     }
 

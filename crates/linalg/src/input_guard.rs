@@ -16,15 +16,21 @@ pub struct InputGuard {
 
 impl InputGuard {
     /// Remembers the files of `operands`. Call it before their identities are taken.
+    ///
+    /// # Errors
+    /// What can't be looked at, and why.
     pub fn new<'a>(
         disk: Arc<dyn Disk>,
         operands: impl IntoIterator<Item = &'a Operand>,
-    ) -> io::Result<InputGuard> {
+    ) -> Result<InputGuard, (PathBuf, io::Error)> {
         let stat = |operand: &Operand| {
             let path = operand.source().info().path.clone();
-            disk.stat(&path).map(|stat| (path, stat))
+            match disk.stat(&path) {
+                Ok(stat) => Ok((path, stat)),
+                Err(error) => Err((path, error)),
+            }
         };
-        let files = operands.into_iter().map(stat).collect::<io::Result<_>>()?;
+        let files = operands.into_iter().map(stat).collect::<Result<_, _>>()?;
         Ok(InputGuard { disk, files })
     }
 

@@ -17,6 +17,7 @@
 //! - [`certify`], [`recompute`]: the same check for any C, non-finite values included
 //! - [`multiply`]: the job, and [`gram`]: what is different where a matrix is multiplied with its own transpose
 //! - [`mirror`]: the other half of a symmetric C
+//! - `lies`: wrong results on purpose, in tests only
 //! - [`in_memory`]: products without a job, of matrices that are in memory already, small ones by `fork_join`
 
 #![forbid(unsafe_code)]
@@ -35,6 +36,8 @@ pub mod in_memory;
 pub mod input_guard;
 mod largest;
 pub mod layout;
+#[cfg(any(debug_assertions, feature = "test-lies"))]
+pub mod lies;
 pub mod matvec;
 pub mod mirror;
 pub mod multiply;

@@ -138,6 +138,15 @@ impl<T: Number> Multiply<T> {
         }
     }
 
+    /// The same, whose tiles go into a file that is open already: of a finished product that is repaired.
+    #[must_use]
+    pub fn writing_to(self, output: NpyOutput) -> Multiply<T> {
+        Multiply {
+            output: OnceLock::from(output),
+            ..self
+        }
+    }
+
     /// Bytes of output written by this run.
     pub fn bytes_written(&self) -> u64 {
         self.output.get().map_or(0, NpyOutput::bytes_written)
@@ -301,7 +310,7 @@ impl<T: Number> Job for Multiply<T> {
         &self,
         _round: RoundIdx,
         _commits: &mut dyn Iterator<Item = &Commit>,
-    ) -> Result<Next, Failure> {
+    ) -> Result<Next<'_>, Failure> {
         Ok(Next::Done)
     }
 

@@ -28,6 +28,7 @@ use std::sync::mpsc::channel;
 use tilework_core::failure::{Cause, Failure};
 use tilework_kernel::{AlignedBuffer, MatMut};
 use tilework_runtime::TaskContext;
+use tilework_runtime::threads::start_scoped;
 
 /// Off only in the benchmark that measures what the check costs.
 pub(crate) const CHECKED: bool = !cfg!(feature = "bench-unchecked");
@@ -146,6 +147,8 @@ fn compute_tile_by<T: Number>(
     if let Some(epilogue) = epilogue {
         epilogue.apply(workspace, &model, c, &|| context.check_cancelled())?;
     }
+    #[cfg(any(debug_assertions, feature = "test-lies"))]
+    workspace.liar.falsify(request, context, &tile, c, ld)?;
     let (check, band_rows) = (&workspace.check, workspace.layout.band_rows);
     let (verdict, crc32c) = if CHECKED {
         let n_cols = tile.n_cols();
@@ -310,7 +313,8 @@ fn stream<T: Number>(
     let crew = Crew::new();
     std::thread::scope(|scope| {
         let buffers = Buffers { free, home };
-        let reader = scope.spawn(|| read_panels::<T>(a, b, requests, buffers, to_here));
+        let read = || read_panels::<T>(a, b, requests, buffers, to_here);
+        let reader = start_scoped(scope, "reads panels", read)?;
         let fed = threads.in_place_scope(|scope| {
             scope.spawn_broadcast(|_, _| {
                 crew.work(|touches, work| tile_work.execute(touches, &work, context));

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::ops::Range;
 use tilework_core::ids::TaskIdx;
+use tilework_core::limits::TASKS_MAX;
 
 /// Strips begin at multiples of this many rows, ...
 const ROWS_UNIT: u64 = 32;
@@ -42,7 +43,10 @@ impl Tile {
 /// Of a symmetric output only tiles that reach the diagonal or lie below it have tasks, and each stands for its mirror image too.
 /// Such a tile is the smallest rectangle around its part of the lower triangle: it begins no higher than its columns do, and ends
 /// no further right than its rows do. So what it has above the diagonal mirrors what it has below.
+///
+/// What is read from elsewhere is refused if it cuts no matrix that way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "StoredGrid")]
 pub struct Grid {
     /// Rows of C.
     pub m: u64,
@@ -55,6 +59,79 @@ pub struct Grid {
     /// Whether C is symmetric.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub symmetric: bool,
+}
+
+/// The same as it is read.
+#[derive(Deserialize)]
+struct StoredGrid {
+    m: u64,
+    n: u64,
+    n_row_strips: u64,
+    n_col_strips: u64,
+    #[serde(default)]
+    symmetric: bool,
+}
+
+/// A grid by which no matrix is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{m} x {n} elements can't be cut into {n_row_strips} x {n_col_strips} tiles")]
+pub struct NotAGrid {
+    m: u64,
+    n: u64,
+    n_row_strips: u64,
+    n_col_strips: u64,
+}
+
+impl TryFrom<StoredGrid> for Grid {
+    type Error = NotAGrid;
+
+    fn try_from(stored: StoredGrid) -> Result<Grid, NotAGrid> {
+        let StoredGrid {
+            m,
+            n,
+            n_row_strips,
+            n_col_strips,
+            symmetric,
+        } = stored;
+        let is_empty = m == 0 || n == 0;
+        // Every strip has an element; an empty output has no strips.
+        let fits = |n_strips: u64, len: u64| {
+            if is_empty {
+                n_strips == 0
+            } else {
+                (1..=len).contains(&n_strips)
+            }
+        };
+        // Of a symmetric output at least half of the tiles have tasks.
+        let tiles_max = if symmetric { 2 * TASKS_MAX } else { TASKS_MAX };
+        let is_countable = n_row_strips
+            .checked_mul(n_col_strips)
+            .is_some_and(|n_tiles| n_tiles <= tiles_max);
+        let is_storable = m
+            .checked_mul(n)
+            .is_some_and(|n_elements| n_elements <= i64::MAX as u64);
+        let is_grid = fits(n_row_strips, m)
+            && fits(n_col_strips, n)
+            && is_countable
+            && is_storable
+            && (!symmetric || m == n);
+        let grid = Grid {
+            m,
+            n,
+            n_row_strips,
+            n_col_strips,
+            symmetric,
+        };
+        if is_grid && grid.n_tiles() <= TASKS_MAX {
+            return Ok(grid);
+        }
+        Err(NotAGrid {
+            m,
+            n,
+            n_row_strips,
+            n_col_strips,
+        })
+    }
 }
 
 impl Grid {
@@ -280,6 +357,38 @@ impl Strips {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// A journal named tiles by which no output is cut; whoever read it divided by zero, or counted to 2^64.
+    #[test]
+    fn a_grid_that_cuts_no_matrix_is_refused_where_it_is_read() {
+        let read = |m: u64, n: u64, p: u64, q: u64, symmetric: bool| {
+            let stored = StoredGrid {
+                m,
+                n,
+                n_row_strips: p,
+                n_col_strips: q,
+                symmetric,
+            };
+            Grid::try_from(stored)
+        };
+        assert!(read(64, 96, 2, 3, false).is_ok() && read(64, 64, 64, 1, true).is_ok());
+        assert!(read(0, 5, 0, 0, false).is_ok() && read(1 << 40, 1 << 22, 1000, 3000, false).is_ok());
+        for (m, n, p, q, symmetric) in [
+            (64, 96, 0, 3, false),
+            (64, 96, 65, 3, false),
+            (0, 5, 0, 1, false),
+            (64, 96, 2, 3, true),
+            (1 << 40, 1, 1 << 40, 1, false),
+            (1 << 32, 1 << 31, 1, 1, false),
+            (1 << 63, 1 << 63, 1 << 40, 1 << 40, false),
+        ] {
+            let error = read(m, n, p, q, symmetric).unwrap_err();
+            assert!(
+                error.to_string().contains(&format!("{m} x {n} elements")),
+                "{error}"
+            );
+        }
+    }
 
     proptest! {
         #[test]

@@ -32,6 +32,9 @@ pub struct Workspace<T> {
     pub(crate) scratch: Vec<Mutex<AlignedBuffer>>,
     pub(crate) chunks: Vec<AlignedBuffer>,
     pub(crate) check: TileCheck,
+    /// What tests have it say instead of the truth.
+    #[cfg(any(debug_assertions, feature = "test-lies"))]
+    pub liar: crate::lies::Liar<T>,
     tiles: TilePool,
 }
 
@@ -44,10 +47,8 @@ impl<T: Number> Workspace<T> {
             .thread_name(|i| format!("compute-{i}"))
             .build()
             .map_err(|error| {
-                Failure::fatal(
-                    Cause::Job,
-                    format!("cannot start {} threads: {error}", layout.n_threads),
-                )
+                let text = format!("cannot start {} threads that compute: {error}", layout.n_threads);
+                Failure::fatal(Cause::OutOfMemory, text)
             })?;
         let scratch = allocate(layout.n_threads, layout.scratch_bytes())?
             .into_iter()
@@ -70,6 +71,8 @@ impl<T: Number> Workspace<T> {
                 layout.packed_depth,
                 layout.n_col_groups,
             ),
+            #[cfg(any(debug_assertions, feature = "test-lies"))]
+            liar: crate::lies::Liar::by_environment()?,
             tiles: TilePool::new(allocate(layout.n_tile_buffers, layout.tile_bytes())?),
         })
     }

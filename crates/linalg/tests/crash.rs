@@ -85,7 +85,16 @@ fn a_crash_at_any_sync_point_loses_no_acknowledged_commit() {
             disk.crash_after_syncs(n);
             let log = Log::default();
             let outcome = multiply::<f64>(&disk, &setup(), &log);
-            assert!(!matches!(outcome, Ok(ref report) if report.end == JobEnd::Done) || !disk.is_frozen());
+            // Once the output has its name, that the journal can't be compacted fails nothing.
+            if disk.is_frozen() && outcome.is_ok_and(|report| report.end == JobEnd::Done) {
+                let left = disk.after_crash(mode);
+                let again = multiply::<f64>(&left, &setup(), &()).map(|report| report.end);
+                assert_eq!(
+                    again,
+                    Err("finished".to_owned()),
+                    "sync {n}, {mode:?}, seed {seed}"
+                );
+            }
             n_frozen += usize::from(disk.is_frozen());
             let acknowledged = log.committed.into_inner().unwrap();
             n_with_some_commits += usize::from((1..6).contains(&acknowledged.len()));

@@ -265,7 +265,7 @@ fn end_now(child: &mut Child) {
     let _ = child.wait();
 }
 
-fn port_of(text: &[u8]) -> Option<u16> {
+pub(crate) fn port_of(text: &[u8]) -> Option<u16> {
     let ports: Ports = serde_json::from_slice(text).ok()?;
     ports.nats.first()?.rsplit(':').next()?.parse().ok()
 }

@@ -171,7 +171,7 @@ impl JoinFile {
         }
     }
 
-    fn parse(path: &Path, text: &[u8]) -> Result<JoinFile, JoinError> {
+    pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<JoinFile, JoinError> {
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,

@@ -342,7 +342,7 @@ impl Keeper {
     }
 }
 
-fn read_holder(record: &[u8]) -> Option<DriverIdx> {
+pub(crate) fn read_holder(record: &[u8]) -> Option<DriverIdx> {
     match serde_json::from_slice::<Record>(record) {
         Ok(Record {
             v: RECORD_VERSION,

@@ -18,6 +18,7 @@
 //! - [`role`]: who connects, and what each may say and hear; [`join`]: the file that lets a process join as one of them
 //! - [`cluster_folder`], [`three_servers`]: certificates (`authority`), keys and the servers' configuration (`cluster_config`), made once
 //!   (`new_folder`); [`server_address`]: where a server is
+//! - `fuzzing`: all that reads bytes of others, for tests and fuzzers only
 
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,8 @@ pub mod control;
 pub mod driver_port;
 mod events;
 mod fetcher;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod ignored;
 pub mod join;
 pub mod lease_keeper;

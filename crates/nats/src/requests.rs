@@ -79,7 +79,7 @@ fn put(sender: &SyncSender<Request>, message: Message, client: &Client, threads:
 
 /// An answer carries the driver's rights wherever it goes, which must not be where who asked could not speak: only to an inbox, or
 /// to where the server passes it on to another account.
-fn is_answerable(reply: &str) -> bool {
+pub(crate) fn is_answerable(reply: &str) -> bool {
     let is_below = |prefix: &str| {
         let rest = reply.strip_prefix(prefix);
         rest.is_some_and(|rest| rest.starts_with('.'))

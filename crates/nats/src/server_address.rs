@@ -20,8 +20,11 @@ pub struct ServerAddress {
 impl ServerAddress {
     /// Of a host that is known to be one.
     pub(crate) fn new(host: &str, port: u16) -> ServerAddress {
-        // Names mean the same however they are written, and are compared here.
-        let host = host.to_ascii_lowercase();
+        // Names and addresses mean the same however they are written, and are compared here.
+        let host = match host.parse::<IpAddr>() {
+            Ok(address) => address.to_string(),
+            Err(_) => host.to_ascii_lowercase(),
+        };
         ServerAddress { host, port }
     }
 
@@ -133,6 +136,8 @@ mod tests {
             ("10.0.0.7", "10.0.0.7:4222"),
             ("10.0.0.7:1", "10.0.0.7:1"),
             ("fd00::1", "[fd00::1]:4222"),
+            ("FD00:0::0001", "[fd00::1]:4222"),
+            ("0::ffff:1.2.3.4", "[::ffff:1.2.3.4]:4222"),
             ("[fd00::1]", "[fd00::1]:4222"),
             ("[fd00::1]:4300", "[fd00::1]:4300"),
         ] {

@@ -108,7 +108,9 @@ fn queue_of_token(token: &str) -> Option<Queue> {
         return Some(Queue::Shared);
     }
     let worker = token.strip_prefix('w')?.parse().ok()?;
-    Some(Queue::Worker(WorkerIdx(worker)))
+    let queue = Queue::Worker(WorkerIdx(worker));
+    // Numbers have other spellings, and nothing is released there.
+    (queue_token(queue) == token).then_some(queue)
 }
 
 /// The task stream on so many servers.
@@ -164,6 +166,8 @@ mod tests {
             format!("tw.task.{lower}.x3"),
             format!("tw.task.{lower}.w"),
             format!("tw.task.{lower}.w1.w2"),
+            format!("tw.task.{lower}.w+1"),
+            format!("tw.task.{lower}.w01"),
             format!("tw.report.{lower}.shared"),
         ] {
             assert_eq!(parse_task_subject(&subject), None, "{subject}");

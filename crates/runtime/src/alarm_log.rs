@@ -3,6 +3,7 @@
 //! No truth is in it: a lost or torn line costs nothing but the telling. So nobody waits for the file system: a thread of the log's own
 //! writes, and one that hangs is left behind.
 
+use crate::wall_clock::unix_ms;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tilework_core::alarm::Alarm;
 use tilework_core::ids::RunEpoch;
 use tilework_core::limits::{ALARMS_FLUSH_MS, ALARMS_REPORTED_MAX, ALARMS_WRITTEN_MAX};
@@ -37,9 +38,8 @@ pub struct LoggedAlarm {
 impl LoggedAlarm {
     /// An alarm of now.
     pub fn now(alarm: &Alarm, run: RunEpoch) -> LoggedAlarm {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
         LoggedAlarm {
-            unix_ms: since_1970.map_or(0, |since| since.as_millis() as u64),
+            unix_ms: unix_ms(),
             run: run.0,
             severity: alarm.severity().to_string(),
             kind: alarm.name().to_owned(),

@@ -81,7 +81,7 @@ fn read_state(disk: &dyn Disk, files: &JobFiles) -> io::Result<(FolderState, Run
     if !partial_exists {
         // The commits' outputs are gone with the partial file: only the plan is worth keeping.
         recovered.commits.clear();
-        recovered.round = None;
+        (recovered.round, recovered.damaged_round) = (None, None);
     }
     Ok((FolderState::Unfinished(Box::new(recovered)), highest))
 }
@@ -121,22 +121,39 @@ impl JobFolder {
                 let output = output.to_path_buf();
                 return Err(FolderError::Busy { output, owner });
             }
-            Err(LockError::Io(source)) => return Err(io_error(source)),
+            Err(LockError::Io(source)) => {
+                // A lock that was made and not taken may be another's by now: then the folder is not empty, and stays.
+                if created {
+                    let _ = disk.remove_dir(&folder);
+                }
+                return Err(io_error(source));
+            }
         };
-        if created {
-            disk.sync_dir(&files.parent()).map_err(io_error)?;
-        }
-        let (state, highest_segment) = read_state(&*disk, &files).map_err(io_error)?;
-        make_durable(&*disk, &files).map_err(io_error)?;
-        Ok(JobFolder {
+        let mut opened = JobFolder {
             disk,
             files,
-            state,
-            highest_segment,
+            state: FolderState::Empty,
+            highest_segment: RunEpoch(0),
             created,
             discarded: false,
             lock,
-        })
+        };
+        match opened.read() {
+            Ok(()) => Ok(opened),
+            Err(source) => {
+                opened.abandon();
+                Err(io_error(source))
+            }
+        }
+    }
+
+    /// Reads what stands there; what is built on that is durable first.
+    fn read(&mut self) -> io::Result<()> {
+        if self.created {
+            self.disk.sync_dir(&self.files.parent())?;
+        }
+        (self.state, self.highest_segment) = read_state(&*self.disk, &self.files)?;
+        make_durable(&*self.disk, &self.files)
     }
 
     /// What stands there.
@@ -216,7 +233,7 @@ impl JobFolder {
 
     fn next_epoch(&self) -> RunEpoch {
         match &self.state {
-            FolderState::Empty => RunEpoch(self.highest_segment.0 + 1),
+            FolderState::Empty => RunEpoch(self.highest_segment.0.saturating_add(1)),
             FolderState::Unfinished(recovered) | FolderState::Finished(recovered) => {
                 recovered.next_epoch(self.highest_segment)
             }

@@ -1,11 +1,14 @@
 //! What a job must offer the runtime. A value of the job's type is a started job: validated, planned, its stores open.
 
+use crate::run::StopSwitch;
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tilework_core::driver::Needs;
 use tilework_core::failure::{Cause, Failure};
-use tilework_core::ids::{RoundIdx, RunEpoch, TaskIdx};
+use tilework_core::ids::{Attempt, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
 use tilework_core::record::{Commit, RoundStart};
-use tilework_store::disk::FileId;
+use tilework_store::disk::{DiskFile, FileId};
 
 /// A computation in rounds of independent, idempotent tasks.
 ///
@@ -57,9 +60,14 @@ pub trait Job: Send + Sync {
     }
 
     /// What follows a complete round, given its commits in task order. The round that follows begins with [`adopt`](Self::adopt).
-    fn advance(&self, round: RoundIdx, commits: &mut dyn Iterator<Item = &Commit>) -> Result<Next, Failure>;
+    fn advance(
+        &self,
+        round: RoundIdx,
+        commits: &mut dyn Iterator<Item = &Commit>,
+    ) -> Result<Next<'_>, Failure>;
 
-    /// Which file is open as the output, whatever it is called by now.
+    /// Which file is open as the output, whatever it is called by now: one of the files that it was handed to write its report into, once
+    /// it was.
     fn output_file(&self) -> Result<FileId, Failure>;
 
     /// A round begins with a state that [`advance`](Self::advance) gave, in this process or in another one.
@@ -88,8 +96,7 @@ pub trait Job: Send + Sync {
 }
 
 /// What follows a round.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
+pub enum Next<'j> {
     /// Another round.
     Round {
         /// Its tasks.
@@ -97,8 +104,23 @@ pub enum Next {
         /// What the job knows as it begins, in the job's own form.
         state: Vec<u8>,
     },
-    /// The job is complete.
+    /// The job is complete: its tasks have written the output.
     Done,
+    /// The job is complete, and its output is what this writes.
+    DoneWith(WriteReport<'j>),
+}
+
+/// Writes a job's output into a new file, which nobody else writes to, and keeps that open as the output.
+pub type WriteReport<'j> = Box<dyn FnOnce(Arc<dyn DiskFile>) -> Result<(), Failure> + 'j>;
+
+impl fmt::Debug for Next<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Next::Round { .. } => "Round",
+            Next::Done => "Done",
+            Next::DoneWith(_) => "DoneWith",
+        })
+    }
 }
 
 /// What the commit says about an output.
@@ -127,8 +149,26 @@ pub struct TaskContext<'a> {
     pub task: TaskIdx,
     /// Which attempt at it.
     pub attempt: u8,
+    /// Who runs it: it must not matter for the result.
+    pub worker: WorkerIdx,
     pub(crate) cancel: &'a AtomicBool,
     pub(crate) work_done: &'a AtomicU64,
+}
+
+impl<'a> TaskContext<'a> {
+    /// Of an attempt that belongs to no run: a task whose committed output was damaged and is made again. `stop` cancels it, its
+    /// deadline does not.
+    pub fn apart(of: Attempt, stop: &'a StopSwitch, work_done: &'a AtomicU64) -> TaskContext<'a> {
+        TaskContext {
+            epoch: of.epoch,
+            round: of.round,
+            task: of.task,
+            attempt: of.attempt.0,
+            worker: WorkerIdx(0),
+            cancel: stop.interrupted(),
+            work_done,
+        }
+    }
 }
 
 impl TaskContext<'_> {

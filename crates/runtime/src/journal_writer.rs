@@ -3,12 +3,15 @@
 //! While a sync runs, further records gather and share the next one, and no delay is added for a few. Where they come thick, a group
 //! is collected for as long as [`GROUP_COMMIT_MS`], or until it is large enough: a sync costs about as much as a hundred short tasks.
 
+use crate::threads;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SendError, Sender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use tilework_core::failure::Failure;
 use tilework_core::limits::{GROUP_COMMIT_BYTES, GROUP_COMMIT_MS, GROUP_COMMIT_RECORDS_MIN};
 use tilework_core::record::Record;
 use tilework_store::journal::SegmentWriter;
@@ -19,9 +22,13 @@ const JOURNALED: bool = !cfg!(feature = "bench-unchecked");
 /// Called once the record is durable, or could not be made so.
 type OnDurable = Box<dyn FnOnce(Result<(), &io::Error>) + Send>;
 
+/// Makes the segment that takes the place of one, if that is worth it.
+type Follow = Box<dyn FnOnce(&SegmentWriter) -> io::Result<Option<SegmentWriter>> + Send>;
+
 /// What the thread is told.
 enum ToJournal {
     Append(Record, OnDurable),
+    Follow(Follow),
     End,
 }
 
@@ -37,6 +44,7 @@ pub struct JournalWriter {
 #[derive(Clone)]
 pub struct JournalHandle {
     sender: Sender<ToJournal>,
+    path: Arc<Path>,
 }
 
 impl std::fmt::Debug for JournalHandle {
@@ -47,18 +55,22 @@ impl std::fmt::Debug for JournalHandle {
 
 impl JournalWriter {
     /// Starts the thread.
-    pub fn start(segment: SegmentWriter) -> JournalWriter {
+    ///
+    /// # Errors
+    /// The system has none left.
+    pub fn start(segment: SegmentWriter) -> Result<JournalWriter, Failure> {
         let (sender, receiver) = channel();
+        let path = Arc::from(segment.path());
         let is_broken = Arc::new(AtomicBool::new(false));
-        let thread = thread::Builder::new().name("journal".into()).spawn({
+        let thread = threads::start("writes the journal", {
             let is_broken = Arc::clone(&is_broken);
             move || write_groups(segment, &receiver, &is_broken)
         });
-        JournalWriter {
-            thread: Some(thread.expect("a thread for the journal")),
-            handle: Some(JournalHandle { sender }),
+        Ok(JournalWriter {
+            thread: Some(thread?),
+            handle: Some(JournalHandle { sender, path }),
             is_broken,
-        }
+        })
     }
 
     /// Whether a write failed: nothing more becomes durable by it. Set before anyone hears of the failure.
@@ -85,12 +97,25 @@ impl Drop for JournalWriter {
 }
 
 impl JournalHandle {
+    /// The segment's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Appends `record`; `on_durable` runs on the journal's thread once it is durable.
     pub fn append(&self, record: Record, on_durable: impl FnOnce(Result<(), &io::Error>) + Send + 'static) {
         let sent = self.sender.send(ToJournal::Append(record, Box::new(on_durable)));
         if let Err(SendError(ToJournal::Append(_, on_durable))) = sent {
             on_durable(Err(&gone()));
         }
+    }
+
+    /// Looks, when all is durable that was appended before, whether what comes next should go into another segment.
+    pub fn follow(
+        &self,
+        follow: impl FnOnce(&SegmentWriter) -> io::Result<Option<SegmentWriter>> + Send + 'static,
+    ) {
+        let _ = self.sender.send(ToJournal::Follow(Box::new(follow)));
     }
 
     /// Appends `record` and waits until it is durable.
@@ -124,6 +149,7 @@ fn write_groups(mut segment: SegmentWriter, receiver: &Receiver<ToJournal>, is_b
     let (mut counted_since, mut n_counted) = (not_before, 0);
     while !has_ended {
         let (mut records, mut waiting, mut n_bytes) = (Vec::new(), Vec::new(), 0);
+        let mut follow = None;
         let mut next = receiver.recv().map_err(|_| TryRecvError::Disconnected);
         // Asleep, for whoever waits for the next record is woken by each.
         thread::sleep(not_before.saturating_duration_since(Instant::now()));
@@ -133,6 +159,10 @@ fn write_groups(mut segment: SegmentWriter, receiver: &Receiver<ToJournal>, is_b
                     n_bytes += record_bytes(&record);
                     records.push(record);
                     waiting.push(on_durable);
+                }
+                Ok(ToJournal::Follow(to_follow)) => {
+                    follow = Some(to_follow);
+                    break;
                 }
                 Ok(ToJournal::End) | Err(TryRecvError::Disconnected) => {
                     has_ended = true;
@@ -152,16 +182,20 @@ fn write_groups(mut segment: SegmentWriter, receiver: &Receiver<ToJournal>, is_b
         n_counted += records.len();
         let are_many = n_counted >= GROUP_COMMIT_RECORDS_MIN && n_bytes < GROUP_COMMIT_BYTES;
         not_before = if are_many { now + pace } else { now };
-        if records.is_empty() {
-            continue;
-        }
         // After a failed sync nobody knows what is durable, so nothing more may be acknowledged.
-        if broken.is_none() && JOURNALED {
+        if broken.is_none() && JOURNALED && !records.is_empty() {
             broken = segment.append(&records).and_then(|()| segment.sync()).err();
             is_broken.store(broken.is_some(), Ordering::Release);
         }
         for on_durable in waiting {
             on_durable(broken.as_ref().map_or(Ok(()), Err));
+        }
+        if let Some(follow) = follow.filter(|_| broken.is_none()) {
+            match follow(&segment) {
+                Ok(following) => segment = following.unwrap_or(segment),
+                Err(error) => broken = Some(error),
+            }
+            is_broken.store(broken.is_some(), Ordering::Release);
         }
     }
 }

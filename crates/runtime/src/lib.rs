@@ -9,8 +9,11 @@
 //! - [`engine`]: how driver and workers reach each other; [`local`] is the one within a process
 //! - [`worker_loop`], [`driver_loop`]: execute the machines' effects; [`served`] is how a worker knows its jobs
 //! - [`steps`]: what a driver does for a job itself; `one_job`: the surroundings of a driver with one job
+//! - [`wall_clock`]: the time of day, which nothing waits by
+//! - [`threads`]: threads that the system may refuse
 //! - `under_way`: what ran when a process ended without a word
 //! - [`mod@run`]: all of it together, for one job in one process
+//! - `fuzzing`: all that reads bytes of others, for tests and fuzzers only
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +23,8 @@ pub mod description;
 pub mod driver_loop;
 pub mod engine;
 pub mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod job;
 pub mod journal_writer;
 pub mod local;
@@ -27,7 +32,9 @@ mod one_job;
 pub mod run;
 pub mod served;
 pub mod steps;
+pub mod threads;
 mod under_way;
+pub mod wall_clock;
 pub mod worker_loop;
 
 pub use alarm_log::{AlarmsTold, LoggedAlarm};

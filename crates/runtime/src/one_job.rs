@@ -4,7 +4,7 @@ use crate::alarm_log::{AlarmLog, AlarmsTold, LoggedAlarm};
 use crate::driver_loop::DriverHost;
 use crate::engine::DriverPort;
 use crate::job::Job;
-use crate::run::{Observer, Progress, StopSwitch};
+use crate::run::{Observer, Progress, StopSwitch, check_fits};
 use crate::steps::{JobSteps, Step, StepWatch};
 use crate::worker_loop::Tally;
 use std::collections::BTreeSet;
@@ -23,6 +23,7 @@ use tilework_store::journal::{JobFiles, Recovered};
 pub(crate) struct Around<'a> {
     pub(crate) observer: &'a dyn Observer,
     pub(crate) stop: &'a StopSwitch,
+    pub(crate) memory_bytes: u64,
     pub(crate) report: &'a (dyn Fn(&Recovered) -> Vec<u8> + Sync),
 }
 
@@ -33,6 +34,10 @@ impl StepWatch for Around<'_> {
 
     fn on_damaged_output(&self, task: TaskIdx) {
         self.observer.on_damaged_output(task);
+    }
+
+    fn on_note(&self, note: &str) {
+        self.observer.on_note(note);
     }
 
     /// The lock on the folder keeps others away.
@@ -112,8 +117,11 @@ impl<'a, J: Job + ?Sized> OneJobHost<'a, J> {
 
 impl<J: Job + ?Sized> DriverHost for OneJobHost<'_, J> {
     fn urgent(&mut self, machine: &Driver) -> Option<DriverEvent> {
-        if let Some(start) = self.submitted.take() {
-            return Some(DriverEvent::Submitted(start));
+        if self.submitted.is_some() {
+            // What lies in everybody's queue when a worker joins may need more memory than that one has.
+            let are_all_there = self.workers.len() == self.tallies.len() || self.worker_lost;
+            let submitted = self.submitted.take_if(|_| are_all_there);
+            return submitted.map(DriverEvent::Submitted);
         }
         let id = self.steps.id;
         if std::mem::take(&mut self.worker_lost) && !machine.is_stopping(id) {
@@ -170,7 +178,16 @@ impl<J: Job + ?Sized> DriverHost for OneJobHost<'_, J> {
     }
 
     fn take_step(&mut self, _job: JobId, step: Step, port: &mut dyn DriverPort) {
-        let _ = port.inbox().send(self.steps.take(step));
+        let event = match self.steps.take(step) {
+            DriverEvent::RoundReady(job, round) => {
+                match check_fits(round.round, round.needs, self.around.memory_bytes) {
+                    Ok(()) => DriverEvent::RoundReady(job, round),
+                    Err(failure) => DriverEvent::StepFailed(job, failure),
+                }
+            }
+            event => event,
+        };
+        let _ = port.inbox().send(event);
     }
 
     fn on_alarm(&mut self, alarm: &Alarm) {

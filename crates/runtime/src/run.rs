@@ -2,21 +2,24 @@
 
 use crate::alarm_log::{AlarmsTold, LoggedAlarm};
 use crate::driver_loop::{DriverHost, drive};
-use crate::folder::{FolderState, JobFolder};
+use crate::folder::{FolderError, FolderState, JobFolder};
 use crate::job::Job;
 use crate::journal_writer::JournalWriter;
 use crate::local::local_engine;
 use crate::one_job::{Around, DriverCounts, OneJobHost};
 use crate::served::{OneJob, Served};
 use crate::steps::{JobSteps, storage_failure};
+use crate::threads::start_scoped;
 use crate::under_way::{SilentEnds, UnderWay};
+use crate::wall_clock::unix_ms;
 use crate::worker_loop::{Shared, Tally, work};
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tilework_core::alarm::{Alarm, AlarmKind};
-use tilework_core::driver::{Assign, JobStart, WhenFull};
+use tilework_core::driver::{Assign, JobStart, Needs, WhenFull};
 use tilework_core::failure::{Cause, Failure, JobEnd, StopCause};
 use tilework_core::ids::{Attempt, RoundIdx, RunEpoch, TaskIdx, WorkerIdx};
 use tilework_store::journal::Recovered;
@@ -41,6 +44,10 @@ impl StopSwitch {
     /// Stops the run as Ctrl-C does; `false` if it was already asked to.
     pub fn interrupt(&self) -> bool {
         !self.interrupted.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn interrupted(&self) -> &AtomicBool {
+        &self.interrupted
     }
 
     /// Why the run should stop, if it should.
@@ -95,6 +102,9 @@ impl Observer for () {}
 pub struct RunOptions {
     /// Workers in this process, at least 1.
     pub n_workers: u32,
+    /// Memory for the tasks that run at a time. Of n workers the i-th, counted from 1, may have 1/i of it: so of any round as many tasks run at
+    /// a time as fit into it together.
+    pub memory_bytes: u64,
     /// How tasks find their workers.
     pub assign: Assign,
     /// Whether a file under the output's final name may be replaced.
@@ -129,8 +139,6 @@ pub struct WorkerShare {
     pub worker: WorkerIdx,
     /// Tasks that it computed, backups among them.
     pub n_tasks: u64,
-    /// Those of them whose outputs were checked, rather than only checksummed.
-    pub n_checked: u64,
     /// How long that took it.
     pub busy: Duration,
     /// Work that it did, in the job's own unit, unfinished tasks included.
@@ -195,7 +203,16 @@ struct Resumed {
 /// If it can't read the state that the round began with.
 pub fn enter_round<J: Job + ?Sized>(job: &J, folder: &JobFolder) -> Result<RoundIdx, Failure> {
     let begun = match folder.state() {
-        FolderState::Unfinished(recovered) => recovered.round.as_ref(),
+        FolderState::Unfinished(recovered) => {
+            if let Some(round) = recovered.damaged_round {
+                let text = format!(
+                    "`{}` is damaged, and with it what the rounds before came to: start again with --restart",
+                    folder.files().round(round).display()
+                );
+                return Err(Failure::fatal(Cause::Storage, text));
+            }
+            recovered.round.as_ref()
+        }
         FolderState::Empty | FolderState::Finished(_) => None,
     };
     begun.map_or(Ok(RoundIdx(0)), |begun| {
@@ -218,23 +235,22 @@ fn try_run<J: Job + ?Sized + 'static>(
     }: Resumed,
 ) -> Result<(JobEnd, DriverCounts, Vec<WorkerShare>), Failure> {
     let resumed = round > RoundIdx(0) || !committed.is_empty();
+    let needs = job.needs();
+    check_fits(round, needs, options.memory_bytes)?;
     if !resumed {
         // Commits of an earlier run must not come back to life over the fresh output.
-        folder
-            .discard()
-            .map_err(|error| Failure::fatal(Cause::Storage, error.to_string()))?;
+        folder.discard().map_err(|error| match error {
+            FolderError::Io { path, source } => storage_failure("clear", &path, &source),
+            FolderError::Busy { .. } => Failure::fatal(Cause::Storage, error.to_string()),
+        })?;
     }
     job.open_outputs(resumed)?;
-    let now_unix_ms = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64);
     let (epoch, segment) = folder
-        .start_run(RunEpoch(0), job_text, now_unix_ms)
-        .map_err(|error| storage_failure("start the journal", &error))?;
-    let writer = JournalWriter::start(segment);
+        .start_run(RunEpoch(0), job_text, unix_ms())
+        .map_err(|error| storage_failure("start the journal in", &folder.files().folder(), &error))?;
+    let writer = JournalWriter::start(segment)?;
     let tallies: Vec<Tally> = (0..options.n_workers).map(|_| Tally::default()).collect();
     let id = job_id(job_text);
-    let needs = job.needs();
     let start = JobStart {
         job: id,
         epoch,
@@ -255,6 +271,7 @@ fn try_run<J: Job + ?Sized + 'static>(
     let around = Around {
         observer,
         stop: &options.stop,
+        memory_bytes: options.memory_bytes,
         report,
     };
     let steps = JobSteps {
@@ -285,27 +302,51 @@ fn try_run<J: Job + ?Sized + 'static>(
         Served::new(Arc::clone(job), writer.handle()),
         under_way,
     ));
-    let shared = Shared {
-        jobs,
+    let shared = |worker: u32| Shared {
+        jobs: Arc::clone(&jobs) as _,
         observer,
-        memory_bytes: needs.memory_bytes,
+        memory_bytes: options.memory_bytes / u64::from(worker + 1),
     };
-    let (mut driver_port, worker_ports) = local_engine(options.n_workers);
-    thread::scope(|scope| {
-        for (port, tally) in worker_ports.into_iter().zip(&tallies) {
-            let shared = &shared;
-            scope.spawn(move || work(shared, tally, Box::new(port)));
+    let (driver_port, worker_ports) = local_engine(options.n_workers);
+    let worked: Result<(), Failure> = thread::scope(|scope| {
+        // Its end tells the workers to end, whatever happened.
+        let mut driver_port = driver_port;
+        let mut workers = Vec::new();
+        for ((port, tally), worker) in worker_ports.into_iter().zip(&tallies).zip(0..) {
+            let shared = shared(worker);
+            let work = move || work(&shared, tally, Box::new(port)).map(drop);
+            workers.push(start_scoped(scope, "is a worker", work)?);
         }
         drive(&mut driver_port, &mut host);
-        // Tells the workers to end, whatever happened.
         drop(driver_port);
+        let ended = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        ended.fold(Ok(()), Result::and)
     });
     let (end, counts) = host.into_end();
-    drop(shared);
+    let end = match (end, worked) {
+        // That a worker is gone is less than why.
+        (JobEnd::Failed(_), Err(failure)) => JobEnd::Failed(failure),
+        (end, _) => end,
+    };
+    drop(jobs);
     drop(writer);
     UnderWay::end(&**folder.disk(), folder.files());
     let shares = tallies.iter().zip(0..).map(share);
     Ok((end, counts, shares.collect()))
+}
+
+/// Whether a task of the round fits into the memory that there is. Within a process nobody brings more.
+pub(crate) fn check_fits(round: RoundIdx, needs: Needs, memory_bytes: u64) -> Result<(), Failure> {
+    if needs.memory_bytes <= memory_bytes {
+        return Ok(());
+    }
+    let text = format!(
+        "a task of round {round} needs {} bytes of memory, and {memory_bytes} are allowed",
+        needs.memory_bytes
+    );
+    Err(Failure::fatal(Cause::OutOfMemory, text))
 }
 
 /// Without the file nobody can tell later what ran, and that is all.
@@ -331,7 +372,6 @@ fn share((tally, worker): (&Tally, u32)) -> WorkerShare {
     WorkerShare {
         worker: WorkerIdx(worker),
         n_tasks,
-        n_checked: tally.n_checked.load(Ordering::Relaxed),
         busy,
         work: tally.work_done.load(Ordering::Relaxed),
     }

@@ -266,7 +266,7 @@ mod tests {
             &self,
             _round: RoundIdx,
             _commits: &mut dyn Iterator<Item = &Commit>,
-        ) -> Result<Next, Failure> {
+        ) -> Result<Next<'_>, Failure> {
             Ok(Next::Done)
         }
 
@@ -308,7 +308,7 @@ mod tests {
             started_unix_ms: 0,
             pid: 1,
         };
-        JournalWriter::start(SegmentWriter::create(disk, &files, b"", &run).unwrap())
+        JournalWriter::start(SegmentWriter::create(disk, &files, b"", &run).unwrap()).unwrap()
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What the driver does for a job itself: barriers, reading outputs back, giving them their names. Each step may be repeated after a crash.
 
-use crate::job::{Job, Next};
+use crate::job::{Job, Next, WriteReport};
 use crate::journal_writer::JournalHandle;
+use crate::threads::start_scoped;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -13,7 +14,8 @@ use tilework_core::ids::{JobId, RoundIdx, RunEpoch, TaskIdx};
 use tilework_core::record::{Barrier, Commit, Record, RoundStart, RunStart, Winner};
 use tilework_store::disk::{Disk, is_disk_full, remove_if_there};
 use tilework_store::journal::{
-    Compacted, JobFiles, Recovered, begin_round, compact, latest_run, make_durable, recover,
+    Compacted, JobFiles, Recovered, SegmentWriter, begin_report, begin_round, compact, latest_run,
+    make_durable, publish_report, recover, shed_rounds, shed_segments,
 };
 
 /// A step of the driver's own.
@@ -48,12 +50,12 @@ pub trait StepWatch: Sync {
     fn stop_requested(&self) -> Option<StopCause>;
     /// A committed output was read back damaged.
     fn on_damaged_output(&self, task: TaskIdx);
+    /// Something worth knowing that stops nothing.
+    fn on_note(&self, note: &str);
     /// Whether this driver may still do what can't be taken back; asked right before each such act.
     fn may_finish(&self) -> bool;
     /// The report that the journal's `Done` record holds.
     fn report(&self, recovered: &Recovered) -> Vec<u8>;
-    /// The job is done, and the disk too full for one journal file instead of its segments.
-    fn on_journal_in_segments(&self, _output: &Path, _error: &io::Error) {}
 }
 
 /// The steps of one job's run.
@@ -137,16 +139,80 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
                 };
                 self.check_is_ours()?;
                 let begun = begin_round(&*self.disk, &self.files, self.run(&recovered)?, barrier, start);
-                let entered =
-                    self.enter(&begun.map_err(|error| storage_failure("begin a round", &error))?)?;
+                let failed = |error| storage_failure("begin a round in", &self.files.folder(), &error);
+                let begun = begun.map_err(failed)?;
+                let entered = self.enter(&begun)?;
+                // What can't go now goes at the next barrier, or at the job's end.
+                let _ = self.shed(&recovered, begun.round);
                 self.job.forget_earlier_rounds(self.epoch);
                 Ok(entered)
             }
-            Next::Done => {
-                self.append(Record::Barrier(barrier))?;
-                Ok(DriverEvent::RoundsDone(self.id))
+            Next::Done => self.end_rounds(barrier),
+            Next::DoneWith(write) => {
+                self.write_report(write)?;
+                self.end_rounds(barrier)
             }
         }
+    }
+
+    fn end_rounds(&self, barrier: Barrier) -> Result<DriverEvent, Failure> {
+        self.append(Record::Barrier(barrier))?;
+        Ok(DriverEvent::RoundsDone(self.id))
+    }
+
+    /// Into a file of this run's own: another driver may have finished the job while this one slept, before or while it writes.
+    fn write_report(&self, write: WriteReport<'_>) -> Result<(), Failure> {
+        let (disk, files) = (&*self.disk, &self.files);
+        let path = files.report(self.epoch);
+        let failed = |error| storage_failure("write the output", &path, &error);
+        let file = begin_report(disk, files, self.epoch).map_err(failed)?;
+        let written = write(Arc::clone(&file))
+            .and_then(|()| file.sync_data().map_err(failed))
+            .and_then(|()| self.check_is_ours());
+        if written.is_err() {
+            // It may fill the disk.
+            let _ = disk.remove_file(&path);
+        }
+        written?;
+        publish_report(disk, files, self.epoch).map_err(failed)
+    }
+
+    /// Removes what led to `round`, which has begun durably: else every barrier would read what all rounds before it left.
+    fn shed(&self, recovered: &Recovered, round: RoundIdx) -> io::Result<()> {
+        let (Ok(run), Some(job_text)) = (self.run(recovered), &recovered.job_text) else {
+            return Ok(());
+        };
+        let is_earlier = |epoch: RunEpoch| epoch < self.epoch;
+        let earlier = recovered.runs.iter().filter(|run| is_earlier(run.epoch));
+        let earlier: Vec<RunStart> = earlier.cloned().collect();
+        let names = self.disk.read_dir(&self.files.folder())?;
+        if names
+            .iter()
+            .filter_map(|name| JobFiles::segment_epoch(name))
+            .any(is_earlier)
+        {
+            // They stay known.
+            if let Some((last, others)) = earlier.split_last() {
+                for run in others {
+                    self.journal.append(Record::Run(run.clone()), |_| ());
+                }
+                self.journal.append_and_wait(Record::Run(last.clone()))?;
+            }
+            shed_segments(&*self.disk, &self.files, round, &|owner| {
+                is_earlier(owner.epoch) && self.watch.may_finish()
+            })?;
+        }
+        let is_ours = || self.check_is_ours().is_ok();
+        shed_rounds(&*self.disk, &self.files, round, &is_ours)?;
+        let (disk, files) = (Arc::clone(&self.disk), self.files.clone());
+        let (run, job_text) = (run.clone(), job_text.clone());
+        self.journal.follow(move |segment| {
+            let is_worth_it = segment.is_superseded_by(round);
+            let replaced =
+                is_worth_it.then(|| SegmentWriter::replace(&*disk, &files, &job_text, &run, &earlier));
+            replaced.transpose()
+        });
+        Ok(())
     }
 
     fn enter(&mut self, start: &RoundStart) -> Result<DriverEvent, Failure> {
@@ -179,7 +245,12 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
 
     fn verify_outputs(&self) -> Result<DriverEvent, Failure> {
         let recovered = self.recovered()?;
-        let bad_tasks = self.read_back(recovered.commits.values())?;
+        // What the round has no task for has no output.
+        let commits = recovered
+            .commits
+            .values()
+            .filter(|commit| commit.attempt.task.0 < self.n_tasks);
+        let bad_tasks = self.read_back(commits)?;
         if let Some(cause) = self.watch.stop_requested() {
             return Ok(DriverEvent::StopRequested(self.id, cause));
         }
@@ -205,7 +276,9 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
             Ok(bad_tasks)
         };
         let verified: Result<Vec<Vec<TaskIdx>>, Failure> = thread::scope(|scope| {
-            let threads: Vec<_> = (1..self.n_verifiers).map(|_| scope.spawn(verify)).collect();
+            let threads: Vec<_> = (1..self.n_verifiers)
+                .map_while(|_| start_scoped(scope, "reads outputs back", verify).ok())
+                .collect();
             let own = verify();
             let joined = threads.into_iter().map(|thread| thread.join());
             let others = joined.map(|joined| {
@@ -232,22 +305,23 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
         let may_go_on = || self.watch.may_finish();
         let compacted = compact(&*self.disk, &self.files, &recovered, self.epoch, &may_go_on);
         match compacted {
-            Ok(Compacted::Done) => Ok(DriverEvent::OutputsFinished(self.id)),
-            Ok(Compacted::NotOurs) => Err(taken_over()),
-            // The output is complete and has its name, and the segments say all that the one file would.
-            Err(error) if is_disk_full(&error) => {
-                self.watch.on_journal_in_segments(self.files.output(), &error);
+            Ok(Compacted::Done) => {}
+            Ok(Compacted::NotOurs) => return Err(taken_over()),
+            // The output has its name, durably, and a journal of several files says the same.
+            Err(error) => {
+                let folder = self.files.folder();
+                let note = storage_failure("compact the journal in", &folder, &error).text;
+                self.watch.on_note(&note);
                 let _ = remove_if_there(&*self.disk, &self.files.compacting(self.epoch));
-                Ok(DriverEvent::OutputsFinished(self.id))
             }
-            Err(error) => Err(storage_failure("compact the journal", &error)),
         }
+        Ok(DriverEvent::OutputsFinished(self.id))
     }
 
     /// Gives the output its name, durably, unless it has it.
     fn give_name(&self) -> Result<(), Failure> {
         let (files, disk) = (&self.files, &*self.disk);
-        let failed = |error| storage_failure("give the output its name", &error);
+        let failed = |error| storage_failure("give the output its name", files.output(), &error);
         let file_at = |path: &Path| {
             let stat = disk.stat(path).map_err(failed)?;
             Ok(stat.map(|stat| stat.id()))
@@ -282,7 +356,7 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
     /// Fails if another driver drives, or a later run of these files has begun.
     fn check_is_ours(&self) -> Result<(), Failure> {
         let latest = latest_run(&*self.disk, &self.files)
-            .map_err(|error| storage_failure("look for later runs", &error))?;
+            .map_err(|error| storage_failure("look for later runs in", &self.files.folder(), &error))?;
         if let Some(latest) = latest.filter(|latest| *latest > self.epoch) {
             let text = format!("another run has begun: {latest}, while this is {}", self.epoch);
             return Err(Failure::fatal(Cause::Job, text));
@@ -297,7 +371,7 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
 
     /// What the journal says; what is built on it must not be taken back by a power cut.
     fn recovered(&self) -> Result<Recovered, Failure> {
-        let read_failed = |error| storage_failure("read the journal", &error);
+        let read_failed = |error| storage_failure("read the journal in", &self.files.folder(), &error);
         let found = recover(&*self.disk, &self.files).map_err(read_failed)?;
         make_durable(&*self.disk, &self.files).map_err(read_failed)?;
         found.map(|(recovered, _)| recovered).ok_or_else(|| {
@@ -309,7 +383,7 @@ impl<J: Job + ?Sized> JobSteps<'_, J> {
     fn append(&self, record: Record) -> Result<(), Failure> {
         self.journal
             .append_and_wait(record)
-            .map_err(|error| storage_failure("write the journal", &error))
+            .map_err(|error| storage_failure("write the journal", self.journal.path(), &error))
     }
 }
 
@@ -322,14 +396,14 @@ fn commits_of(recovered: &Recovered, round: RoundIdx) -> impl Iterator<Item = &C
     commits.filter(move |commit| commit.attempt.round == round)
 }
 
-/// A failed step of the driver's own.
-pub fn storage_failure(what: &str, error: &io::Error) -> Failure {
+/// A failed access to `path`; `action` is what was tried, as a verb.
+pub fn storage_failure(action: &str, path: &Path, error: &io::Error) -> Failure {
     let cause = if is_disk_full(error) {
         Cause::DiskFull
     } else {
         Cause::Storage
     };
-    Failure::fatal(cause, format!("cannot {what}: {error}"))
+    Failure::fatal(cause, format!("cannot {action} `{}`: {error}", path.display()))
 }
 
 #[cfg(test)]

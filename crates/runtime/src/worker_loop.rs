@@ -7,21 +7,22 @@ use crate::engine::WorkerPort;
 use crate::job::{TaskContext, TaskSummary};
 use crate::run::Observer;
 use crate::served::{Jobs, Opaque, Served};
+use crate::steps::storage_failure;
+use crate::threads;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tilework_core::failure::{Cause, Failure};
-use tilework_core::ids::{Attempt, JobId, Millis, RoundIdx, RunEpoch, WorkerIdx};
-use tilework_core::limits::IDLE_WAIT_MS;
+use tilework_core::ids::{Attempt, JobId, Millis, RunEpoch, WorkerIdx};
+use tilework_core::limits::{HEARTBEAT_MS, IDLE_WAIT_MS};
 use tilework_core::message::JobAttempt;
 use tilework_core::record::{Commit, Record};
 use tilework_core::worker::{Worker, WorkerEffect, WorkerEvent, WorkerStart};
-use tilework_store::disk::is_disk_full;
 
 /// How long a worker without tasks keeps its workspace and its jobs open: files that somebody removes meanwhile take room.
 const KEPT_READY: Duration = Duration::from_secs(30);
@@ -44,8 +45,6 @@ pub struct Tally {
     pub work_done: Arc<AtomicU64>,
     /// Tasks computed, and the time that took.
     pub computed: Arc<Mutex<(u64, Duration)>>,
-    /// Those whose outputs were checked.
-    pub n_checked: Arc<AtomicU64>,
 }
 
 /// How a worker ended.
@@ -65,6 +64,15 @@ struct Computed {
 }
 
 type InHand = Mutex<BTreeMap<JobAttempt, Computed>>;
+
+/// What the loop and the thread that runs tasks tell each other of an attempt.
+#[derive(Default)]
+struct Told {
+    /// It is to stop.
+    cancel: AtomicBool,
+    /// When its code began, and how long that may take in milliseconds.
+    begun: OnceLock<(Instant, Option<u64>)>,
+}
 
 /// Bytes of records that are not durable yet: small outputs stand in them.
 #[derive(Default)]
@@ -104,9 +112,9 @@ impl Unsynced {
 
 /// Works until the driver says that the run is over, or a task hangs.
 ///
-/// # Panics
-/// If the system has no thread left.
-pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -> Worked {
+/// # Errors
+/// The system has no thread left for it.
+pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -> Result<Worked, Failure> {
     let in_hand: Arc<InHand> = Arc::default();
     let unsynced: Arc<Unsynced> = Arc::default();
     let worker = port.worker();
@@ -121,12 +129,13 @@ pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -
             unsynced: Arc::clone(&unsynced),
             inbox: port.inbox(),
         };
-        let running = thread::Builder::new().spawn(move || runner.run_tasks(&at_runner));
-        let running = running.expect("a thread for tasks");
+        let running = threads::start("runs tasks", move || runner.run_tasks(&at_runner))?;
         let mut hung = None;
         let in_hand = &*in_hand;
         let inbox = port.inbox();
-        scope.spawn(move || write_outputs(in_hand, &at_writer, &inbox));
+        threads::start_scoped(scope, "writes outputs", move || {
+            write_outputs(in_hand, &at_writer, &inbox);
+        })?;
         let _ = port.inbox().send(WorkerEvent::Connected);
         let mut machine = Worker::new(WorkerStart {
             worker,
@@ -135,7 +144,9 @@ pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -
         });
         let started = Instant::now();
         let mut wait = Duration::from_millis(IDLE_WAIT_MS);
-        let mut cancel_running = Arc::new(AtomicBool::new(false));
+        let mut told: Arc<Told> = Arc::default();
+        // Of which the machine does not know that it has begun.
+        let mut beginning: Option<JobAttempt> = None;
         let mut effects = Vec::new();
         // What needs no other thread.
         let mut own_events = Vec::new();
@@ -146,6 +157,13 @@ pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -
                 shared.jobs.on_failed(attempt);
             }
             let now = Millis(started.elapsed().as_millis() as u64);
+            if let Some((at, deadline_ms)) = told.begun.get()
+                && let Some(attempt) = beginning.take()
+            {
+                let at = Millis(at.saturating_duration_since(started).as_millis() as u64);
+                let begun = WorkerEvent::Begun(attempt, at, *deadline_ms);
+                machine.on_event(now, begun, &mut effects);
+            }
             machine.on_event(now, event, &mut effects);
             for effect in effects.drain(..) {
                 match effect {
@@ -153,11 +171,12 @@ pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -
                     WorkerEffect::Prepare(_) => {}
                     WorkerEffect::Run(attempt) => {
                         shared.observer.on_started(attempt.attempt);
-                        cancel_running = Arc::new(AtomicBool::new(false));
-                        hand_over(&to_runner, (attempt, Arc::clone(&cancel_running)));
+                        told = Arc::default();
+                        beginning = Some(attempt);
+                        hand_over(&to_runner, (attempt, Arc::clone(&told)));
                     }
                     // One attempt runs at a time, and this is the one.
-                    WorkerEffect::CancelRun(_) => cancel_running.store(true, Ordering::Relaxed),
+                    WorkerEffect::CancelRun(_) => told.cancel.store(true, Ordering::Relaxed),
                     WorkerEffect::GiveUpRun(attempt) => hung = Some(attempt),
                     WorkerEffect::WriteOutput(attempt) if has_nothing_to_write(in_hand, attempt) => {
                         own_events.push(WorkerEvent::OutputDurable(attempt, Ok(())));
@@ -173,13 +192,13 @@ pub fn work(shared: &Shared<'_>, tally: &Tally, mut port: Box<dyn WorkerPort>) -
                     WorkerEffect::End => {
                         drop((to_runner, to_writer));
                         if let Some(attempt) = hung {
-                            return Worked::Hung(attempt);
+                            return Ok(Worked::Hung(attempt));
                         }
                         // It keeps nothing open once this worker has ended.
                         if let Err(panic) = running.join() {
                             resume_unwind(panic);
                         }
-                        return Worked::Drained;
+                        return Ok(Worked::Drained);
                     }
                 }
             }
@@ -265,10 +284,10 @@ struct Runner {
 }
 
 impl Runner {
-    fn run_tasks(&self, attempts: &Receiver<(JobAttempt, Arc<AtomicBool>)>) {
+    fn run_tasks(&self, attempts: &Receiver<(JobAttempt, Arc<Told>)>) {
         let mut bench = Bench::default();
         loop {
-            let (named, cancel) = match attempts.recv_timeout(KEPT_READY) {
+            let (named, told) = match attempts.recv_timeout(KEPT_READY) {
                 Ok(next) => next,
                 Err(RecvTimeoutError::Timeout) => {
                     bench = Bench::default();
@@ -283,13 +302,15 @@ impl Runner {
                 round: attempt.round,
                 task: attempt.task,
                 attempt: attempt.attempt.0,
-                cancel: &cancel,
+                worker: self.worker,
+                cancel: &told.cancel,
                 work_done: &self.tally.work_done,
             };
             self.unsynced.wait_for_room();
             let started = Instant::now();
             self.jobs.on_run(self.worker, attempt);
-            let ran = bench.run_task(&*self.jobs, named, &context, &self.inbox);
+            let begins = |deadline_ms| self.begins(&told, deadline_ms);
+            let ran = bench.run_task(&*self.jobs, named, &context, &begins);
             slow::dawdle(self.worker, started.elapsed(), &context);
             let result = ran.map(|(of, output, summary)| {
                 let elapsed = started.elapsed();
@@ -297,14 +318,20 @@ impl Runner {
                 computed.0 += 1;
                 computed.1 += elapsed;
                 drop(computed);
-                self.tally
-                    .n_checked
-                    .fetch_add(u64::from(summary.checked), Ordering::Relaxed);
                 let commit = commit_of(attempt, self.worker, summary, elapsed);
                 let output = Some(output);
                 locked(&self.in_hand).insert(named, Computed { of, output, commit });
             });
             let _ = self.inbox.send(WorkerEvent::RunEnded(named, result));
+        }
+    }
+
+    /// The loop sees it when it next looks, which it does for its heartbeat at the latest: to wake it for each short task would cost more
+    /// than the task.
+    fn begins(&self, told: &Told, deadline_ms: Option<u64>) {
+        let _ = told.begun.set((Instant::now(), deadline_ms));
+        if deadline_ms.is_some_and(|ms| ms < HEARTBEAT_MS) {
+            let _ = self.inbox.send(WorkerEvent::Tick);
         }
     }
 }
@@ -314,18 +341,17 @@ impl Runner {
 struct Bench {
     of: Option<(JobId, RunEpoch)>,
     ready: Option<(Arc<Served<'static>>, Opaque)>,
-    /// The round whose deadline the worker's machine knows.
-    told: Option<(JobId, RunEpoch, RoundIdx)>,
 }
 
 impl Bench {
-    /// Runs one task; a panic costs the workspace that it may have left half-done.
+    /// Runs one task, and says when its code begins, which may then take so long in milliseconds; a panic costs the workspace that it may
+    /// have left half-done.
     fn run_task(
         &mut self,
         jobs: &dyn Jobs<'static>,
         attempt: JobAttempt,
         context: &TaskContext<'_>,
-        inbox: &Sender<WorkerEvent>,
+        begins: &dyn Fn(Option<u64>),
     ) -> Result<(Arc<Served<'static>>, Opaque, TaskSummary), Failure> {
         let of = Some((attempt.job, attempt.attempt.epoch));
         // Another job's memory is given back before this one's inputs are opened.
@@ -333,8 +359,6 @@ impl Bench {
         // So is this one's, if it was closed to be opened anew: nobody else has it then.
         let last = last.filter(|(job, _)| Arc::strong_count(job) > 1);
         self.of = of;
-        let round = Some((attempt.job, attempt.attempt.epoch, attempt.attempt.round));
-        let is_told = std::mem::replace(&mut self.told, round) == round;
         let ran = caught(&format_args!("task {}", context.task), || {
             let job = jobs.open(attempt)?;
             let last = last.filter(|(of, _)| Arc::ptr_eq(of, &job));
@@ -342,10 +366,7 @@ impl Bench {
                 Some((_, workspace)) => workspace,
                 None => job.workspace()?,
             };
-            if !is_told {
-                let deadline_ms = job.needs().deadline_ms;
-                let _ = inbox.send(WorkerEvent::DeadlineTold(attempt, deadline_ms));
-            }
+            begins(job.needs().deadline_ms);
             let result = job.run(&mut workspace, context);
             Ok((job, workspace, result))
         });
@@ -355,7 +376,8 @@ impl Bench {
     }
 }
 
-/// A panic of the job's code is its failure, not the end of who called it. `what` did.
+/// A panic of the job's code is its failure, not the end of who called it. `what` did. Trying again may help: what panicked may have been
+/// an `unwrap` of trouble that passes.
 pub fn caught<R>(what: &dyn Display, work: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic
@@ -363,7 +385,7 @@ pub fn caught<R>(what: &dyn Display, work: impl FnOnce() -> Result<R, Failure>) 
             .map(String::as_str)
             .or(panic.downcast_ref::<&str>().copied());
         let text = format!("{what} panicked: {}", text.unwrap_or("no message"));
-        Err(Failure::fatal(Cause::Panic, text))
+        Err(Failure::retry(Cause::Panic, text))
     })
 }
 
@@ -420,16 +442,11 @@ fn append_commit(
     unsynced.add(bytes);
     let unsynced = Arc::clone(unsynced);
     let record = Record::Commit(computed.commit);
-    computed.of.journal.append(record, move |result| {
+    let journal = &computed.of.journal;
+    let path = journal.path().to_owned();
+    journal.append(record, move |result| {
         unsynced.take(bytes);
-        let result = result.map_err(|error| {
-            let cause = if is_disk_full(error) {
-                Cause::DiskFull
-            } else {
-                Cause::Storage
-            };
-            Failure::fatal(cause, format!("cannot write the journal: {error}"))
-        });
+        let result = result.map_err(|error| storage_failure("write the journal", &path, error));
         let _ = inbox.send(WorkerEvent::CommitDurable(attempt, result));
     });
 }

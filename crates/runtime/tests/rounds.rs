@@ -1,5 +1,7 @@
 //! A job of several rounds, cut off at every sync: it goes on with the round that had begun, and ends with the undisturbed answer.
 
+use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tilework_core::driver::{Assign, Needs};
@@ -15,6 +17,8 @@ use tilework_store::journal::JobFiles;
 const OUTPUT: &str = "/data/sum";
 const N_ROUNDS: u32 = 3;
 const N_TASKS: u64 = 3;
+/// Of each output: enough that what a round leaves is worth a new segment.
+const BALLAST_BYTES: usize = 30_000;
 
 /// Each task adds its number to the state; a round's sum is the next round's state. The last one is the output.
 struct Sums {
@@ -23,6 +27,8 @@ struct Sums {
     output: Mutex<Option<Arc<dyn DiskFile>>>,
     /// Which round each execution was in.
     ran: Mutex<Vec<u32>>,
+    /// Files of the journal at the end of each round, with their lengths.
+    left: Mutex<Vec<Vec<(String, u64)>>>,
 }
 
 fn files() -> JobFiles {
@@ -40,7 +46,22 @@ impl Sums {
             state: Mutex::new(1),
             output: Mutex::default(),
             ran: Mutex::default(),
+            left: Mutex::default(),
         }
+    }
+
+    fn journal(&self) -> Result<Vec<(String, u64)>, Failure> {
+        let folder = files().folder();
+        let names = self.disk.read_dir(&folder).map_err(failed)?;
+        // What a crash left unfinished goes at the end.
+        let is_whole =
+            |name: &OsString| JobFiles::is_journal(name) && JobFiles::writing_epoch(name).is_none();
+        let names = names.into_iter().filter(is_whole);
+        let with_len = |name: OsString| {
+            let stat = self.disk.stat(&folder.join(&name)).map_err(failed)?;
+            Ok((name.into_string().unwrap(), stat.map_or(0, |stat| stat.len)))
+        };
+        names.map(with_len).collect()
     }
 
     /// What an undisturbed run comes to.
@@ -83,12 +104,14 @@ impl Job for Sums {
     fn run(&self, _: &mut (), context: &TaskContext<'_>) -> Result<((), TaskSummary), Failure> {
         self.ran.lock().unwrap().push(context.round.0);
         let sum = *self.state.lock().unwrap() + context.task.0;
+        let mut output = sum.to_le_bytes().to_vec();
+        output.resize(BALLAST_BYTES, 0);
         let summary = TaskSummary {
             checked: false,
             crc32c: 0,
             residual: 0.0,
             residual_bound: 0.0,
-            output: sum.to_le_bytes().to_vec(),
+            output,
         };
         Ok(((), summary))
     }
@@ -101,19 +124,25 @@ impl Job for Sums {
         Ok(true)
     }
 
-    fn advance(&self, round: RoundIdx, commits: &mut dyn Iterator<Item = &Commit>) -> Result<Next, Failure> {
-        let of = |commit: &Commit| u64::from_le_bytes(commit.output[..].try_into().unwrap());
+    fn advance(
+        &self,
+        round: RoundIdx,
+        commits: &mut dyn Iterator<Item = &Commit>,
+    ) -> Result<Next<'_>, Failure> {
+        let of = |commit: &Commit| u64::from_le_bytes(*commit.output.first_chunk().unwrap());
         let sum: u64 = commits.map(of).sum();
+        self.left.lock().unwrap().push(self.journal()?);
         if round.0 + 1 < N_ROUNDS {
             return Ok(Next::Round {
                 n_tasks: N_TASKS,
                 state: sum.to_le_bytes().to_vec(),
             });
         }
-        let output = self.output.lock().unwrap();
-        let file = output.as_ref().expect("opened");
-        file.write_all_at(&sum.to_le_bytes(), 0).map_err(failed)?;
-        Ok(Next::Done)
+        Ok(Next::DoneWith(Box::new(move |file| {
+            file.write_all_at(&sum.to_le_bytes(), 0).map_err(failed)?;
+            *self.output.lock().unwrap() = Some(file);
+            Ok(())
+        })))
     }
 
     fn adopt(&self, start: &RoundStart) -> Result<(), Failure> {
@@ -136,19 +165,25 @@ impl Job for Sums {
 /// Runs the job, as far as the disk lets it; how it ended, if it could begin, and the rounds of all executions.
 fn run_on(disk: &FakeDisk) -> Option<(JobEnd, Vec<u32>)> {
     let job = Arc::new(Sums::new(disk));
+    let end = run_job_on(disk, &job)?;
+    let ran = std::mem::take(&mut *job.ran.lock().unwrap());
+    Some((end, ran))
+}
+
+fn run_job_on(disk: &FakeDisk, job: &Arc<Sums>) -> Option<JobEnd> {
     let mut folder = JobFolder::open(Arc::new(disk.clone()), Path::new(OUTPUT)).ok()?;
     let options = RunOptions {
         n_workers: 2,
+        memory_bytes: 2,
         assign: Assign::Dynamic,
         may_replace_output: false,
         stop: StopSwitch::default(),
     };
-    let report = run(&job, b"{}", &mut folder, &options, &(), &|_| b"report".to_vec());
+    let report = run(job, b"{}", &mut folder, &options, &(), &|_| b"report".to_vec());
     if report.end == JobEnd::Done {
         folder.finish().ok()?;
     }
-    let ran = std::mem::take(&mut *job.ran.lock().unwrap());
-    Some((report.end, ran))
+    Some(report.end)
 }
 
 fn new_disk() -> FakeDisk {
@@ -177,6 +212,47 @@ fn rounds_follow_each_other_and_one_journal_file_is_left() {
     let of_round = |round| ran.iter().filter(|ran| **ran == round).count() as u64;
     assert_eq!((0..N_ROUNDS).map(of_round).collect::<Vec<_>>(), [N_TASKS; 3]);
     assert_eq!(disk.read_dir(&files().folder()).unwrap(), ["journal"]);
+}
+
+/// Else each barrier would read, and hold, what all rounds before it left.
+#[test]
+fn what_led_to_a_round_is_gone_at_its_end() {
+    let disk = new_disk();
+    // An earlier run came as far as the second round, and has a segment of its own.
+    let first = (1..).find_map(|n_syncs| {
+        let disk = new_disk();
+        disk.crash_after_syncs(n_syncs);
+        run_on(&disk);
+        let left = disk.after_crash(CrashMode::Keep);
+        (begun_round(&left) == 1).then_some(left)
+    });
+    for (disk, first_round) in [(disk, 0), (first.unwrap(), 1)] {
+        let job = Arc::new(Sums::new(&disk));
+        assert_eq!(run_job_on(&disk, &job), Some(JobEnd::Done));
+        let left = std::mem::take(&mut *job.left.lock().unwrap());
+        assert_eq!(left.len() as u32, N_ROUNDS - first_round);
+        for (files, round) in left.iter().zip(first_round..) {
+            let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+            let is_resumed = first_round > 0;
+            let segment = if is_resumed {
+                "000002.segment"
+            } else {
+                "000001.segment"
+            };
+            let mut expected = vec![segment.to_owned()];
+            if is_resumed && round == first_round {
+                expected.insert(0, "000001.segment".to_owned());
+            }
+            if round > 0 {
+                expected.push(format!("round-{round:06}"));
+            }
+            assert_eq!(names, expected, "round {round}");
+            let n_bytes: u64 = files.iter().map(|(_, len)| len).sum();
+            let n_rounds = expected.iter().filter(|name| name.ends_with("segment")).count() as u64;
+            let of_one = N_TASKS * (BALLAST_BYTES as u64 + 200);
+            assert!(n_bytes < (n_rounds + u64::from(is_resumed)) * of_one, "{files:?}");
+        }
+    }
 }
 
 #[test]
@@ -212,4 +288,36 @@ fn a_power_cut_at_any_sync_costs_no_round_that_was_complete() {
         }
     }
     assert!(resumed_in.iter().all(|n| *n > 1), "{resumed_in:?}");
+}
+
+#[test]
+fn a_disk_that_fails_at_any_call_costs_no_round_that_was_complete() {
+    let n_calls = {
+        let disk = new_disk();
+        run_on(&disk).unwrap();
+        disk.call_count()
+    };
+    let faults: [fn(&FakeDisk, u64, ErrorKind); 2] = [FakeDisk::fail_nth, FakeDisk::fail_from];
+    let mut resumed_in = [0; N_ROUNDS as usize];
+    for (fail, n) in faults
+        .into_iter()
+        .flat_map(|fail| (1..=n_calls).map(move |n| (fail, n)))
+    {
+        let disk = new_disk();
+        fail(&disk, n, ErrorKind::Other);
+        run_on(&disk);
+        disk.mend();
+        if disk.stat(Path::new(OUTPUT)).unwrap().is_none() {
+            let begun = begun_round(&disk);
+            let (end, ran) = run_on(&disk).unwrap();
+            assert_eq!(end, JobEnd::Done, "call {n} of {n_calls}");
+            assert!(
+                ran.iter().all(|round| *round >= begun),
+                "{ran:?} again, in round {begun}"
+            );
+            resumed_in[begun as usize] += 1;
+        }
+        assert_eq!(answer(&disk), Sums::expected(), "call {n} of {n_calls}");
+    }
+    assert!(resumed_in.iter().all(|n| *n > 5), "{resumed_in:?}");
 }

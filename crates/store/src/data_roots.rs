@@ -5,7 +5,7 @@
 //! put there between a look and a use.
 
 use crate::disk::{Disk, DiskFile, FileStat, parent_dir};
-use crate::real_disk::{describe, file, free_bytes_of};
+use crate::real_disk::{describe, file, free_bytes_of, uninterrupted};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 use std::collections::BTreeMap;
@@ -177,7 +177,7 @@ impl DataRoots {
 
     fn open_with(&self, options: &OpenOptions, path: &Path) -> io::Result<File> {
         let (root, inner) = self.resolve(path)?;
-        Ok(root.open_with(inner, options)?.into_std())
+        Ok(uninterrupted(|| root.open_with(inner, options))?.into_std())
     }
 
     fn open_for_writing(&self, options: &OpenOptions, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -220,12 +220,10 @@ impl Disk for DataRoots {
         let (root, inner) = self.resolve(path)?;
         // Opened for its path alone: what is described is what is there, and nothing is read.
         let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-        let opened = root.open_with(
-            inner,
-            cap_std::fs::OpenOptionsExt::custom_flags(OpenOptions::new().read(true), flags.bits() as i32),
-        );
-        match opened {
-            Ok(opened) => Ok(Some(describe(&opened.into_std().metadata()?))),
+        let mut options = OpenOptions::new();
+        cap_std::fs::OpenOptionsExt::custom_flags(options.read(true), flags.bits() as i32);
+        match uninterrupted(|| root.open_with(inner, &options)?.into_std().metadata()) {
+            Ok(metadata) => Ok(Some(describe(&metadata))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -233,15 +231,16 @@ impl Disk for DataRoots {
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let (root, inner) = self.resolve(path)?;
-        root.create_dir(inner)
+        uninterrupted(|| root.create_dir(inner))
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
         let (root, inner) = self.resolve(path)?;
-        let mut names = root
-            .read_dir(inner)?
-            .map(|entry| entry.map(|entry| entry.file_name()))
-            .collect::<io::Result<Vec<_>>>()?;
+        let names = || {
+            let entries = root.read_dir(inner)?;
+            entries.map(|entry| Ok(entry?.file_name())).collect()
+        };
+        let mut names: Vec<OsString> = uninterrupted(names)?;
         names.sort();
         Ok(names)
     }
@@ -249,34 +248,35 @@ impl Disk for DataRoots {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from_root, from) = self.resolve(from)?;
         let (to_root, to) = self.resolve(to)?;
-        from_root.rename(from, to_root, to)
+        uninterrupted(|| from_root.rename(from, to_root, to))
     }
 
     fn hard_link(&self, file: &Path, name: &Path) -> io::Result<()> {
         let (file_root, file) = self.resolve(file)?;
         let (name_root, name) = self.resolve(name)?;
-        file_root.hard_link(file, name_root, name)
+        uninterrupted(|| file_root.hard_link(file, name_root, name))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let (root, inner) = self.resolve(path)?;
-        root.remove_file(inner)
+        uninterrupted(|| root.remove_file(inner))
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         let (root, inner) = self.resolve(path)?;
-        root.remove_dir(inner)
+        uninterrupted(|| root.remove_dir(inner))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let (root, inner) = self.resolve(path)?;
         // Not `open_dir`, which opens a directory for its path alone.
-        root.open(inner)?.sync_all()
+        let dir = uninterrupted(|| root.open(inner))?;
+        uninterrupted(|| dir.sync_all())
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let (root, inner) = self.resolve(path)?;
-        free_bytes_of(&root.open(inner)?)
+        free_bytes_of(&uninterrupted(|| root.open(inner))?)
     }
 }
 

@@ -107,6 +107,17 @@ pub fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     }
 }
 
+/// All bytes of a file, if it is there.
+pub fn read_if_there(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open_read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut bytes = vec![0; file.stat()?.len as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(Some(bytes))
+}
+
 /// Whole reads and writes on top of the partial ones of [`DiskFile`].
 pub trait DiskFileExt {
     /// Fills `buf` from `offset`; a file that ends before is an error of kind `UnexpectedEof`.

@@ -8,6 +8,7 @@
 //!   [`identity`] says whether it is still the same.
 //! - [`npy`], [`text`]: the formats.
 //! - [`journal`], [`lock`]: what a job leaves beside its output, and who may write there.
+//! - `fuzzing`: all that reads bytes of others, for tests and fuzzers only.
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,8 @@ pub mod data_roots;
 pub mod disk;
 pub mod element_type;
 pub mod fake_disk;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod identity;
 pub mod journal;
 pub mod lock;

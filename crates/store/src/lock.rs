@@ -84,8 +84,8 @@ impl Lock {
             // Only the file that bears the name counts: the last owner may have removed it before we had it.
             if disk.stat(path)?.map(|stat| stat.inode) == Some(file.stat()?.inode) {
                 let note = serde_json::to_vec(owner).map_err(io::Error::other)?;
-                file.set_len(0)?;
-                file.write_all_at(&note, 0)?;
+                // The lock counts without it: removing files begins with a lock, also where there is no room for a note.
+                let _ = file.set_len(0).and_then(|()| file.write_all_at(&note, 0));
                 return Ok(Lock {
                     path: path.to_path_buf(),
                     _file: file,

@@ -1,4 +1,6 @@
 //! The operating system's files.
+//!
+//! No call ends because a signal came: file systems in user space and on networks may interrupt any of them, not only reads and writes.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
@@ -31,7 +33,7 @@ impl Disk for RealDisk {
     }
 
     fn stat(&self, path: &Path) -> io::Result<Option<FileStat>> {
-        match fs::metadata(path) {
+        match uninterrupted(|| fs::metadata(path)) {
             Ok(metadata) => Ok(Some(describe(&metadata))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -39,44 +41,55 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir(path)
+        uninterrupted(|| fs::create_dir(path))
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        let mut names = fs::read_dir(path)?
-            .map(|entry| entry.map(|e| e.file_name()))
-            .collect::<io::Result<Vec<_>>>()?;
+        // Begun again from the first name: where a listing was interrupted, nobody says where it stands.
+        let names = || fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect();
+        let mut names: Vec<OsString> = uninterrupted(names)?;
         names.sort();
         Ok(names)
     }
 
     fn hard_link(&self, file: &Path, name: &Path) -> io::Result<()> {
-        std::fs::hard_link(file, name)
+        uninterrupted(|| fs::hard_link(file, name))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+        uninterrupted(|| fs::rename(from, to))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        uninterrupted(|| fs::remove_file(path))
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        fs::remove_dir(path)
+        uninterrupted(|| fs::remove_dir(path))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        let dir = uninterrupted(|| File::open(path))?;
+        uninterrupted(|| dir.sync_all())
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        Ok(available(&statvfs(path)?))
+        Ok(available(&uninterrupted(|| Ok(statvfs(path)?))?))
     }
 }
 
 fn open(options: &OpenOptions, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-    Ok(file(options.open(path)?))
+    Ok(file(uninterrupted(|| options.open(path))?))
+}
+
+/// Makes a call again that a signal interrupted.
+pub(crate) fn uninterrupted<R>(mut call: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 /// An open file of the operating system's.
@@ -86,7 +99,7 @@ pub(crate) fn file(opened: File) -> Arc<dyn DiskFile> {
 
 /// Bytes that an ordinary user can still write on the file system of an open file.
 pub(crate) fn free_bytes_of(opened: impl AsFd) -> io::Result<u64> {
-    Ok(available(&fstatvfs(opened)?))
+    Ok(available(&uninterrupted(|| Ok(fstatvfs(&opened)?))?))
 }
 
 fn available(stat: &StatVfs) -> u64 {
@@ -99,17 +112,17 @@ struct RealFile(File);
 impl DiskFile for RealFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         slow::dawdle();
-        self.0.read_at(buf, offset)
+        uninterrupted(|| self.0.read_at(buf, offset))
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         slow::dawdle();
-        self.0.write_at(buf, offset)
+        uninterrupted(|| self.0.write_at(buf, offset))
     }
 
     fn sync_data(&self) -> io::Result<()> {
         slow::dawdle();
-        self.0.sync_data()
+        uninterrupted(|| self.0.sync_data())
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
@@ -117,37 +130,40 @@ impl DiskFile for RealFile {
         if len == 0 {
             return Ok(());
         }
-        loop {
-            match fallocate(&self.0, FallocateFlags::empty(), 0, len) {
-                Ok(()) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return self.grow(len),
-                Err(error) => return Err(error.into()),
+        let reserve = || Ok(fallocate(&self.0, FallocateFlags::empty(), 0, len)?);
+        match uninterrupted(reserve) {
+            Err(error)
+                if matches!(
+                    Errno::from_io_error(&error),
+                    Some(Errno::OPNOTSUPP | Errno::NOSYS)
+                ) =>
+            {
+                self.grow(len)
             }
+            done => done,
         }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        uninterrupted(|| self.0.set_len(len))
     }
 
     fn stat(&self) -> io::Result<FileStat> {
-        Ok(describe(&self.0.metadata()?))
+        Ok(describe(&uninterrupted(|| self.0.metadata())?))
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        match self.0.try_lock() {
-            Ok(()) => Ok(true),
-            Err(TryLockError::WouldBlock) => Ok(false),
+        uninterrupted(|| match self.0.try_lock() {
             Err(TryLockError::Error(error)) => Err(error),
-        }
+            tried => Ok(tried.is_ok()),
+        })
     }
 }
 
 impl RealFile {
     fn grow(&self, len: u64) -> io::Result<()> {
-        if self.0.metadata()?.len() < len {
-            self.0.set_len(len)
+        if self.stat()?.len < len {
+            self.set_len(len)
         } else {
             Ok(())
         }
@@ -219,6 +235,27 @@ mod tests {
         assert_eq!(RealDisk.read_dir(dir.path()).unwrap(), ["b"]);
         RealDisk.remove_file(&b).unwrap();
         assert_eq!(RealDisk.read_dir(dir.path()).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn an_interrupted_call_is_made_again_and_no_other_failed_one() {
+        let mut left = 3;
+        let call = || {
+            left -= 1;
+            if left > 0 {
+                Err(Errno::INTR.into())
+            } else {
+                Ok(left)
+            }
+        };
+        assert_eq!(uninterrupted(call).unwrap(), 0);
+        let mut n_calls = 0;
+        let failed = uninterrupted(|| {
+            n_calls += 1;
+            Err::<(), _>(Errno::IO.into())
+        });
+        assert_eq!(Errno::from_io_error(&failed.unwrap_err()), Some(Errno::IO));
+        assert_eq!(n_calls, 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::args::cluster::{ClusterVerb, ClusterVerbs};
 use crate::args::{Args, Command};
 use crate::commands;
 use crate::failure::CliError;
-use crate::job::kinds::Kinds;
+use crate::job::kinds::{self, Kinds};
 use crate::logging;
 use crate::output::{self, Output};
 use clap::Parser;
@@ -22,6 +22,7 @@ pub fn run(words: &[OsString], kinds: &'static Kinds, started: Instant) -> ExitC
             let output = Output::new(global.json, global.quiet, global.verbose, started);
             let outcome = logging::start(global).and_then(|()| {
                 tracing::debug!(words = ?without_secrets(words), "begins");
+                kinds::check(kinds)?;
                 dispatch(args.command.as_ref(), kinds, &output)
             });
             (output, outcome)
@@ -82,6 +83,7 @@ fn dispatch(command: Option<&Command>, kinds: &'static Kinds, output: &Output) -
         Some(Command::Status(args)) => commands::status::run(args, output),
         Some(Command::Explain(args)) => commands::explain::run(args, output),
         Some(Command::Verify(args)) => commands::verify::run(args, output),
+        Some(Command::Repair(args)) => commands::repair::run(args, output),
         Some(Command::Compare(args)) => commands::compare::run(args, output),
         Some(Command::Clean(args)) => commands::clean::run(args, output),
         Some(Command::Inspect(args)) => commands::inspect::run(args, output),

@@ -2,6 +2,7 @@
 //!
 //! Errors of the crates below become a [`CliError`] here and nowhere else, so that one cause has one exit code.
 
+use rustix::io::Errno;
 use serde_json::{Map, Value, json};
 use std::io;
 use std::path::Path;
@@ -101,10 +102,13 @@ impl CliError {
 
     /// A failed access to storage. `action` is what was tried, as a verb; the kind of error decides the exit code.
     pub(crate) fn io(action: &str, path: &Path, error: &io::Error) -> CliError {
-        CliError::new(
-            exit_of_io(error),
-            format!("cannot {action} `{}`: {error}", path.display()),
-        )
+        CliError::system(&format!("{action} `{}`", path.display()), error)
+    }
+
+    /// Something that the system refused. `action` is what was tried, as a verb.
+    pub(crate) fn system(action: &str, error: &io::Error) -> CliError {
+        let failure = CliError::new(exit_of_io(error), format!("cannot {action}: {error}"));
+        with_next_if_any(failure, next_of_io(error))
     }
 
     /// The run was asked to stop. `message` says how far it is.
@@ -149,12 +153,16 @@ impl CliError {
     }
 }
 
+/// What helps against inputs that change while they are read.
+const NOBODY_WRITES: &str = "run it again when nobody writes to the inputs";
+
 /// The caller can mend a wrong path or permission and a full disk; the rest is the storage's own trouble.
 fn exit_of_io(error: &io::Error) -> Exit {
     use io::ErrorKind as Kind;
     match error.kind() {
-        _ if is_disk_full(error) => Exit::Resources,
-        Kind::OutOfMemory => Exit::Resources,
+        _ if is_disk_full(error) || is_out_of_files(error) => Exit::Resources,
+        // The latter is what a thread is refused with.
+        Kind::OutOfMemory | Kind::WouldBlock => Exit::Resources,
         Kind::NotFound
         | Kind::PermissionDenied
         | Kind::ReadOnlyFilesystem
@@ -166,10 +174,32 @@ fn exit_of_io(error: &io::Error) -> Exit {
     }
 }
 
+/// Whether the process, or the machine, may not open more files.
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// What helps whatever was accessed, for causes that lie with neither the file nor the path.
+fn next_of_io(error: &io::Error) -> Option<String> {
+    let next = match exit_of_io(error) {
+        _ if is_out_of_files(error) => {
+            "allow more open files, for example with `ulimit -n 1024`, and run it again"
+        }
+        Exit::Resources if is_disk_full(error) => "make room, and run it again",
+        Exit::Resources => "free some memory, and run it again",
+        Exit::JobFailed => "look whether the disk is well, and run it again",
+        _ => return None,
+    };
+    Some(next.to_owned())
+}
+
 impl From<OpenMatrixError> for CliError {
     fn from(error: OpenMatrixError) -> CliError {
         let failure = CliError::usage(error.to_string());
         match error {
+            OpenMatrixError::Io { path, source } if next_of_io(&source).is_some() => {
+                CliError::io("read", &path, &source)
+            }
             OpenMatrixError::Missing { path } => match suggestion(&path) {
                 Some(name) => failure.with_next(format!("did you mean `{name}`?")),
                 None => failure.with_next("check the path"),
@@ -202,11 +232,11 @@ fn suggestion(path: &Path) -> Option<String> {
 
 impl From<ReadMatrixError> for CliError {
     fn from(error: ReadMatrixError) -> CliError {
-        let exit = match &error {
-            ReadMatrixError::Changed { .. } => Exit::Usage,
-            ReadMatrixError::Io { .. } => Exit::JobFailed,
+        let (exit, next) = match &error {
+            ReadMatrixError::Changed { .. } => (Exit::Usage, Some(NOBODY_WRITES.to_owned())),
+            ReadMatrixError::Io { source, .. } => (exit_of_io(source), next_of_io(source)),
         };
-        CliError::new(exit, error.to_string())
+        with_next_if_any(CliError::new(exit, error.to_string()), next)
     }
 }
 
@@ -220,6 +250,7 @@ impl From<OutputError> for CliError {
         let failure = CliError::new(exit, error.to_string());
         match error {
             OutputError::DiskFull { .. } => failure.with_next("free some space, or write to another disk"),
+            OutputError::Io { source, .. } => with_next_if_any(failure, next_of_io(&source)),
             _ => failure,
         }
     }
@@ -233,9 +264,8 @@ impl From<FolderError> for CliError {
         };
         let next = match &error {
             FolderError::Busy { .. } => "wait for it to end, or stop that process".to_owned(),
-            FolderError::Io { path, .. } => {
-                format!("make `{}` writable, or choose another output", path.display())
-            }
+            FolderError::Io { path, source } => next_of_io(source)
+                .unwrap_or_else(|| format!("make `{}` writable, or choose another output", path.display())),
         };
         CliError::new(exit, error.to_string()).with_next(next)
     }
@@ -294,7 +324,14 @@ impl From<Failure> for CliError {
             | Cause::Deadline
             | Cause::Hung => Exit::JobFailed,
         };
-        CliError::new(exit, failure.text)
+        let next = match failure.cause {
+            Cause::DiskFull => Some("make room, and run it again"),
+            Cause::OutOfMemory => Some("allow less with --memory or --threads, and run it again"),
+            Cause::InputChanged => Some(NOBODY_WRITES),
+            Cause::Storage => Some("look whether the disk is well, and run it again"),
+            _ => None,
+        };
+        with_next_if_any(CliError::new(exit, failure.text), next.map(str::to_owned))
     }
 }
 

@@ -89,7 +89,7 @@
 //!
 //! # Layout
 //! - [`Job`], [`Next`], [`Report`], [`TaskError`]: what a job is written with
-//! - [`rounds`]: such a job as the runtime runs it
+//! - [`rounds`]: such a job as the runtime runs it; `needs`, `tally`: what its tasks need, and what its rounds come to
 //! - [`running`]: from a spec to a finished output; [`Runner`]
 //! - [`kinds`]: the jobs that a program knows, by name
 //! - [`files`]: the files that jobs read; [`matrix`]: rows of a matrix file
@@ -99,9 +99,12 @@ pub mod files;
 #[doc(hidden)]
 pub mod kinds;
 pub mod matrix;
+mod needs;
 #[doc(hidden)]
 pub mod rounds;
 pub mod running;
+#[doc(hidden)]
+pub mod tally;
 pub mod task_file;
 
 pub use files::{Files, InputFile};
@@ -154,7 +157,7 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// Computes one task, counted from 0. One that takes long asks [`TaskContext::check_cancelled`] now and then.
     ///
-    /// A panic is an error of the task. The end of the process is not: in a process of its own a job ends with it, with whatever exit code
+    /// A panic is an error of the task, which another attempt may not meet. The end of the process is not: in a process of its own a job ends with it, with whatever exit code
     /// the task gave, and goes on with the same command.
     ///
     /// # Errors
@@ -191,7 +194,7 @@ pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// What a task needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Needs {
-    /// Memory in bytes, beside what the program has anyway.
+    /// Memory in bytes, beside what the program has anyway. In one process as many tasks of a round run at a time as fit into its memory.
     pub memory_bytes: u64,
     /// How long it usually takes, in seconds; what takes much longer is watched.
     pub expected_s: f64,

@@ -20,6 +20,7 @@
 //! - `output`, `human`: results as JSON or for people
 //! - `webhook`: alarms by HTTP
 //! - `progress`, `signals`, `logging`: while a command runs
+//! - `fuzzing`: all that reads bytes of others, for tests and fuzzers only
 
 #![forbid(unsafe_code)]
 
@@ -38,6 +39,9 @@ pub mod cluster;
 pub mod commands;
 #[doc(hidden)]
 pub mod elements;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[doc(hidden)]
 pub mod human;
 #[doc(hidden)]

@@ -35,8 +35,7 @@ pub fn leave_on_signals(switch: &StopSwitch, output: &Output) -> Result<SignalGu
 }
 
 fn on_signals(switch: &StopSwitch, output: &Output, words: &'static [u8]) -> Result<SignalGuard, CliError> {
-    let failed =
-        |error: std::io::Error| CliError::new(Exit::JobFailed, format!("cannot handle signals: {error}"));
+    let failed = |error: std::io::Error| CliError::system("handle signals", &error);
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
     let handle = signals.handle();
     let (switch, output) = (switch.clone(), output.clone());

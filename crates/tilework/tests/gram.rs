@@ -211,10 +211,7 @@ fn a_bit_that_flips_at_rest_is_found_in_either_half() {
             (&1.into(), &n_tasks.into())
         );
         assert!(
-            json["next"]
-                .as_str()
-                .unwrap()
-                .contains("tilework gram A -o G.npy --overwrite"),
+            json["next"].as_str().unwrap().contains("tilework repair G.npy"),
             "{json}"
         );
         stage.patch("G.npy", &[bytes[offset as usize]], offset);

@@ -2,17 +2,26 @@
 
 mod common;
 
-use common::Running;
 use common::example::Program;
+use common::{Running, journal};
+use grows::{Grows, at_once};
 use misbehaves::{Deed, Misbehaves};
+use misnamed::Misnamed;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
 use tilework::failure::Exit;
-use tilework::{Runner, StopSwitch};
+use tilework::job::kinds::Kinds;
+use tilework::{Runner, StopSwitch, jobs};
 
+#[path = "jobs/grows.rs"]
+mod grows;
 #[path = "jobs/misbehaves.rs"]
 mod misbehaves;
+#[path = "jobs/misnamed.rs"]
+mod misnamed;
 
 /// Their records share syncs by the hundred: what one of these had made durable is kept.
 #[test]
@@ -49,18 +58,76 @@ fn misbehave<const VERSION: u32>(
 
 #[test]
 fn a_job_whose_task_misbehaves_fails_with_the_reason_and_keeps_the_others() {
-    for (deed, reason) in [
-        (Deed::Panics, "on purpose"),
-        (Deed::IsTooLarge, "the output of task 2 has"),
-        (Deed::Refuses, "the task refuses"),
-        (Deed::IsWrong, "the output is 0"),
-        (Deed::IsLate, "task 2 took longer than its deadline of 0.1 s"),
+    for (deed, n_attempts, begin, end) in [
+        (
+            Deed::Panics,
+            5,
+            "task 2 panicked: the task panicked on purpose",
+            "(attempt 5, on worker 0)",
+        ),
+        (
+            Deed::IsTooLarge,
+            1,
+            "the output of task 2 has",
+            "(task 2, attempt 1, on worker 0)",
+        ),
+        (
+            Deed::Refuses,
+            1,
+            "the task refuses",
+            "(task 2, attempt 1, on worker 0)",
+        ),
+        (
+            Deed::IsWrong,
+            3,
+            "the output is 0",
+            "(task 2, attempt 3, on worker 0)",
+        ),
+        (
+            Deed::IsLate,
+            5,
+            "task 2 took longer than its deadline of 0.1 s",
+            "(attempt 5, on worker 0)",
+        ),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let error = misbehave::<1>(deed, folder.path()).unwrap_err();
+        let output = folder.path().join("out.json");
+        let job = Misbehaves::<1> {
+            deed,
+            folder: folder.path().to_path_buf(),
+        };
+        let error = Runner::new().threads(1).run(job, &output).unwrap_err();
         assert_eq!(error.exit, Exit::JobFailed, "{error}");
-        assert!(error.message.contains(reason), "{error}");
-        assert!(!folder.path().join("out.json").exists());
+        let text = &error.message;
+        assert!(text.starts_with(begin) && text.ends_with(end), "{error}");
+        assert!(!output.exists());
+        // Each attempt is told of, and that it was the last one.
+        let alarms = error.facts["alarms"].as_array().unwrap();
+        let told = |kind: &str| alarms.iter().filter(|alarm| alarm["kind"] == kind).count();
+        assert_eq!(
+            (told("task-retried"), told("poison-task")),
+            (n_attempts - 1, 1),
+            "{alarms:?}"
+        );
+        let last = alarms.last().unwrap()["text"].as_str().unwrap();
+        assert!(
+            last.starts_with("task 2 fail") && last.contains(text),
+            "{alarms:?}"
+        );
+        // What came before it is kept; and what comes after it, if that was done while it was waited for.
+        let kept: Vec<u64> = journal(&output)
+            .unwrap()
+            .commits
+            .keys()
+            .map(|(_, task)| task.0)
+            .collect();
+        let all_others = [0, 1, 3, 4];
+        assert!(
+            kept.iter().all(|task| all_others.contains(task)),
+            "{deed:?}: {kept:?}"
+        );
+        let n_sure = if n_attempts > 1 { 4 } else { 2 };
+        assert_eq!(kept[..n_sure], all_others[..n_sure], "{deed:?}");
     }
 }
 
@@ -74,6 +141,18 @@ fn code_that_misbehaves_where_jobs_are_driven_fails_the_job_with_the_reason() {
             "has 1099511627776 tasks, and 3000000 are allowed",
         ),
         (Deed::HasNoTime, "`needs` of `misbehaves` has a deadline of 0 s"),
+        (
+            Deed::HasNegativeTime,
+            "`needs` of `misbehaves` has a deadline of -1 s",
+        ),
+        (
+            Deed::HasNoNumberForItsTime,
+            "`needs` of `misbehaves` has a deadline of NaN s",
+        ),
+        (
+            Deed::ExpectsNoNumber,
+            "`needs` of `misbehaves` expects a task to take NaN s",
+        ),
         (Deed::StateIsTooLarge, "the state of round 1 has "),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -83,9 +162,17 @@ fn code_that_misbehaves_where_jobs_are_driven_fails_the_job_with_the_reason() {
     }
 }
 
+/// What is expected for ever made the driver overflow as it looked for what is slow.
 #[test]
-fn a_task_that_fails_or_is_late_once_is_done_again() {
-    for deed in [Deed::FailsOnce, Deed::IsLateOnce] {
+fn r6_a_task_may_take_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let done = misbehave::<1>(Deed::TakesItsTime, folder.path()).unwrap();
+    assert_eq!((done.tasks_run, done.retries), (5, 0));
+}
+
+#[test]
+fn a_task_that_fails_or_is_late_or_panics_once_is_done_again() {
+    for deed in [Deed::FailsOnce, Deed::IsLateOnce, Deed::PanicsOnce] {
         let folder = tempfile::tempdir().unwrap();
         let done = misbehave::<1>(deed, folder.path()).unwrap();
         assert_eq!((done.tasks_run, done.tasks_checked, done.retries), (5, 5, 1));
@@ -177,6 +264,64 @@ fn code_of_another_version_goes_on_with_nothing() {
     assert_eq!(error.exit, Exit::Usage);
     assert!(error.message.contains("version 1, now of 2"), "{error}");
     assert!(error.next.unwrap().contains("--restart"));
+}
+
+/// Workers had the memory that the first round's tasks needed, and the job waited for ever for one that has more.
+#[test]
+fn r6_rounds_may_need_more_memory_than_the_first_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.json");
+    let run = |mib: u64| {
+        let needs_mib = vec![10, 40, 100, 1];
+        let runner = Runner::new().threads(3).memory(mib << 20);
+        runner.run(Grows { needs_mib }, &output)
+    };
+    // As many at a time as fit, and no more; until one doesn't.
+    for n_rounds in [2, 2] {
+        let error = run(90).unwrap_err();
+        assert_eq!(error.exit, Exit::Resources, "{error}");
+        let text = "90 MiB of memory are too few: a task of `grows` needs 100 MiB, 10 MiB more";
+        assert_eq!(error.message, text);
+        assert_eq!(error.next.as_deref(), Some("allow it: --memory 100MiB"));
+        assert_eq!(at_once(n_rounds), [3, 2]);
+    }
+    // Another run goes on in that round, with what was named.
+    let done = run(100).unwrap();
+    assert_eq!(
+        (done.tasks_run, done.tasks_checked),
+        (2 * grows::N_TASKS, 2 * grows::N_TASKS)
+    );
+    assert_eq!(at_once(4), [3, 2, 1, 3]);
+    // The first round is looked at before anything is written.
+    let other = folder.path().join("other.json");
+    let job = Grows { needs_mib: vec![10] };
+    let error = Runner::new().memory(9 << 20).run(job, &other).unwrap_err();
+    assert_eq!(error.exit, Exit::Resources, "{error}");
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        2,
+        "the output and its journal"
+    );
+}
+
+#[test]
+fn jobs_that_users_can_not_name_or_tell_apart_are_not_run() {
+    let kinds = |kinds: &'static Kinds| {
+        let words = ["program".into(), "kinds".into()];
+        format!("{:?}", tilework::cli::run(&words, kinds, Instant::now()))
+    };
+    let code = |code: ExitCode| format!("{code:?}");
+    assert_eq!(kinds(jobs![Grows]), code(ExitCode::SUCCESS));
+    assert_eq!(kinds(jobs![Grows, Grows]), code(ExitCode::from(2)));
+    assert_eq!(kinds(jobs![Grows, Misnamed]), code(ExitCode::from(2)));
+    let folder = tempfile::tempdir().unwrap();
+    let error = Runner::new()
+        .run(Misnamed {}, folder.path().join("out"))
+        .unwrap_err();
+    assert_eq!(error.exit, Exit::Usage);
+    assert!(error.message.contains("can be called `a/b`"), "{error}");
+    assert!(error.next.unwrap().contains("KIND"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -3,19 +3,21 @@
 //!
 //! How far a run is, is read here from the journal on the disk and from the append-only log, never asked of the program.
 
+#![expect(clippy::print_stdout, reason = "what a kill costs is kept with the results")]
+
 mod common;
 
 use common::{PATIENCE, Stage};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tilework_core::limits::UNCOMMITTED_MAX;
 
 /// A worker holds one attempt that runs and the outputs of others that are not committed yet: its slots.
@@ -91,11 +93,15 @@ fn twenty_kills_at_random_moments_cost_only_the_tasks_in_flight() {
             .collect();
         let n_before = committed_before.len() as u64;
         let n_started_before = started_tasks(&log).len();
+        let started_at = Instant::now();
         let mut running = stage.start(&line);
+        let mut recovered = None;
         // Every fifth kill comes whenever it comes, the start of the program included; the others once some tasks, but
         // not all that are left, are committed.
         if kill % 5 != 4 {
             let n_new = (1 + below(3)).min((n_tasks - n_before) / (N_KILLS - kill + 1));
+            stage.wait_for_commits("C.npy", n_before + n_new.min(1), &mut running);
+            recovered = (kill > 0 && n_new > 0).then(|| started_at.elapsed().as_millis() as u64);
             stage.wait_for_commits("C.npy", n_before + n_new, &mut running);
         }
         let n_seen = stage.n_committed("C.npy");
@@ -118,6 +124,8 @@ fn twenty_kills_at_random_moments_cost_only_the_tasks_in_flight() {
         }
         let n_lost = started.len() as u64 - (n_after - n_before);
         assert!(n_lost <= SLOTS, "kill {kill} cost {n_lost} tasks");
+        let cost = json!({"row": "process-killed", "recovered_ms": recovered, "attempts_lost": n_lost});
+        println!("measured {cost}");
     }
     assert!(
         n_between >= 15,

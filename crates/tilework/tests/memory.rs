@@ -187,7 +187,7 @@ fn a_resume_with_other_memory_stays_within_it() {
         json["error"]
             .as_str()
             .unwrap()
-            .contains("the unfinished output's tiles need"),
+            .contains("the output's tiles, decided once, need"),
         "{json}"
     );
     let report = stage.run_within(&smallest, "resume C.npy");

@@ -187,3 +187,35 @@ fn a_lost_file_of_a_complete_round_is_told_by_its_name() {
     program.succeed(&(line(OPTIONS, "w.txt") + " --restart"));
     assert!(program.read("w.txt") == counted(&all_text()));
 }
+
+/// It changed what it was computed from, which showed when all was done, and the same command could not go on.
+#[test]
+fn r6_an_output_in_the_folder_that_is_read_is_refused_before_anything_is_done() {
+    let program = Program::of_example("word_count");
+    fs::create_dir_all(program.path("text/deep")).unwrap();
+    fs::write(program.path("text/a.txt"), b"one two\n").unwrap();
+    fs::write(program.path("text/deep/b.txt"), b"two\n").unwrap();
+    std::os::unix::fs::symlink("text/deep", program.path("link")).unwrap();
+    for line in [
+        "--set folder=.",
+        "--set folder=. -o link/words",
+        "--set folder=text -o text/words",
+        "--set folder=text/ -o text/deep/words",
+        "--set folder=text -o link/words",
+        "--set folder=text -o ./text/deep/../words",
+        "--set folder=link -o text/deep/words --restart",
+    ] {
+        let refused = program.refuse(&format!("run word-count {line}"));
+        let error = refused["error"].as_str().unwrap();
+        assert!(error.contains("which is an input"), "{line}: {refused}");
+        assert!(refused["next"].as_str().unwrap().contains("-o"), "{refused}");
+    }
+    let left = |folder: &str| fs::read_dir(program.path(folder)).unwrap().count();
+    assert_eq!((left("."), left("text"), left("text/deep")), (2, 2, 1));
+    for output in ["words", "text/../words"] {
+        program.succeed(&format!(
+            "run word-count --set folder=text -o {output} --overwrite"
+        ));
+        assert_eq!(program.read("words"), b"2 two\n1 one\n");
+    }
+}

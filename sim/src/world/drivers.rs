@@ -18,10 +18,20 @@ impl World {
                 }
             }
             DriverInput::Lead => {
-                if self.drivers[i].lease.is_leader() && self.drivers[i].leading.is_none() {
+                // Whoever begins a run looks at the clock first: it may have slept.
+                self.step_lease(i, LeaseEvent::Tick);
+                if self.drivers[i].lease.is_leader() && !self.drives(i) {
                     self.lead(i);
                 }
             }
+            DriverInput::AskAgain => {
+                let leading = self.drivers[i].leading.as_ref();
+                if let Some(epoch) = leading.map(|leading| leading.epoch).filter(|_| self.drives(i)) {
+                    let start = self.job_start(i, epoch);
+                    self.drive(i, DriverEvent::Submitted(start));
+                }
+            }
+            DriverInput::Cancel => self.drive(i, DriverEvent::StopRequested(job(), StopCause::Interrupted)),
             DriverInput::Step(epoch, step) => {
                 let leading = self.drivers[i].leading.as_ref();
                 if leading.is_some_and(|leading| leading.epoch == epoch) {
@@ -34,8 +44,17 @@ impl World {
         }
     }
 
+    /// Whether the driver has the job's run in its hands.
+    pub(super) fn drives(&self, i: usize) -> bool {
+        let leading = self.drivers[i].leading.as_ref();
+        leading.is_some_and(|leading| leading.machine.round(job()).is_some())
+    }
+
     pub(super) fn step_lease(&mut self, i: usize, event: LeaseEvent) {
         let now = self.agenda.now();
+        let lease = &self.drivers[i].lease;
+        let name = coverage::name_of_lease_event(&event, DriverIdx(i as u32));
+        self.meet(Machine::Lease, lease.state(), name);
         let driver = &mut self.drivers[i];
         let (clock, incarnation) = (driver.life.clock(now), driver.life.incarnation);
         let mut effects = Vec::new();
@@ -77,21 +96,19 @@ impl World {
         }
     }
 
-    /// Begins to drive: a run of its own, from what the journal says.
+    /// Begins to drive: a run of its own, from what the journal says. The machine may have driven the job before.
     pub(super) fn lead(&mut self, i: usize) {
-        if self.done {
-            return;
-        }
         let incarnation = self.drivers[i].life.incarnation;
         let Ok((epoch, segment)) = self.storage.open_segment() else {
             let again = Happening::AtDriver(i as u32, incarnation, DriverInput::Lead);
             self.agenda.after(1_000, again);
             return;
         };
-        let start = self.job_start(epoch);
+        let start = self.job_start(i, epoch);
         self.counts.n_take_overs += 1;
+        let before = self.drivers[i].leading.take();
         self.drivers[i].leading = Some(Leading {
-            machine: Driver::new(),
+            machine: before.map_or_else(Driver::new, |before| before.machine),
             epoch,
             segment,
         });
@@ -100,7 +117,7 @@ impl World {
         self.drive(i, DriverEvent::Submitted(start));
     }
 
-    pub(super) fn job_start(&mut self, epoch: RunEpoch) -> JobStart {
+    pub(super) fn job_start(&mut self, i: usize, epoch: RunEpoch) -> JobStart {
         let n_rounds = self.scenario.rounds.len() as u32;
         let open = (0..n_rounds).find(|round| self.storage.barrier(RoundIdx(*round)).is_none());
         let round = RoundIdx(open.unwrap_or(n_rounds - 1));
@@ -114,13 +131,31 @@ impl World {
             committed: self.committed(round),
             resumed: true,
             took_over: epoch > self.storage.fresh_since,
-            one_machine: false,
+            one_machine: self.scenario.one_machine,
             assign: self.scenario.assign,
             backups: self.scenario.backups,
-            when_full: WhenFull::Wait,
-            deadline: None,
-            unable: Default::default(),
+            when_full: self.scenario.when_full,
+            deadline: self.deadline(i),
+            unable: self.unable(),
         }
+    }
+
+    fn deadline(&self, i: usize) -> Option<Millis> {
+        let (now, limit_ms) = (self.agenda.now(), self.scenario.faults[Kind::LimitsTime]);
+        let is_limited = limit_ms > 0 && !self.in_peace();
+        is_limited.then(|| Millis(self.drivers[i].life.clock(now).0 + limit_ms))
+    }
+
+    /// Workers that lack the job's code, all that ever were: whoever joins says what it knows, and drivers tell each other.
+    fn unable(&self) -> BTreeSet<WorkerIdx> {
+        let last = self.scenario.n_workers - 1;
+        if lacks_of(&self.scenario, last) != LastWorker::LacksCode {
+            return BTreeSet::new();
+        }
+        let incarnations = 0..=self.workers[last as usize].life.incarnation;
+        incarnations
+            .map(|incarnation| worker_idx(&self.scenario, last, incarnation))
+            .collect()
     }
 
     pub(super) fn committed(&mut self, round: RoundIdx) -> Vec<TaskIdx> {
@@ -149,6 +184,9 @@ impl World {
     /// Gives the driver's machine an event and does what it asks for.
     pub(super) fn drive(&mut self, i: usize, event: DriverEvent) {
         let now = self.agenda.now();
+        if self.scenario.checks {
+            self.meet_at_driver(i, &event);
+        }
         let driver = &mut self.drivers[i];
         let (clock, incarnation) = (driver.life.clock(now), driver.life.incarnation);
         let Some(leading) = &mut driver.leading else {
@@ -189,6 +227,24 @@ impl World {
                 self.note(&(i, &effect));
             }
             self.do_for_driver(i, incarnation, epoch, effect);
+        }
+    }
+
+    fn meet_at_driver(&mut self, i: usize, event: &DriverEvent) {
+        let Some(Leading { machine, .. }) = &self.drivers[i].leading else {
+            return;
+        };
+        let of_job = (machine.state(job()), coverage::name_of_driver_event(event));
+        let of_attempts: Vec<_> = match event {
+            DriverEvent::Received(message) => coverage::reports_of(&message.body)
+                .into_iter()
+                .map(|(attempt, name)| (machine.state_of(attempt), name))
+                .collect(),
+            _ => Vec::new(),
+        };
+        self.meet(Machine::Job, of_job.0, of_job.1);
+        for (state, name) in of_attempts {
+            self.meet(Machine::Report, state, name);
         }
     }
 
@@ -280,25 +336,37 @@ impl World {
         }
     }
 
-    /// As a user would: the job failed, and what is committed is kept.
+    /// As a user would: the job failed or was stopped, and what is committed is kept.
     pub(super) fn submit_again(&mut self, i: usize, incarnation: u32, end: JobEnd) {
-        self.n_resubmits += 1;
-        let is_full = matches!(&end, JobEnd::Failed(failure) if failure.cause == Cause::DiskFull);
-        if self.n_resubmits > RESUBMITS_MAX || self.in_peace() && !is_full && self.n_resubmits > 10 {
-            self.violate(Violation::Failed(format!("{end:?}")));
+        self.counts.n_resubmits += 1;
+        if end == JobEnd::Stopped(StopCause::TimeLimit) {
+            self.counts.fire(Kind::LimitsTime);
         }
-        self.drivers[i].leading = None;
+        if let JobEnd::Failed(failure) = &end
+            && failure.cause != Cause::DiskFull
+        {
+            self.n_failures += 1;
+            self.n_failures_in_peace += u32::from(self.in_peace());
+            if self.n_failures > FAILURES_MAX || self.n_failures_in_peace > FAILURES_IN_PEACE_MAX {
+                self.violate(Violation::Failed(failure.text.clone()));
+            }
+        }
         let again = Happening::AtDriver(i as u32, incarnation, DriverInput::Lead);
-        self.agenda.after(2_000, again);
+        self.agenda.after(RESUBMIT_MS, again);
     }
 
     pub(super) fn begin_step(&mut self, i: usize, epoch: RunEpoch, step: Step) {
-        let (incarnation, ms) = (self.drivers[i].life.incarnation, self.dice.pick(2..50));
+        let incarnation = self.drivers[i].life.incarnation;
+        let ms = self.dice.pick(2..50) + self.storage_delay_ms();
         let step = Happening::AtDriver(i as u32, incarnation, DriverInput::Step(epoch, step));
         self.agenda.after(ms, step);
+        self.on_step(ms);
     }
 
     pub(super) fn take_step(&mut self, i: usize, step: Step) -> Result<DriverEvent, Failure> {
+        if self.strikes(Kind::FailsSteps) {
+            return Err(Failure::retry(Cause::Storage, "a file could not be read"));
+        }
         match step {
             Step::Advance(round) => self.advance(i, round),
             Step::ReadCommits(round) => {
@@ -309,10 +377,7 @@ impl World {
                 let last = RoundIdx(self.scenario.rounds.len() as u32 - 1);
                 Ok(DriverEvent::OutputsVerified(job(), self.storage.damaged(last)))
             }
-            Step::Finish => {
-                self.done = true;
-                Ok(DriverEvent::OutputsFinished(job()))
-            }
+            Step::Finish => Ok(DriverEvent::OutputsFinished(job())),
         }
     }
 

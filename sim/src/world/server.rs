@@ -9,6 +9,13 @@ impl World {
             let weather = self.weather();
             let delay = self.network.delay(&mut self.dice, weather);
             self.agenda.after(delay, Happening::AtServer(request));
+        } else if let Request::SetLease(driver, incarnation, _, asked) = request
+            && self.dice.happens(500)
+        {
+            // Who asks is told that no answer came.
+            let refused = DriverInput::Lease(LeaseEvent::Refused { asked });
+            let told = Happening::AtDriver(driver, incarnation, refused);
+            self.agenda.after(LEASE_ANSWER_MS, told);
         }
     }
 
@@ -46,7 +53,8 @@ impl World {
         let (now, lease) = (self.agenda.now(), &mut self.lease);
         let jumped = self.drivers[driver as usize].life.jumped;
         if jumped.is_some_and(|jumped| jumped >= lease.set) {
-            lease.two_until = Millis(lease.set.0 + LEASE_STEP_DOWN_MS);
+            let excused = Millis(lease.set.0 + LEASE_STEP_DOWN_MS);
+            lease.two_until = lease.two_until.max(excused);
         }
         lease.state = LeaseState {
             revision: lease.state.revision + 1,
@@ -77,14 +85,35 @@ impl World {
     pub(super) fn send(&mut self, from: Node, to: Node, happening: Happening) {
         self.counts.n_messages += 1;
         if !self.network.connects(self.agenda.now(), from, to) {
-            self.counts.n_messages_lost += 1;
             return;
         }
         let weather = self.weather();
         let delays = self.network.delays(&mut self.dice, weather);
-        self.counts.n_messages_lost += u64::from(delays.is_empty());
+        match delays[..] {
+            [] => self.counts.fire(Kind::Loses),
+            [_] => {}
+            _ => self.counts.fire(Kind::Repeats),
+        }
         for delay in delays {
+            if delay > self.scenario.delay_ms {
+                self.counts.fire(Kind::Delays);
+            }
             self.agenda.after(delay, happening.clone());
+        }
+    }
+
+    /// The engine knows that a worker's end of it is closed.
+    pub(super) fn engine_tells_loss(&mut self, slot: usize) {
+        if !self.scenario.checks {
+            return;
+        }
+        let incarnation = self.workers[slot].life.incarnation;
+        let lost = worker_idx(&self.scenario, slot as u32, incarnation);
+        for i in 0..self.drivers.len() {
+            let incarnation = self.drivers[i].life.incarnation;
+            let told = DriverInput::Event(DriverEvent::WorkerLost(lost));
+            let happening = Happening::AtDriver(i as u32, incarnation, told);
+            self.send(Node::Server, Node::Driver(i as u32), happening);
         }
     }
 }

@@ -14,13 +14,26 @@ impl World {
             WorkerInput::Sync(attempt) => {
                 let synced = match &mut self.workers[slot].segment {
                     Some((_, segment)) => self.storage.sync(segment),
-                    None => Ok(()),
+                    None => Err(Failure::retry(Cause::Storage, "the journal is closed")),
                 };
                 self.work(slot, WorkerEvent::CommitDurable(attempt, synced));
             }
-            WorkerInput::FetchAgain => {
-                if self.workers[slot].fetching {
+            WorkerInput::FetchAgain(number) => {
+                let worker = &self.workers[slot];
+                if worker.fetching && worker.n_fetches == number {
                     self.fetch(slot);
+                }
+            }
+            WorkerInput::Begins(number, deadline_ms) => {
+                if let Some(run) = self.workers[slot].run.filter(|run| run.number == number) {
+                    let began = self.workers[slot].life.clock(self.agenda.now());
+                    self.work(slot, WorkerEvent::Begun(run.attempt, began, deadline_ms));
+                }
+            }
+            WorkerInput::Ends(number, result) => {
+                let run = &mut self.workers[slot].run;
+                if let Some(run) = run.take_if(|run| run.number == number) {
+                    self.work(slot, WorkerEvent::RunEnded(run.attempt, result));
                 }
             }
         }
@@ -34,6 +47,9 @@ impl World {
         let incarnation = self.workers[slot].life.incarnation;
         if event == WorkerEvent::Received(ToWorker::Drain) {
             self.draining.insert((slot, incarnation));
+        }
+        if self.scenario.checks {
+            self.meet_at_worker(slot, &event);
         }
         let worker = &mut self.workers[slot];
         let clock = worker.life.clock(now);
@@ -51,6 +67,17 @@ impl World {
         }
     }
 
+    fn meet_at_worker(&mut self, slot: usize, event: &WorkerEvent) {
+        let machine = &self.workers[slot].machine;
+        let of_attempt = coverage::attempt_event(event);
+        let of_attempt = of_attempt.map(|(attempt, name)| (machine.state_of(attempt), name));
+        let of_worker = (machine.state(), coverage::name_of_worker_event(event));
+        self.meet(Machine::Worker, of_worker.0, of_worker.1);
+        if let Some((state, name)) = of_attempt {
+            self.meet(Machine::Attempt, state, name);
+        }
+    }
+
     pub(super) fn later(&mut self, slot: usize, ms: u64, input: WorkerInput) {
         let incarnation = self.workers[slot].life.incarnation;
         self.agenda
@@ -60,11 +87,13 @@ impl World {
     pub(super) fn fetch(&mut self, slot: usize) {
         let incarnation = self.workers[slot].life.incarnation;
         self.workers[slot].fetching = true;
+        self.workers[slot].n_fetches += 1;
+        let number = self.workers[slot].n_fetches;
         self.ask_server(
             Node::Worker(slot as u32),
             Request::Fetch(slot as u32, incarnation),
         );
-        self.later(slot, FETCH_AGAIN_MS, WorkerInput::FetchAgain);
+        self.later(slot, FETCH_AGAIN_MS, WorkerInput::FetchAgain(number));
     }
 
     pub(super) fn do_for_worker(&mut self, slot: usize, effect: WorkerEffect) {
@@ -73,10 +102,14 @@ impl World {
             WorkerEffect::Fetch => self.fetch(slot),
             WorkerEffect::Prepare(_) => {}
             WorkerEffect::Run(attempt) => self.run_task(slot, attempt),
-            WorkerEffect::CancelRun(attempt) if self.workers[slot].hangs == Some(attempt) => {}
             WorkerEffect::CancelRun(attempt) => {
-                let ended = WorkerEvent::RunEnded(attempt, Err(Failure::cancelled()));
-                self.later(slot, 10, WorkerInput::Event(ended));
+                let run = self.workers[slot].run;
+                if let Some(run) = run.filter(|run| run.attempt == attempt && !run.hangs) {
+                    // Nobody tells those to stop that still open their inputs.
+                    let opens_ms = run.opened.0.saturating_sub(self.agenda.now().0);
+                    let ends = WorkerInput::Ends(run.number, Err(Failure::cancelled()));
+                    self.later(slot, opens_ms.max(CANCEL_MS), ends);
+                }
             }
             // The process ends once the machine says so.
             WorkerEffect::GiveUpRun(_) => self.counts.n_hung += 1,
@@ -95,6 +128,7 @@ impl World {
             }
             WorkerEffect::End => {
                 self.workers[slot].life.alive = false;
+                self.engine_tells_loss(slot);
                 let start = Happening::Fault(Fault::StartWorker(slot as u32));
                 self.agenda.after(5_000, start);
             }
@@ -119,46 +153,72 @@ impl World {
                 attempt.attempt.task,
             ));
         }
-        let faults = self.scenario.faults;
-        let slow = if slot == 0 { faults.slow_factor.max(1) } else { 1 };
-        let ms = self.scenario.task_ms * slow * self.dice.pick(80..120) / 100;
-        if self.never_ends(slot, attempt, 2 * self.scenario.task_ms * slow) {
-            return;
+        let slow = match self.scenario.faults[Kind::Slows] {
+            factor if factor > 1 && slot == 0 => {
+                self.counts.fire(Kind::Slows);
+                factor
+            }
+            _ => 1,
+        };
+        let task_ms = self.scenario.task_ms * slow;
+        let ms = task_ms * self.dice.pick(80..120) / 100;
+        let opens_ms = self.storage_delay_ms();
+        let run = TaskRun {
+            number: self.workers[slot].n_runs,
+            attempt,
+            opened: Millis(self.agenda.now().0 + opens_ms),
+            hangs: false,
+        };
+        self.workers[slot].n_runs += 1;
+        self.workers[slot].run = Some(run);
+        if self.scenario.checks {
+            // Where nothing hangs, nobody looks at the clock.
+            let deadline_ms = (self.scenario.faults[Kind::Hangs] > 0).then_some(2 * task_ms);
+            self.later(slot, opens_ms, WorkerInput::Begins(run.number, deadline_ms));
+            if self.strikes(Kind::Hangs) {
+                return self.hang(slot, run, opens_ms + 2 * task_ms);
+            }
         }
         let result = self.result_of(slot, attempt.attempt.task);
         self.counts.n_failed += u64::from(result.is_err());
-        self.later(
-            slot,
-            ms,
-            WorkerInput::Event(WorkerEvent::RunEnded(attempt, result)),
-        );
+        self.later(slot, opens_ms + ms, WorkerInput::Ends(run.number, result));
     }
 
-    /// Whether an attempt goes on until it is told to stop, or longer. Where none does, nobody looks at the clock.
-    fn never_ends(&mut self, slot: usize, attempt: JobAttempt, deadline_ms: u64) -> bool {
-        let hanging = self.scenario.faults.hanging;
-        if hanging == 0 {
-            return false;
+    /// An attempt that goes on until it is told to stop; every other one does not stop then, and may come to its end when nobody waits for it
+    /// any more.
+    fn hang(&mut self, slot: usize, run: TaskRun, deadline_ms: u64) {
+        if self.dice.happens(500) {
+            self.workers[slot].run = Some(TaskRun { hangs: true, ..run });
+            let ends_ms = deadline_ms + self.dice.pick(0..12_000);
+            let result = match self.dice.pick(0..3) {
+                0 => Ok(()),
+                1 => Err(Failure::cancelled()),
+                _ => Err(Failure::retry(Cause::Storage, "a read failed, at last")),
+            };
+            self.later(slot, ends_ms, WorkerInput::Ends(run.number, result));
         }
-        let told = WorkerEvent::DeadlineTold(attempt, Some(deadline_ms));
-        self.later(slot, 0, WorkerInput::Event(told));
-        let never_ends = self.dice.happens(hanging) && !self.in_peace();
-        if never_ends && self.dice.happens(500) {
-            self.workers[slot].hangs = Some(attempt);
-        }
-        self.counts.n_late += u64::from(never_ends);
-        never_ends
     }
 
     /// How an attempt at a task will end.
     fn result_of(&mut self, slot: usize, task: TaskIdx) -> Result<(), Failure> {
-        let faults = self.scenario.faults;
-        let is_faulty = slot > 0 && slot + 1 == self.workers.len();
-        let fails = self.dice.happens(faults.failing);
-        let corrupt = self.dice.happens(faults.corrupt) || is_faulty && self.dice.happens(faults.faulty);
+        match lacks_of(&self.scenario, slot as u32) {
+            LastWorker::Able => {}
+            LastWorker::LacksCode => return Err(Failure::retry(Cause::Job, "the program knows no such job")),
+            LastWorker::TooSmall => {
+                return Err(Failure::fatal(Cause::OutOfMemory, "the task needs more memory"));
+            }
+        }
+        let is_last = slot > 0 && slot + 1 == self.workers.len();
+        let fails = self.strikes(Kind::Fails);
+        let corrupt = self.strikes(Kind::Corrupts) || is_last && self.strikes(Kind::Miscomputes);
         // Of every ten tasks one, and of these every other one fails its check.
-        let is_stubborn = faults.stubborn && task.0 % 10 == 3 && self.agenda.now().0 < faults.until_ms / 2;
-        if self.in_peace() || !(fails || corrupt || is_stubborn) {
+        let faults = &self.scenario.faults;
+        let is_stubborn =
+            faults[Kind::Resists] > 0 && task.0 % 10 == 3 && self.agenda.now().0 < faults.until_ms / 2;
+        if is_stubborn {
+            self.counts.fire(Kind::Resists);
+        }
+        if !(fails || corrupt || is_stubborn) {
             Ok(())
         } else if corrupt || is_stubborn && task.0 % 20 == 3 {
             Err(Failure::corrupt("the check failed"))
@@ -172,7 +232,7 @@ impl World {
 
     pub(super) fn write_output(&mut self, slot: usize, attempt: JobAttempt) {
         let (round, task) = (attempt.attempt.round, attempt.attempt.task);
-        let lies = self.dice.happens(self.scenario.faults.lying) && !self.in_peace();
+        let lies = self.strikes(Kind::Lies);
         let right = right_output(self.generation_of(attempt.attempt.epoch), round, task);
         let written = if attempt.attempt.epoch < self.storage.fresh_since {
             Ok(())
@@ -180,14 +240,14 @@ impl World {
             let output = if lies { !right } else { right };
             self.storage.write_output(round, task, output, !lies)
         };
-        let ms = self.dice.pick(2..40);
+        let ms = self.dice.pick(2..40) + self.storage_delay_ms();
         let event = WorkerEvent::OutputDurable(attempt, written);
         self.later(slot, ms, WorkerInput::Event(event));
     }
 
     pub(super) fn append_commit(&mut self, slot: usize, attempt: JobAttempt) {
         let appended = self.try_append(slot, attempt);
-        let ms = self.dice.pick(1..12);
+        let ms = self.dice.pick(1..12) + self.storage_delay_ms();
         let input = match appended {
             Ok(()) => WorkerInput::Sync(attempt),
             Err(failure) => WorkerInput::Event(WorkerEvent::CommitDurable(attempt, Err(failure))),
@@ -208,12 +268,12 @@ impl World {
             seconds: 0.0,
             output: Vec::new(),
         };
+        if generation < self.generations.len() {
+            return Err(Failure::retry(Cause::Storage, "the run's journal is gone"));
+        }
         let held = self.workers[slot].segment.take();
         let mut segment = match held.filter(|(of, _)| *of == generation) {
             Some((_, segment)) => segment,
-            None if generation < self.generations.len() => {
-                return Err(Failure::retry(Cause::Storage, "the run's journal is gone"));
-            }
             None => self.storage.open_segment()?.1,
         };
         let appended = self.storage.append(&mut segment, Record::Commit(commit));

@@ -7,10 +7,16 @@ use super::tree::{Member, Tree};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("tilework-core", &[]),
     ("tilework-kernel", &[]),
-    ("tilework-store", &["tilework-core"]),
+    ("tilework-fuzzing", &[]),
+    ("tilework-store", &["tilework-core", "tilework-fuzzing"]),
     (
         "tilework-runtime",
-        &["tilework-core", "tilework-kernel", "tilework-store"],
+        &[
+            "tilework-core",
+            "tilework-fuzzing",
+            "tilework-kernel",
+            "tilework-store",
+        ],
     ),
     (
         "tilework-linalg",
@@ -25,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "tilework",
         &[
             "tilework-core",
+            "tilework-fuzzing",
             "tilework-kernel",
             "tilework-store",
             "tilework-runtime",
@@ -33,7 +40,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tilework-sim",
         ],
     ),
-    ("tilework-nats", &["tilework-core", "tilework-runtime"]),
+    (
+        "tilework-nats",
+        &["tilework-core", "tilework-fuzzing", "tilework-runtime"],
+    ),
     ("tilework-sim", &["tilework-core", "tilework-store"]),
     ("xtask", &[]),
 ];

@@ -145,9 +145,10 @@ impl Fleet {
         active.map(|(worker, member)| (*worker, member))
     }
 
-    /// Whether some get tasks that lack the code for these.
-    pub(super) fn has_unable(&self, demand: Demand<'_>) -> bool {
-        !demand.unable.is_empty() && self.active().any(|(worker, _)| demand.unable.contains(&worker))
+    /// Whether all that get tasks can do these.
+    pub(super) fn all_meet(&self, demand: Demand<'_>) -> bool {
+        self.active()
+            .all(|(worker, member)| demand.is_met_by(worker, member))
     }
 
     /// Of the workers that fit and have a rank, the first by rank; among equals the one that holds least.

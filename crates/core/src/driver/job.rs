@@ -86,6 +86,16 @@ impl Troubles {
     }
 }
 
+/// How many workers can do a job's tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fitting {
+    /// Of the fleet, for which that was counted.
+    generation: u64,
+    n_workers: usize,
+    /// Whether there are no others.
+    are_all: bool,
+}
+
 /// One job's run. One byte per task, and what is released or waits for its next attempt, which the window bounds.
 #[derive(Debug)]
 pub(super) struct JobRun {
@@ -118,8 +128,7 @@ pub(super) struct JobRun {
     /// Attempts that their workers no longer speak of: the journal is asked.
     missing: BTreeSet<JobAttempt>,
     reading_commits: bool,
-    /// Fitting workers, and the fleet's generation for which that was counted.
-    fitting: Option<(u64, usize)>,
+    fitting: Option<Fitting>,
     last_progress: Millis,
     stalled: Option<Stall>,
     paused_until: Option<Millis>,
@@ -189,6 +198,39 @@ impl JobRun {
 
     pub(super) fn round(&self) -> RoundIdx {
         self.round
+    }
+
+    pub(super) fn state(&self) -> &'static str {
+        match self.phase {
+            Phase::Listening(_) => "Listening",
+            Phase::Running => "Running",
+            Phase::Advancing => "Advancing",
+            Phase::Verifying => "Verifying",
+            Phase::Finishing => "Finishing",
+            Phase::Stopping(_) => "Stopping",
+            Phase::Ended => "Ended",
+        }
+    }
+
+    pub(super) fn state_of(&self, attempt: Attempt) -> &'static str {
+        if !self.is_current(attempt) {
+            return match attempt.epoch {
+                epoch if epoch < self.start.adopts_from => "OfFencedRun",
+                epoch if epoch > self.start.epoch => "OfLaterRun",
+                _ => "OfAnotherRound",
+            };
+        }
+        let flights = self.in_flight.get(&attempt.task);
+        let flight = flights.and_then(|flights| flights.iter().find(|flight| flight.attempt == attempt));
+        match (flight, self.tasks.status(attempt.task)) {
+            (Some(flight), _) if flight.started.is_some() => "Started",
+            (Some(flight), _) if flight.holder.is_some() => "Held",
+            (Some(_), _) => "Queued",
+            (None, Some(TaskStatus::Committed)) => "Committed",
+            (None, Some(TaskStatus::Waiting)) => "Waiting",
+            (None, _) if flights.is_some() => "Replaced",
+            (None, _) => "BackingOff",
+        }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -322,7 +364,10 @@ impl JobRun {
                 Some(back_off.map_or(watch, |at| at.min(watch)))
             }
             Phase::Stopping(_) => Some(watch),
-            _ => self.start.deadline,
+            // One that has just passed is seen with the next look.
+            Phase::Advancing | Phase::Verifying => self.start.deadline.map(|deadline| deadline.max(watch)),
+            // Too late to stop.
+            Phase::Finishing | Phase::Ended => None,
         }
     }
 

@@ -11,6 +11,7 @@ mod code;
 mod elsewhere;
 mod ending;
 mod hanging;
+mod quarantine;
 mod reporting;
 mod watching;
 
@@ -166,6 +167,10 @@ fn releases(effects: &[DriverEffect]) -> Vec<DriverEffect> {
         .iter()
         .filter(|effect| matches!(effect, DriverEffect::Release(..)));
     releases.cloned().collect()
+}
+
+fn drain(worker: WorkerIdx) -> DriverEffect {
+    DriverEffect::Send(worker, ToWorker::Drain)
 }
 
 fn cancel(worker: WorkerIdx) -> DriverEffect {
@@ -377,23 +382,6 @@ fn what_failed_its_check_runs_elsewhere() {
 }
 
 #[test]
-fn a_worker_whose_results_fail_gets_no_more_tasks_unless_it_is_the_last() {
-    let wrong = Failure::corrupt("wrong");
-    let (mut script, _) = Script::with(&[W0, W1], job_of(9));
-    let mut effects = vec![];
-    for task in 0..u64::from(limits::CORRUPT_PER_WORKER_MAX) {
-        effects = script.fails(W0, attempt(task, 0), &wrong);
-    }
-    assert!(alarms(&effects).contains(&"worker-quarantined"));
-    assert!(effects.contains(&DriverEffect::Send(W0, ToWorker::Drain)));
-    let (mut script, _) = Script::with(&[W0], job_of(9));
-    for task in 0..u64::from(limits::CORRUPT_PER_WORKER_MAX) {
-        let effects = script.fails(W0, attempt(task, 0), &wrong);
-        assert!(!alarms(&effects).contains(&"worker-quarantined"));
-    }
-}
-
-#[test]
 fn a_task_that_takes_its_workers_down_ends_the_job() {
     let (mut script, _) = Script::with(&[W0, W1, W2], job_of(1));
     let mut effects = vec![];
@@ -480,7 +468,8 @@ fn tasks_need_workers_with_the_memory_for_them() {
     let joined = WorkerReport::Joined {
         memory_bytes: 4 * GIB,
     };
-    assert_eq!(script.says(W1, joined), [shared(0, 0)]);
+    // In the shared queue the other one would find it.
+    assert_eq!(script.says(W1, joined), [own(W1, 0, 0)]);
     assert!(alarms(&script.commits(W1, attempt(0, 0))).contains(&"job-goes-on"));
 }
 
@@ -620,6 +609,15 @@ fn round_robin_does_not_wait_for_ever() {
     let (mut script, _) = Script::with(&[W0], round_robin(3, 2));
     let effects = script.wait(limits::DEAL_WAIT_MS, &[(W0, &[])]);
     assert_eq!(releases(&effects).len(), 3);
+}
+
+#[test]
+fn round_robin_waits_for_nobody_who_is_there_and_too_small() {
+    let mut script = Script::new();
+    script.joins(W0);
+    script.says(W1, WorkerReport::Joined { memory_bytes: 1 });
+    let effects = script.step(DriverEvent::Submitted(round_robin(3, 2)));
+    assert_eq!(releases(&effects), [own(W0, 0, 0), own(W0, 1, 0), own(W0, 2, 0)]);
 }
 
 #[test]

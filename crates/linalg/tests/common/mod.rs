@@ -139,8 +139,8 @@ pub fn multiply<T: Number>(
     };
     let formula = Formula::new(setup.alpha, addend, T::DTYPE).map_err(|error| error.to_string())?;
     let inputs: Vec<&Operand> = [&a, &b].into_iter().chain(formula.d()).collect();
-    let guard =
-        InputGuard::new(Arc::clone(&shared), inputs.iter().copied()).map_err(|error| error.to_string())?;
+    let guard = InputGuard::new(Arc::clone(&shared), inputs.iter().copied())
+        .map_err(|(path, error)| format!("{}: {error}", path.display()))?;
     let mut folder = JobFolder::open(Arc::clone(&shared), Path::new(C)).map_err(|error| error.to_string())?;
     let request = PlanRequest {
         a: &a,
@@ -212,6 +212,7 @@ pub fn multiply<T: Number>(
     let job = Arc::new(Multiply::<T>::new(shared, a, b, settings));
     let options = RunOptions {
         n_workers: setup.n_workers as u32,
+        memory_bytes: u64::MAX,
         assign: Assign::Dynamic,
         stop: setup.stop.clone(),
         may_replace_output: setup.addend.is_some_and(|(path, _)| path == C),

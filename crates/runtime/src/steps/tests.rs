@@ -1,12 +1,12 @@
-//! The last step against crashes, and against drivers that come too late for it.
+//! The last steps against crashes, and against drivers that come too late for them.
 
 use super::*;
 use crate::folder::JobFolder;
 use crate::job::{TaskContext, TaskSummary};
 use crate::journal_writer::JournalWriter;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tilework_core::driver::Needs;
-use tilework_store::disk::{FileId, parent_dir};
+use tilework_store::disk::{DiskFile, DiskFileExt, FileId, parent_dir};
 use tilework_store::element_type::Dtype;
 use tilework_store::fake_disk::{CrashMode, FakeDisk};
 use tilework_store::npy::output::NpyOutput;
@@ -73,7 +73,7 @@ impl Job for OneNumber {
         Ok(true)
     }
 
-    fn advance(&self, _: RoundIdx, _: &mut dyn Iterator<Item = &Commit>) -> Result<Next, Failure> {
+    fn advance(&self, _: RoundIdx, _: &mut dyn Iterator<Item = &Commit>) -> Result<Next<'_>, Failure> {
         Ok(Next::Done)
     }
 
@@ -103,6 +103,8 @@ impl StepWatch for Lead<'_> {
 
     fn on_damaged_output(&self, _task: TaskIdx) {}
 
+    fn on_note(&self, _note: &str) {}
+
     fn may_finish(&self) -> bool {
         !(self.slept)(self.n_looks.fetch_add(1, Ordering::Relaxed) + 1)
     }
@@ -124,7 +126,7 @@ fn disk() -> FakeDisk {
 fn begin_run(disk: &FakeDisk) -> (RunEpoch, JournalWriter) {
     let folder = JobFolder::take_over(Arc::new(disk.clone()), Path::new(OUTPUT)).unwrap();
     let (epoch, segment) = folder.start_run(RunEpoch(0), JOB, 0).unwrap();
-    (epoch, JournalWriter::start(segment))
+    (epoch, JournalWriter::start(segment).unwrap())
 }
 
 /// Another job's run begins, with a file of its own.
@@ -133,19 +135,29 @@ fn begin_another(disk: &FakeDisk) -> (RunEpoch, JournalWriter, OneNumber) {
     folder.discard().unwrap();
     let output = OneNumber::begin(disk, 2.0);
     let (epoch, segment) = folder.start_run(RunEpoch(0), b"{ }", 0).unwrap();
-    (epoch, JournalWriter::start(segment), output)
+    (epoch, JournalWriter::start(segment).unwrap(), output)
 }
 
 fn finish(
     disk: &FakeDisk,
     job: &OneNumber,
-    (epoch, journal): &(RunEpoch, JournalWriter),
+    run: &(RunEpoch, JournalWriter),
     slept: &(dyn Fn(u32) -> bool + Sync),
 ) -> Result<DriverEvent, Failure> {
     let watch = Lead {
         n_looks: AtomicU32::new(0),
         slept,
     };
+    take(disk, job, run, &watch, Step::FinishOutputs)
+}
+
+fn take<J: Job>(
+    disk: &FakeDisk,
+    job: &J,
+    (epoch, journal): &(RunEpoch, JournalWriter),
+    watch: &dyn StepWatch,
+    step: Step,
+) -> Result<DriverEvent, Failure> {
     let mut steps = JobSteps {
         job,
         disk: Arc::new(disk.clone()),
@@ -156,9 +168,9 @@ fn finish(
         n_tasks: 0,
         may_replace_output: false,
         n_verifiers: 1,
-        watch: &watch,
+        watch,
     };
-    match steps.take(Step::FinishOutputs) {
+    match steps.take(step) {
         DriverEvent::StepFailed(_, failure) => Err(failure),
         event => Ok(event),
     }
@@ -321,4 +333,154 @@ fn a_driver_that_sleeps_before_any_irreversible_act_harms_no_later_run() {
         assert_eq!(number(&disk, Path::new(OUTPUT)), Some(2.0));
         assert_eq!(names(&disk), ["journal", "lock"]);
     }
+}
+
+/// A job that writes its output in one piece at its end, and whose driver may fall asleep over it.
+struct OneText<'a> {
+    output: Mutex<Arc<dyn DiskFile>>,
+    text: &'static str,
+    sleeps: &'a (dyn Fn() + Sync),
+}
+
+impl OneText<'_> {
+    fn write(&self, file: Arc<dyn DiskFile>) -> io::Result<()> {
+        let (first, rest) = self.text.as_bytes().split_at(5);
+        (self.sleeps)();
+        file.set_len(0)?;
+        file.write_all_at(first, 0)?;
+        (self.sleeps)();
+        file.write_all_at(rest, 5)?;
+        (self.sleeps)();
+        *self.output.lock().unwrap() = file;
+        Ok(())
+    }
+}
+
+impl Job for OneText<'_> {
+    type Workspace = ();
+    type Output = ();
+
+    fn n_tasks(&self) -> u64 {
+        0
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            memory_bytes: 1,
+            expected_ms: 1,
+            deadline_ms: None,
+        }
+    }
+
+    fn open_outputs(&self, _resumed: bool) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn workspace(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn run(&self, _: &mut (), _: &TaskContext<'_>) -> Result<((), TaskSummary), Failure> {
+        Err(Failure::fatal(Cause::Job, "it has no tasks"))
+    }
+
+    fn write(&self, _task: TaskIdx, (): ()) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn is_intact(&self, _commit: &Commit) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
+    fn advance(&self, _: RoundIdx, _: &mut dyn Iterator<Item = &Commit>) -> Result<Next<'_>, Failure> {
+        (self.sleeps)();
+        Ok(Next::DoneWith(Box::new(|file| {
+            self.write(file)
+                .map_err(|error| storage_failure("write", Path::new("C"), &error))
+        })))
+    }
+
+    fn output_file(&self) -> Result<FileId, Failure> {
+        let stat = self.output.lock().unwrap().stat();
+        stat.map(|stat| stat.id())
+            .map_err(|error| storage_failure("look at", Path::new("C"), &error))
+    }
+
+    fn seal(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// All that is left to do of a job whose tasks are done.
+fn end_rounds_and_finish(
+    disk: &FakeDisk,
+    job: &OneText<'_>,
+    run: &(RunEpoch, JournalWriter),
+    slept: &(dyn Fn(u32) -> bool + Sync),
+) -> Result<DriverEvent, Failure> {
+    let watch = Lead {
+        n_looks: AtomicU32::new(0),
+        slept,
+    };
+    take(disk, job, run, &watch, Step::Advance(RoundIdx(0)))?;
+    take(disk, job, run, &watch, Step::FinishOutputs)
+}
+
+/// Wherever a driver falls asleep, another one may take the job over and finish it; and it may fall asleep right after it has looked
+/// whether it still drives.
+#[test]
+fn a_driver_that_sleeps_while_it_writes_changes_nothing_of_what_another_has_finished() {
+    let mut n_followed = 0;
+    for knows in [true, false] {
+        for sleeps_at in 1.. {
+            let disk = disk();
+            let partial = disk.create_new(&files().partial()).unwrap();
+            let run = begin_run(&disk);
+            let n_points = AtomicU32::new(0);
+            let has_followed = AtomicBool::new(false);
+            let is_late = || n_points.load(Ordering::Relaxed) >= sleeps_at;
+            let later = || {
+                if n_points.fetch_add(1, Ordering::Relaxed) + 1 != sleeps_at {
+                    return;
+                }
+                // Without it the job is finished: there is nothing to go on with.
+                let Ok(partial) = disk.open_write(&files().partial()) else {
+                    return;
+                };
+                has_followed.store(true, Ordering::Relaxed);
+                let run = begin_run(&disk);
+                let job = OneText {
+                    output: Mutex::new(partial),
+                    text: "what the later driver wrote",
+                    sleeps: &|| (),
+                };
+                assert_eq!(end_rounds_and_finish(&disk, &job, &run, AWAKE), Ok(FINISHED));
+            };
+            let job = OneText {
+                output: Mutex::new(partial),
+                text: "not what the first driver writes",
+                sleeps: &later,
+            };
+            let looks = |_| {
+                later();
+                knows && is_late()
+            };
+            let finished = end_rounds_and_finish(&disk, &job, &run, &looks);
+            let output = disk.contents(OUTPUT).unwrap();
+            assert_eq!(disk.stat(&files().partial()).unwrap(), None, "{sleeps_at}");
+            if has_followed.load(Ordering::Relaxed) {
+                assert_eq!(output, b"what the later driver wrote", "{sleeps_at} {finished:?}");
+                assert_eq!(names(&disk), ["journal", "lock"], "{sleeps_at} {finished:?}");
+                assert!(finished.is_err(), "{sleeps_at}");
+                n_followed += 1;
+                continue;
+            }
+            assert_eq!(output, job.text.as_bytes(), "{sleeps_at} {finished:?}");
+            if !is_late() {
+                assert_eq!(finished, Ok(FINISHED));
+                break;
+            }
+        }
+    }
+    assert!(n_followed > 12, "{n_followed}");
 }

@@ -52,10 +52,35 @@ impl FakeDisk {
     /// Makes the `n`-th call of any kind from now on, counted from 1, fail once and do nothing.
     pub fn fail_nth(&self, n: u64, kind: io::ErrorKind) {
         let mut state = self.state();
-        state.fail_at = Some((state.n_calls + n, kind));
+        let failing = state.n_calls + n;
+        state.failing = Some((failing..=failing, kind));
     }
 
-    /// How many calls [`fail_nth`](Self::fail_nth) has made fail.
+    /// Makes the `n`-th call of any kind from now on, counted from 1, fail, and all that follow, until the disk is [mended](Self::mend).
+    pub fn fail_from(&self, n: u64, kind: io::ErrorKind) {
+        let mut state = self.state();
+        state.failing = Some((state.n_calls + n..=u64::MAX, kind));
+    }
+
+    /// Makes every `every`-th read or write go badly, by turns interrupted, or of half the bytes only.
+    pub fn stutter(&self, every: u64) {
+        self.state().stutters = Some(every);
+    }
+
+    /// Ends all of that: what has not failed yet succeeds.
+    pub fn mend(&self) {
+        let mut state = self.state();
+        state.failing = None;
+        state.stutters = None;
+    }
+
+    /// How many reads and writes [`stutter`](Self::stutter) has interrupted, and how many it has cut short.
+    pub fn stuttered_counts(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.n_interrupted, state.n_short)
+    }
+
+    /// How many calls [`fail_nth`](Self::fail_nth) and [`fail_from`](Self::fail_from) have made fail.
     pub fn failed_count(&self) -> u64 {
         self.state().n_failed
     }

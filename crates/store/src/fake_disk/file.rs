@@ -28,13 +28,13 @@ impl FakeFile {
 impl DiskFile for FakeFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.disk.state();
-        state.on_call()?;
-        Ok(state.file(self.inode)?.content.read(buf, offset))
+        let len = state.on_transfer(buf.len())?;
+        Ok(state.file(self.inode)?.content.read(&mut buf[..len], offset))
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         let mut state = self.disk.state();
-        state.on_call()?;
+        let buf = &buf[..state.on_transfer(buf.len())?];
         self.writable()?;
         state.grow(self.inode, offset + buf.len() as u64)?;
         let mtime_ns = state.tick();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::CrashMode;
@@ -27,9 +28,14 @@ pub(super) struct State {
     /// Number of the sync call that freezes the disk.
     pub(super) freeze_at: Option<u64>,
     pub(super) is_frozen: bool,
-    /// Number of the call that fails, and how.
-    pub(super) fail_at: Option<(u64, io::ErrorKind)>,
+    /// Which calls fail, by their numbers, and how.
+    pub(super) failing: Option<(RangeInclusive<u64>, io::ErrorKind)>,
     pub(super) n_failed: u64,
+    /// Which of the reads and writes go badly: every so manieth.
+    pub(super) stutters: Option<u64>,
+    pub(super) n_transfers: u64,
+    pub(super) n_short: u64,
+    pub(super) n_interrupted: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -54,8 +60,12 @@ impl State {
             n_calls: 0,
             freeze_at: None,
             is_frozen: false,
-            fail_at: None,
+            failing: None,
             n_failed: 0,
+            stutters: None,
+            n_transfers: 0,
+            n_short: 0,
+            n_interrupted: 0,
         }
     }
 
@@ -84,13 +94,30 @@ impl State {
         if self.is_frozen {
             return Err(frozen());
         }
-        match self.fail_at {
-            Some((n, kind)) if n == self.n_calls => {
+        match &self.failing {
+            Some((calls, kind)) if calls.contains(&self.n_calls) => {
                 self.n_failed += 1;
-                Err(io::Error::new(kind, "injected fault"))
+                Err(io::Error::new(*kind, "injected fault"))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Counts a read or write of `len` bytes: how many of them it is to transfer.
+    pub(super) fn on_transfer(&mut self, len: usize) -> io::Result<usize> {
+        self.on_call()?;
+        self.n_transfers += 1;
+        let every = match self.stutters {
+            Some(every) if self.n_transfers.is_multiple_of(every) => every,
+            _ => return Ok(len),
+        };
+        // By turns, so that a loop meets both.
+        if (self.n_transfers / every).is_multiple_of(2) {
+            self.n_interrupted += 1;
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        self.n_short += u64::from(len > 1);
+        Ok(len.div_ceil(2))
     }
 
     pub(super) fn on_sync(&mut self) -> io::Result<()> {

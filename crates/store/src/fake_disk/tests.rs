@@ -157,6 +157,39 @@ fn the_nth_call_fails_once_and_does_nothing() {
 }
 
 #[test]
+fn a_failing_disk_fails_until_it_is_mended() {
+    let disk = FakeDisk::new(7);
+    disk.fail_from(2, ErrorKind::Other);
+    assert_eq!(disk.stat(Path::new("/a")).unwrap(), None);
+    for _ in 0..3 {
+        assert_eq!(disk.stat(Path::new("/a")).unwrap_err().kind(), ErrorKind::Other);
+    }
+    assert_eq!(disk.failed_count(), 3);
+    disk.mend();
+    assert_eq!(disk.stat(Path::new("/a")).unwrap(), None);
+}
+
+#[test]
+fn a_stuttering_disk_interrupts_and_cuts_short_by_turns() {
+    let disk = disk_with("/a", b"12345678");
+    let file = disk.open_write(Path::new("/a")).unwrap();
+    disk.stutter(2);
+    let mut buf = [0; 8];
+    assert_eq!(file.read_at(&mut buf, 0).unwrap(), 8);
+    assert_eq!(file.read_at(&mut buf, 0).unwrap(), 4);
+    assert_eq!(file.write_at(b"abcdefgh", 0).unwrap(), 8);
+    let interrupted = file.write_at(b"ABCDEFGH", 0).unwrap_err();
+    assert_eq!(interrupted.kind(), ErrorKind::Interrupted);
+    assert_eq!(disk.contents("/a").unwrap(), b"abcdefgh");
+    assert_eq!(disk.stuttered_counts(), (1, 1));
+    disk.stutter(1);
+    file.write_all_at(b"ABCDEFGH", 0).unwrap();
+    file.read_exact_at(&mut buf, 0).unwrap();
+    assert_eq!(&buf, b"ABCDEFGH");
+    assert_eq!(disk.stat(Path::new("/a")).unwrap().unwrap().len, 8);
+}
+
+#[test]
 fn a_full_disk_takes_no_more_and_frees_what_is_removed_and_closed() {
     let disk = disk_with("/a", &[0; 60]);
     disk.set_capacity(100);

@@ -47,7 +47,7 @@ pub fn compact(
     clear_task_files(disk, files, &|name| name.attempt.epoch <= epoch && may_go_on())?;
     for name in disk.read_dir(&files.folder())? {
         let old = files.folder().join(&name);
-        let run = JobFiles::segment_epoch(&name).or(JobFiles::compacting_epoch(&name));
+        let run = JobFiles::segment_epoch(&name).or(JobFiles::writing_epoch(&name));
         if old == path || !JobFiles::is_journal(&name) || run.is_some_and(|run| run > epoch) {
             continue;
         }

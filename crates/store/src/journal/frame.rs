@@ -26,7 +26,11 @@ pub const TRAILER_LEN: usize = 4;
 /// # Panics
 /// If the payload is over [`RECORD_PAYLOAD_BYTES_MAX`].
 pub fn append(record: &Record, out: &mut Vec<u8>) {
-    let payload = record.encode();
+    append_payload(record.kind(), &record.encode(), out);
+}
+
+/// Appends a payload in its frame, whatever it is.
+pub(crate) fn append_payload(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
     assert!(
         payload.len() <= RECORD_PAYLOAD_BYTES_MAX,
         "record of {} bytes",
@@ -34,11 +38,11 @@ pub fn append(record: &Record, out: &mut Vec<u8>) {
     );
     let start = out.len();
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[RECORD_VERSION, record.kind(), 0, 0]);
+    out.extend_from_slice(&[RECORD_VERSION, kind, 0, 0]);
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
     let header_crc = crc32c::crc32c(&out[start..]);
     out.extend_from_slice(&header_crc.to_le_bytes());
-    out.extend_from_slice(&payload);
+    out.extend_from_slice(payload);
     let crc = crc32c::crc32c(&out[start..]);
     out.extend_from_slice(&crc.to_le_bytes());
 }

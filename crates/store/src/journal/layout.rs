@@ -9,6 +9,9 @@ const COMPACTED: &str = "journal";
 const ROUND_PREFIX: &str = "round-";
 const ALARMS: &str = "alarms.jsonl";
 const UNDER_WAY: &str = "under-way";
+const REPORT: &str = "report";
+/// Between the name that a file will have and the run that writes it under a name of its own, so that no two runs write to one file.
+const WRITTEN_BY: &str = ".new-";
 
 /// The files of the job that produces one output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,15 +60,33 @@ impl JobFiles {
         self.folder().join(COMPACTED)
     }
 
-    /// The same while run `epoch` writes it: a name of the run's own, so that no two runs write to one file.
+    /// The same while run `epoch` writes it.
     pub fn compacting(&self, epoch: RunEpoch) -> PathBuf {
-        self.folder().join(format!("{COMPACTED}.new-{:06}", epoch.0))
+        self.written_by(COMPACTED, epoch)
     }
 
-    /// The run that began to write a file of the folder as the journal of the finished job.
-    pub fn compacting_epoch(name: &OsStr) -> Option<RunEpoch> {
-        let digits = name.to_str()?.strip_prefix(COMPACTED)?.strip_prefix(".new-")?;
-        digits.parse().ok().map(RunEpoch)
+    /// What a job leaves, while run `epoch` writes it; then it becomes the partial output.
+    pub fn report(&self, epoch: RunEpoch) -> PathBuf {
+        self.written_by(REPORT, epoch)
+    }
+
+    /// The run that writes a file of the folder as what a job leaves.
+    pub fn report_epoch(name: &OsStr) -> Option<RunEpoch> {
+        parse_written(name)
+            .filter(|(of, _)| *of == REPORT)
+            .map(|(_, run)| run)
+    }
+
+    /// The run that writes a file of the folder which will have another name.
+    pub fn writing_epoch(name: &OsStr) -> Option<RunEpoch> {
+        let (of, run) = parse_written(name)?;
+        let is_ours =
+            [COMPACTED, REPORT].contains(&of) || of.starts_with(ROUND_PREFIX) || of.ends_with(SEGMENT_SUFFIX);
+        is_ours.then_some(run)
+    }
+
+    fn written_by(&self, name: &str, epoch: RunEpoch) -> PathBuf {
+        self.folder().join(format!("{name}{WRITTEN_BY}{:06}", epoch.0))
     }
 
     /// What a round begins with. Its name is given once, so that no two drivers begin the round with different states.
@@ -75,21 +96,20 @@ impl JobFiles {
 
     /// The same while run `epoch` writes it.
     pub fn beginning_round(&self, round: RoundIdx, epoch: RunEpoch) -> PathBuf {
-        self.folder()
-            .join(format!("{ROUND_PREFIX}{:06}.new-{:06}", round.0, epoch.0))
+        self.written_by(&format!("{ROUND_PREFIX}{:06}", round.0), epoch)
     }
 
     /// The round that a file of the folder begins.
     pub fn begun_round(name: &OsStr) -> Option<RoundIdx> {
         let digits = name.to_str()?.strip_prefix(ROUND_PREFIX)?;
-        digits.parse().ok().map(RoundIdx)
+        number(digits, 6).map(RoundIdx)
     }
 
     /// Whether a file of the folder is the journal's, or was to become it when its run ended.
     pub fn is_journal(name: &OsStr) -> bool {
         let is_round = || name.to_str().is_some_and(|name| name.starts_with(ROUND_PREFIX));
         JobFiles::segment_epoch(name).is_some()
-            || JobFiles::compacting_epoch(name).is_some()
+            || JobFiles::writing_epoch(name).is_some()
             || is_round()
             || name == UNDER_WAY
     }
@@ -114,6 +134,11 @@ impl JobFiles {
         self.folder().join(format!("{:06}{SEGMENT_SUFFIX}", epoch.0))
     }
 
+    /// The segment that takes its place, while the run writes it.
+    pub fn replacing_segment(&self, epoch: RunEpoch) -> PathBuf {
+        self.written_by(&format!("{:06}{SEGMENT_SUFFIX}", epoch.0), epoch)
+    }
+
     /// The segment of a worker that has a process of its own, in run `epoch`; it has several if it opens the job several times.
     pub fn worker_segment(&self, epoch: RunEpoch, worker: WorkerIdx, opening: u32) -> PathBuf {
         self.folder()
@@ -123,7 +148,7 @@ impl JobFiles {
     /// Whose segment a file of the folder is; the compacted journal counts as run 0.
     pub fn segment_owner(name: &OsStr) -> Option<SegmentOwner> {
         let name = name.to_str()?;
-        let run = |digits: &str| digits.parse().ok().map(RunEpoch);
+        let run = |digits: &str| number(digits, 6).map(RunEpoch);
         let (epoch, worker) = match name.strip_suffix(SEGMENT_SUFFIX) {
             None if name == COMPACTED => (RunEpoch(0), None),
             None => return None,
@@ -133,7 +158,7 @@ impl JobFiles {
                     let (worker, opening) = rest.split_once('-')?;
                     (
                         run(epoch)?,
-                        Some((WorkerIdx(worker.parse().ok()?), opening.parse().ok()?)),
+                        Some((WorkerIdx(number(worker, 1)?), number(opening, 1)?)),
                     )
                 }
             },
@@ -151,6 +176,17 @@ impl JobFiles {
         name.push(suffix);
         PathBuf::from(name)
     }
+}
+
+fn parse_written(name: &OsStr) -> Option<(&str, RunEpoch)> {
+    let (of, digits) = name.to_str()?.rsplit_once(WRITTEN_BY)?;
+    Some((of, RunEpoch(number(digits, 6)?)))
+}
+
+/// A number as names have it, with so many digits at least. It has other spellings, which are no names of ours.
+fn number(digits: &str, width: usize) -> Option<u32> {
+    let number: u32 = digits.parse().ok()?;
+    (format!("{number:0width$}") == digits).then_some(number)
 }
 
 /// Who writes a segment. In order, a run's own comes before those of its workers.
@@ -191,15 +227,50 @@ mod tests {
             "000007-3.segment",
             "-w1-1.segment",
             "7-w1-1",
+            "7.segment",
+            "+00007.segment",
+            "000007-w01-1.segment",
+            "000007-w1-+1.segment",
         ] {
             assert_eq!(JobFiles::segment_owner(OsStr::new(other)), None, "{other}");
         }
         assert_eq!(JobFiles::segment_epoch(OsStr::new("journal")), Some(RunEpoch(0)));
-        let compacting = files.compacting(RunEpoch(7));
-        let compacting = compacting.file_name().unwrap();
-        assert_eq!(JobFiles::compacting_epoch(compacting), Some(RunEpoch(7)));
-        assert_eq!(JobFiles::segment_epoch(compacting), None);
-        assert_eq!(JobFiles::compacting_epoch(OsStr::new("journal")), None);
+        let seven = RunEpoch(7);
+        let round = files.beginning_round(RoundIdx(3), seven);
+        for written in [
+            files.compacting(seven),
+            files.report(seven),
+            files.replacing_segment(seven),
+            round,
+        ] {
+            let name = written.file_name().unwrap();
+            assert_eq!(
+                JobFiles::writing_epoch(name),
+                Some(seven),
+                "{}",
+                written.display()
+            );
+            let is_report = JobFiles::report_epoch(name).is_some();
+            assert_eq!(is_report, written == files.report(seven));
+            assert_eq!(
+                (JobFiles::segment_epoch(name), JobFiles::begun_round(name)),
+                (None, None)
+            );
+        }
+        for other in [
+            "journal",
+            "notes.new-000007",
+            "journal.new-7",
+            "report.new-x",
+            "report",
+        ] {
+            assert_eq!(JobFiles::writing_epoch(OsStr::new(other)), None, "{other}");
+        }
+        assert_eq!(
+            JobFiles::begun_round(OsStr::new("round-000002")),
+            Some(RoundIdx(2))
+        );
+        assert_eq!(JobFiles::begun_round(OsStr::new("round-2")), None);
         assert_eq!(JobFiles::segment_epoch(OsStr::new("lock")), None);
         assert_eq!(JobFiles::beside(Path::new("C.npy")).parent(), Path::new("."));
     }

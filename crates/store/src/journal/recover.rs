@@ -2,8 +2,8 @@
 
 use super::frame;
 use super::layout::{JobFiles, SegmentOwner};
-use super::rounds::begun_round;
-use crate::disk::{Disk, DiskFileExt};
+use super::rounds::{Beginning, read_beginning};
+use crate::disk::{Disk, DiskFileExt, read_if_there};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
@@ -12,6 +12,8 @@ use tilework_core::record::{Barrier, Commit, Record, RoundStart, RunStart};
 
 /// Bytes of the records that open a segment, at most: the job's description and the run, twice.
 const OPENING_BYTES_MAX: u64 = 1 << 20;
+/// How often the folder is listed while each list is out of date when it is used, at most.
+const LISTINGS_MAX: u32 = 100;
 
 /// What the journal says about a job.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -22,23 +24,23 @@ pub struct Recovered {
     pub runs: Vec<RunStart>,
     /// The last commit of every task.
     pub commits: BTreeMap<(RoundIdx, TaskIdx), Commit>,
-    /// Barriers by round.
+    /// Barriers by round; those before the latest round's beginning are gone.
     pub barriers: BTreeMap<RoundIdx, Barrier>,
-    /// The latest round that has begun, but for the first one. Commits of earlier rounds are left out: its state stands for them.
+    /// The latest round that has begun, but for the first one. Commits of other rounds are left out: its state stands for them.
     pub round: Option<RoundStart>,
+    /// The latest round's beginning is there and can't be read: its state is lost, and with it the rounds before.
+    pub damaged_round: Option<RoundIdx>,
     /// The report, if the job's outputs are complete.
     pub report: Option<Vec<u8>>,
     /// Bytes that belong to no intact record; what they held is lost and will be computed again.
     pub n_damaged_bytes: u64,
-    /// Commits of every attempt ever made, winners or not.
-    pub n_commits_ever: u64,
 }
 
 impl Recovered {
-    /// Number of the next run.
+    /// Number of the next run; after the last one a number that no run can have.
     pub fn next_epoch(&self, highest_segment: RunEpoch) -> RunEpoch {
         let highest_run = self.runs.iter().map(|run| run.epoch.0).max().unwrap_or(0);
-        RunEpoch(highest_run.max(highest_segment.0) + 1)
+        RunEpoch(highest_run.max(highest_segment.0).saturating_add(1))
     }
 }
 
@@ -77,8 +79,11 @@ pub fn recover(disk: &dyn Disk, files: &JobFiles) -> io::Result<Option<(Recovere
             scan.records.iter().for_each(|record| recovered.take(record));
         }
     }
+    // Written twice, once more by each worker with a process of its own, and by later runs.
+    recovered.runs.sort_by_key(|run| run.epoch);
+    // Only now: what was gone of the segments is superseded by a round that is there.
     if let Some(job) = newest_job {
-        recovered.take_rounds(disk, files, job)?;
+        recovered.take_round(disk, files, job)?;
     }
     Ok(Some((recovered, highest)))
 }
@@ -128,14 +133,19 @@ fn opening_runs(disk: &dyn Disk, path: &Path) -> io::Result<Vec<RunStart>> {
 pub fn make_durable(disk: &dyn Disk, files: &JobFiles) -> io::Result<()> {
     let folder = files.folder();
     for name in disk.read_dir(&folder)? {
-        if JobFiles::segment_epoch(&name).is_some() {
-            disk.open_write(&folder.join(&name))?.sync_data()?;
+        if JobFiles::segment_epoch(&name).is_none() {
+            continue;
+        }
+        match disk.open_write(&folder.join(&name)) {
+            // A worker has just shed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => opened?.sync_data()?,
         }
     }
     Ok(())
 }
 
-fn segments(disk: &dyn Disk, files: &JobFiles) -> io::Result<Vec<(SegmentOwner, frame::Scan)>> {
+pub(super) fn segments(disk: &dyn Disk, files: &JobFiles) -> io::Result<Vec<(SegmentOwner, frame::Scan)>> {
     let folder = files.folder();
     if disk.stat(&folder)?.is_none() {
         return Ok(Vec::new());
@@ -145,10 +155,10 @@ fn segments(disk: &dyn Disk, files: &JobFiles) -> io::Result<Vec<(SegmentOwner, 
         let Some(owner) = JobFiles::segment_owner(&name) else {
             continue;
         };
-        let file = disk.open_read(&folder.join(&name))?;
-        let mut bytes = vec![0; file.stat()?.len as usize];
-        file.read_exact_at(&mut bytes, 0)?;
-        segments.push((owner, frame::scan(&bytes)));
+        // One that is gone by now was shed: a round has begun that needs nothing of it.
+        if let Some(bytes) = read_if_there(disk, &folder.join(&name))? {
+            segments.push((owner, frame::scan(&bytes)));
+        }
     }
     segments.sort_by_key(|(owner, _)| *owner);
     Ok(segments)
@@ -168,13 +178,11 @@ impl Recovered {
         match record {
             Record::Job(text) => self.job_text = Some(text.clone()),
             Record::Run(run) => {
-                // Written twice, and once more by each worker with a process of its own.
                 if self.runs.iter().all(|known| known.epoch != run.epoch) {
                     self.runs.push(run.clone());
                 }
             }
             Record::Commit(commit) => {
-                self.n_commits_ever += 1;
                 self.commits
                     .insert((commit.attempt.round, commit.attempt.task), commit.clone());
             }
@@ -187,23 +195,46 @@ impl Recovered {
         }
     }
 
-    fn take_rounds(&mut self, disk: &dyn Disk, files: &JobFiles, job: JobId) -> io::Result<()> {
+    fn take_round(&mut self, disk: &dyn Disk, files: &JobFiles, job: JobId) -> io::Result<()> {
+        // Whoever begins another round meanwhile removes this one's beginning: then the list is old.
+        let mut n_tries = 0;
+        while !self.try_take_round(disk, files, job)? {
+            n_tries += 1;
+            if n_tries == LISTINGS_MAX {
+                let text = "the folder names the beginning of a round that is not there";
+                return Err(io::Error::new(io::ErrorKind::NotFound, text));
+            }
+        }
+        if let Some(current) = self.round.as_ref().map(|start| start.round) {
+            self.commits.retain(|(round, _), _| *round == current);
+        }
+        Ok(())
+    }
+
+    /// `false` if the latest round that was there is not there any more.
+    fn try_take_round(&mut self, disk: &dyn Disk, files: &JobFiles, job: JobId) -> io::Result<bool> {
         let names = disk.read_dir(&files.folder())?;
         let mut rounds: Vec<RoundIdx> = names
             .iter()
             .filter_map(|name| JobFiles::begun_round(name))
             .collect();
         rounds.sort();
-        for round in rounds {
-            if let Some((barrier, start)) = begun_round(disk, files, job, round)? {
-                self.barriers.insert(barrier.round, barrier);
-                self.round = Some(start);
+        for round in rounds.into_iter().rev() {
+            match read_beginning(disk, files, job, round)? {
+                Beginning::Here(barrier, start) => {
+                    self.barriers.insert(barrier.round, barrier);
+                    self.round = Some(start);
+                    return Ok(true);
+                }
+                Beginning::Damaged => {
+                    self.damaged_round = Some(round);
+                    return Ok(true);
+                }
+                Beginning::Absent => return Ok(false),
+                Beginning::Foreign => {}
             }
         }
-        if let Some(current) = self.round.as_ref().map(|start| start.round) {
-            self.commits.retain(|(round, _), _| *round >= current);
-        }
-        Ok(())
+        Ok(true)
     }
 
     /// The round that is under way.
@@ -267,6 +298,24 @@ mod tests {
         let mut segment = segment.unwrap();
         segment.append(&[commit(epoch, task, worker)]).unwrap();
         segment.sync().unwrap();
+    }
+
+    /// The number began again at 0, under which the compacted journal counts.
+    #[test]
+    fn after_the_last_number_no_run_begins() {
+        let disk = FakeDisk::new(1);
+        let files = files(&disk);
+        let last = u32::MAX - 1;
+        SegmentWriter::create(&disk, &files, JOB, &run(JOB, last, 1)).unwrap();
+        // Of a run that nobody can begin, or its commits would count.
+        worker_commits(&disk, &files, JOB, u32::MAX, 0, 5);
+        for _ in 0..2 {
+            let (recovered, highest) = recover(&disk, &files).unwrap().unwrap();
+            assert!(recovered.commits.is_empty());
+            let next = recovered.next_epoch(highest);
+            let begun = SegmentWriter::create(&disk, &files, JOB, &run(JOB, next.0, 1));
+            assert!(begun.unwrap_err().to_string().contains("no number is left"));
+        }
     }
 
     #[test]

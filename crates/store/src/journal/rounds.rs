@@ -5,7 +5,7 @@
 
 use super::frame;
 use super::layout::JobFiles;
-use crate::disk::{Disk, DiskFileExt, remove_if_there};
+use crate::disk::{Disk, DiskFileExt, read_if_there, remove_if_there};
 use std::io;
 use tilework_core::ids::{JobId, RoundIdx};
 use tilework_core::record::{Barrier, Record, RoundStart, RunStart};
@@ -59,21 +59,38 @@ pub fn begun_round(
     job: JobId,
     round: RoundIdx,
 ) -> io::Result<Option<(Barrier, RoundStart)>> {
-    let path = files.round(round);
-    if disk.stat(&path)?.is_none() {
-        return Ok(None);
-    }
-    let file = disk.open_read(&path)?;
-    let mut bytes = vec![0; file.stat()?.len as usize];
-    file.read_exact_at(&mut bytes, 0)?;
+    Ok(match read_beginning(disk, files, job, round)? {
+        Beginning::Here(barrier, start) => Some((barrier, start)),
+        Beginning::Absent | Beginning::Foreign | Beginning::Damaged => None,
+    })
+}
+
+/// What stands in the file of a round's beginning.
+pub(super) enum Beginning {
+    Here(Barrier, RoundStart),
+    /// There is none, or there is none any more.
+    Absent,
+    /// Another job's.
+    Foreign,
+    Damaged,
+}
+
+pub(super) fn read_beginning(
+    disk: &dyn Disk,
+    files: &JobFiles,
+    job: JobId,
+    round: RoundIdx,
+) -> io::Result<Beginning> {
+    let Some(bytes) = read_if_there(disk, &files.round(round))? else {
+        return Ok(Beginning::Absent);
+    };
     let records = frame::scan(&bytes).records;
     Ok(match &records[..] {
-        [Record::Run(run), Record::Barrier(barrier), Record::Round(start)]
-            if run.job == job && start.round == round =>
-        {
-            Some((barrier.clone(), start.clone()))
+        [Record::Run(run), ..] if run.job != job => Beginning::Foreign,
+        [Record::Run(_), Record::Barrier(barrier), Record::Round(start)] if start.round == round => {
+            Beginning::Here(barrier.clone(), start.clone())
         }
-        _ => None,
+        _ => Beginning::Damaged,
     })
 }
 

@@ -5,7 +5,7 @@ use super::cluster::ClusterVerbs;
 use super::gram::GramArgs;
 use super::inspect::{
     CleanArgs, CompareArgs, CompletionsArgs, DemoArgs, GenerateArgs, InspectArgs, JobArgs, ManArgs,
-    VerifyArgs,
+    RepairArgs, VerifyArgs,
 };
 use super::multiply::{MultiplyArgs, PlanArgs, ResumeArgs};
 use super::processes::{DriverArgs, WorkerArgs};
@@ -83,6 +83,8 @@ pub enum Command {
     Explain(JobArgs),
     /// Check a product: C = A·B, or C against its journal
     Verify(VerifyArgs),
+    /// Compute the damaged parts of a finished output again, in its file
+    Repair(RepairArgs),
     /// Compare two matrices element by element
     Compare(CompareArgs),
     /// Remove what unfinished jobs left behind

@@ -1,7 +1,7 @@
 //! The verbs that look at outputs and matrices, make some, or explain the program.
 
 use super::multiply::FormulaArgs;
-use super::values::{Shape, dtypes, parse_shape, parse_tolerance};
+use super::values::{Shape, dtypes, parse_shape, parse_size, parse_tolerance};
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -49,6 +49,30 @@ pub struct VerifyArgs {
     /// What was made of the product.
     #[command(flatten)]
     pub formula: FormulaArgs,
+}
+
+const REPAIR_HELP: &str = "\
+Examples:
+  tilework repair C.npy
+  tilework repair C.npy --memory 1GiB --threads 4
+
+Compares the file with its journal, and computes again what is not as it was committed, from the same inputs: the same bytes, checked as
+ever. It works in the file itself and may be stopped and repeated. What a cluster computed is repaired where its files are,
+by this process alone.";
+
+/// Arguments of `repair`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = REPAIR_HELP)]
+pub struct RepairArgs {
+    /// A finished output that tilework made
+    #[arg(value_name = "C")]
+    pub output: PathBuf,
+    /// Memory of the whole process, for example 2GiB [default: half of what the process may use]
+    #[arg(long, env = "TILEWORK_MEMORY", value_name = "SIZE", value_parser = parse_size)]
+    pub memory: Option<u64>,
+    /// Threads that compute [default: all that the process may use]
+    #[arg(long, env = "TILEWORK_THREADS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
 }
 
 const COMPARE_HELP: &str = "\

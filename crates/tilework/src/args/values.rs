@@ -21,6 +21,9 @@ impl fmt::Display for Shape {
     }
 }
 
+/// A longer time is a mistake, and from now on there is no such time on any clock.
+const DURATION_MAX: Duration = Duration::from_secs(100 * 31_557_600);
+
 /// A value that could not be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
@@ -45,6 +48,9 @@ pub enum ValueError {
     /// No time at all.
     #[error("must be more than 0, for example 55m")]
     ZeroDuration,
+    /// Longer than [`DURATION_MAX`].
+    #[error("too long: at most 100y, for example 55m")]
+    DurationTooLong,
     /// Not two extents.
     #[error("not a shape: write rows x columns without spaces, for example 8192x4096")]
     NotAShape,
@@ -153,6 +159,7 @@ pub fn parse_gflops(text: &str) -> Result<f64, ValueError> {
 pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
     match humantime::parse_duration(text.trim()) {
         Ok(Duration::ZERO) => Err(ValueError::ZeroDuration),
+        Ok(duration) if duration > DURATION_MAX => Err(ValueError::DurationTooLong),
         Ok(duration) => Ok(duration),
         Err(_) => Err(ValueError::NotADuration),
     }
@@ -260,6 +267,12 @@ mod tests {
         assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(parse_duration("0s"), Err(ValueError::ZeroDuration));
         assert_eq!(parse_duration("55"), Err(ValueError::NotADuration));
+        assert_eq!(parse_duration("100y"), Ok(DURATION_MAX));
+        // Whoever waited that long panicked as he reckoned until when.
+        assert_eq!(
+            parse_duration("18446744073709551615s"),
+            Err(ValueError::DurationTooLong)
+        );
         assert_eq!(parse_shape("0x5"), Ok(Shape { rows: 0, cols: 5 }));
         for text in [
             "",

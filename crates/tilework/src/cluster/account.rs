@@ -149,7 +149,11 @@ impl Known<'_> {
         let largest_bytes = self.there().map(|worker| worker.memory_bytes).max();
         match largest_bytes {
             // What is computed needs no worker any more.
-            _ if self.is_computed() => {}
+            _ if self.is_computed() => {
+                if let Some(wait) = &self.job.waits_for {
+                    add(wait.clone(), Some(format!("tilework logs {}", self.short_id())));
+                }
+            }
             None => {
                 let next = "tilework worker --cluster worker.join --data-root NAME=DIR";
                 add("a worker: none is there".to_owned(), Some(next.to_owned()));
@@ -409,6 +413,13 @@ mod tests {
         let account = account_of(&board(Vec::new(), computed), None, &[]);
         assert_eq!(account.waits_for, Vec::<String>::new());
         assert!(account.then.starts_with("the driver reads"), "{account:?}");
+        let hangs = JobOnBoard {
+            tasks_committed: 10,
+            waits_for: Some("its own code".to_owned()),
+            ..running()
+        };
+        let account = account_of(&board(Vec::new(), hangs), None, &[]);
+        assert_eq!(account.waits_for, ["its own code"]);
     }
 
     #[test]

@@ -6,13 +6,12 @@ use super::ground::Ground;
 use super::record::{JobRecord, unix_ms};
 use super::submission::{Submission, submitted};
 use super::takeover::take_over;
-use super::to_host::{OpenedJob, Order, ToHost, Told};
+use super::to_host::{OpenedJob, Order, ToHost, Told, UnderWay};
 use super::undertaking::Undertaking;
 use crate::failure::{CliError, Exit};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -111,7 +110,7 @@ impl Conducting<'_> {
         let (epoch, segment) = folder
             .start_run(at_least, text, unix_ms())
             .map_err(|error| CliError::io("start the journal in", &folder.files().folder(), &error))?;
-        Ok((epoch, JournalWriter::start(segment)))
+        Ok((epoch, JournalWriter::start(segment)?))
     }
 
     /// Takes steps until the run is over, and keeps how it ended.
@@ -138,10 +137,12 @@ impl Conducting<'_> {
         };
         let (id, epoch) = (start.job, start.epoch);
         let (orders, at_orders) = std::sync::mpsc::channel();
+        let under_way = Arc::new(UnderWay::default());
         let opened = OpenedJob {
             start,
             record: begun.record.clone(),
             orders,
+            under_way: Arc::clone(&under_way),
             kind: begun.undertaking.kind().to_owned(),
             needs_code: begun.undertaking.needs_code(),
             files: begun.folder.files().clone(),
@@ -172,7 +173,7 @@ impl Conducting<'_> {
             n_verifiers: thread::available_parallelism().map_or(1, usize::from),
             watch: &watch,
         };
-        let ended = take_steps(&mut steps, &at_orders, &self.to_host.inbox);
+        let ended = take_steps(&mut steps, &at_orders, &under_way, &self.to_host.inbox);
         drop(steps);
         drop(begun.writer);
         let Some(ended) = ended else {
@@ -205,12 +206,16 @@ pub(super) fn release(folder: JobFolder) {
 fn take_steps<J: Job + ?Sized>(
     steps: &mut JobSteps<'_, J>,
     orders: &Receiver<Order>,
+    under_way: &UnderWay,
     inbox: &Sender<DriverEvent>,
 ) -> Option<RunEnd> {
     for order in orders {
         match order {
             Order::Step(step) => {
-                let _ = inbox.send(steps.take(step));
+                under_way.set(Some(step));
+                let taken = steps.take(step);
+                under_way.set(None);
+                let _ = inbox.send(taken);
             }
             Order::End(end) => return Some(end),
         }
@@ -235,16 +240,15 @@ impl StepWatch for Watch<'_> {
         tracing::warn!(task = task.0, "the stored tile is damaged and is computed again");
     }
 
+    fn on_note(&self, note: &str) {
+        tracing::warn!("{note}");
+    }
+
     fn may_finish(&self) -> bool {
         (self.leads)()
     }
 
     fn report(&self, recovered: &Recovered) -> Vec<u8> {
         (self.findings)(recovered).to_string().into_bytes()
-    }
-
-    fn on_journal_in_segments(&self, output: &Path, error: &io::Error) {
-        let output = output.display();
-        tracing::warn!(%output, %error, "the journal stays in its segments");
     }
 }

@@ -112,8 +112,9 @@ fn lead(
     };
     // Where the lease was lost and won again at once, another may have driven in between, or all records are gone.
     let leads = {
-        let keeper = Arc::clone(keeper);
-        Arc::new(move || keeper.turn() == Some(turn))
+        // A thread that is left in a job's own code must not keep the lease of a driver that has ended.
+        let keeper = Arc::downgrade(keeper);
+        Arc::new(move || keeper.upgrade().and_then(|keeper| keeper.turn()) == Some(turn))
     };
     let ground = Ground {
         control: Arc::clone(control),

@@ -48,7 +48,7 @@ pub(super) fn tell_end<U: Undertaking>(
         }
         JobEnd::Stopped(_) if cancelled => (JobStands::Cancelled, cancelled_error(output)),
         JobEnd::Stopped(cause) => (JobStands::Stopped, stopped(cause, output, None)),
-        JobEnd::Failed(failure) => (JobStands::Failed, failed(&failure, output)),
+        JobEnd::Failed(failure) => (JobStands::Failed, failed(&failure, output, true)),
     };
     end_record(ground, to_host, record, stands, Err(error.with_facts(facts)));
 }
@@ -127,12 +127,15 @@ fn report<U: Undertaking>(
             report.extend(members.clone());
         }
     }
+    let seconds_busy = recovered
+        .map(|recovered| undertaking.seconds_busy(&recovered))
+        .unwrap_or_default();
     for worker in report["workers"].as_array_mut().into_iter().flatten() {
-        let commits = recovered.iter().flat_map(|recovered| recovered.commits.values());
-        let number = worker["worker"].as_u64();
-        let its = commits.filter(|commit| Some(commit.worker.0.into()) == number);
-        let seconds: f64 = its.map(|commit| commit.seconds).sum();
-        worker["seconds_busy"] = json!(seconds);
+        let number = worker["worker"]
+            .as_u64()
+            .and_then(|number| number.try_into().ok());
+        let seconds = number.and_then(|number: u32| seconds_busy.get(&number));
+        worker["seconds_busy"] = json!(seconds.copied().unwrap_or_default());
     }
     report
 }

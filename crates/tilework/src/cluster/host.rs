@@ -14,7 +14,7 @@ use super::ground::Ground;
 use super::preparations::{Preparation, Preparations};
 use super::protocol::KnownKind;
 use super::record::{JobRecord, JobStands, key_of, unix_ms};
-use super::to_host::{OpenedJob, Order, Ticket, ToHost, Told};
+use super::to_host::{OpenedJob, Order, Ticket, ToHost, Told, UnderWay};
 use super::undertaking::any_description;
 use crate::job_state::is_product;
 use crate::product::request::Description;
@@ -29,6 +29,7 @@ use tilework_core::alarm::{Alarm, AlarmKind};
 use tilework_core::driver::{Driver, DriverEvent};
 use tilework_core::failure::{JobEnd, StopCause};
 use tilework_core::ids::{JobId, RunEpoch, WorkerIdx};
+use tilework_core::limits::HANG_GRACE_MS;
 use tilework_core::message::WorkerReport;
 use tilework_core::task_table::TaskStatus;
 use tilework_nats::streams::job_of_token;
@@ -52,6 +53,10 @@ const ENDED_KEPT_MAX: usize = 1_000;
 const ENDED_KEPT_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Jobs that are driven at a time.
 const JOBS_MAX: usize = 1_000;
+/// How long a driver that ends waits for its threads. One that is inside a job's own code, or waits for a file system, may never end: it is
+/// left, and finds that it is late when it comes back, or ends with the process.
+const CLOSE_GRACE: Duration = Duration::from_millis(HANG_GRACE_MS);
+const CLOSE_POLL: Duration = Duration::from_millis(10);
 /// Requests that wait for others, at most.
 const WAITING_MAX: usize = 1_000;
 
@@ -60,6 +65,7 @@ struct Driven {
     /// Of the thread that conducts it.
     ticket: Ticket,
     orders: Sender<Order>,
+    under_way: Arc<UnderWay>,
     stop: Arc<AtomicBool>,
     shown: JobOnBoard,
     alarms: AlarmLog,
@@ -67,7 +73,7 @@ struct Driven {
     /// Its run is over, and its record will say so.
     is_ending: bool,
     /// When its time is up, until it has been told so.
-    deadline_unix_ms: Option<u64>,
+    deadline: Option<Instant>,
     n_committed_here: u64,
     /// What workers must have the code for.
     needs_code: Option<KnownKind>,
@@ -193,7 +199,7 @@ impl<'a> ClusterHost<'a> {
         self.threads.push(thread::spawn(move || work(&to_host)));
     }
 
-    /// Ends the threads of all jobs without ending the jobs.
+    /// Ends the threads of all jobs, as far as they let it, without ending the jobs.
     pub(super) fn close(mut self) {
         self.events.publish(&self.ground.control);
         self.board.dismiss(self.fleet.forget_gone());
@@ -207,8 +213,16 @@ impl<'a> ClusterHost<'a> {
         }
         // A job that has just been opened would wait for orders that nobody gives any more.
         drop(std::mem::replace(&mut self.told, channel().1));
-        for thread in self.threads.drain(..) {
+        let until = Instant::now() + CLOSE_GRACE;
+        while Instant::now() < until && !self.threads.iter().all(JoinHandle::is_finished) {
+            thread::sleep(CLOSE_POLL);
+        }
+        let (ended, left): (Vec<_>, Vec<_>) = self.threads.drain(..).partition(JoinHandle::is_finished);
+        for thread in ended {
             let _ = thread.join();
+        }
+        if !left.is_empty() {
+            tracing::warn!(threads = left.len(), "jobs' threads that don't end are left");
         }
     }
 
@@ -253,6 +267,7 @@ impl<'a> ClusterHost<'a> {
             start,
             record,
             orders,
+            under_way,
             kind,
             needs_code,
             files,
@@ -283,12 +298,13 @@ impl<'a> ClusterHost<'a> {
         let driven = Driven {
             ticket,
             orders,
+            under_way,
             stop,
             shown,
             alarms: AlarmLog::beside(disk, &files),
             cancelled,
             is_ending: false,
-            deadline_unix_ms: record.deadline_unix_ms,
+            deadline: record.deadline(),
             n_committed_here: 0,
             needs_code,
         };
@@ -301,10 +317,10 @@ impl<'a> ClusterHost<'a> {
     }
 
     fn stop_overdue(&mut self) {
-        let now = unix_ms();
+        let now = Instant::now();
         for (id, job) in &mut self.jobs {
-            if job.deadline_unix_ms.is_some_and(|deadline| now >= deadline) {
-                job.deadline_unix_ms = None;
+            if job.deadline.is_some_and(|deadline| now >= deadline) {
+                job.deadline = None;
                 job.stop.store(true, Ordering::Relaxed);
                 self.urgent
                     .push_back(DriverEvent::StopRequested(*id, StopCause::TimeLimit));
@@ -320,7 +336,8 @@ impl<'a> ClusterHost<'a> {
                 let mut shown = job.shown.clone();
                 if let Some(machine) = machine {
                     shown.n_backing_off = machine.n_backing_off(*id);
-                    shown.waits_for = machine.stalled(*id).map(|stall| stall.to_string());
+                    let stalled = machine.stalled(*id).map(|stall| stall.to_string());
+                    shown.waits_for = stalled.or_else(|| job.under_way.waits_for(Instant::now()));
                     if let Some(tasks) = machine.tasks(*id) {
                         shown.round = machine.round(*id).map_or(shown.round, |round| round.0);
                         shown.tasks = tasks.n_tasks();
@@ -389,6 +406,11 @@ impl DriverHost for ClusterHost<'_> {
                 job.n_committed_here += 1;
                 *job.shown.by_worker.entry(message.worker.0).or_default() += 1;
             }
+        }
+        if let DriverEvent::RoundReady(job, round) = event
+            && let Some(job) = self.jobs.get_mut(job)
+        {
+            job.shown.needs_bytes = round.needs.memory_bytes;
         }
         for (id, job) in &mut self.jobs {
             job.shown.retries = machine.n_retries(*id).max(job.shown.retries);

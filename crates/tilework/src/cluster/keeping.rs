@@ -78,7 +78,9 @@ fn is_written(kept: &JobRecord, record: &JobRecord) -> bool {
 /// Workers know a run by its job and number, also one whose files somebody has removed since.
 pub(super) fn after_last_run(ground: &Ground, job: JobId) -> Result<RunEpoch, CliError> {
     let record = look(&ground.control, job).map_err(|error| unanswered(&error))?;
-    Ok(RunEpoch(record.map_or(0, |(_, record)| record.run + 1)))
+    Ok(RunEpoch(
+        record.map_or(0, |(_, record)| record.run.saturating_add(1)),
+    ))
 }
 
 /// Keeps that somebody wants the job's end, so that whoever drives it next ends it. Whether it was going on.

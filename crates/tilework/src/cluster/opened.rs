@@ -1,29 +1,30 @@
 //! The jobs that a worker has open: learned from the record that a task's id names, checked in every respect, and kept for the next
 //! task.
 
-use super::record::{JobRecord, key_of, unix_ms};
+use super::record::{JobRecord, key_of};
 use super::undertaking::any_description;
 use crate::job::kinds::Kinds;
 use crate::job_state::is_product;
+use segments::Segments;
 use shelf::{Opened, Shelf};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tilework_core::failure::{Cause, Failure};
 use tilework_core::ids::{JobId, RoundIdx, RunEpoch, WorkerIdx};
 use tilework_core::message::JobAttempt;
-use tilework_core::record::RunStart;
 use tilework_kernel::Simd;
 use tilework_nats::{Bucket, Control};
 use tilework_runtime::Job;
-use tilework_runtime::journal_writer::JournalWriter;
+use tilework_runtime::journal_writer::{JournalHandle, JournalWriter};
 use tilework_runtime::served::{Jobs, Served};
 use tilework_store::data_roots::DataRoots;
 use tilework_store::disk::{Disk, is_disk_full};
 use tilework_store::identity::InputIdentity;
-use tilework_store::journal::{JobFiles, SegmentWriter, run_of_segment};
+use tilework_store::journal::{JobFiles, run_of_segment};
 
 mod own_job;
 mod product;
+mod segments;
 mod shelf;
 
 /// A worker's jobs.
@@ -59,12 +60,14 @@ pub struct OpenJobs(Mutex<Shelf<OpenJob>>);
 /// A job that is open for tasks of any of its rounds.
 struct OpenJob {
     served: Arc<Served<'static>>,
+    /// Of its commits.
+    journal: JournalHandle,
     /// Enters the round of the next task; nothing where there is only one.
     enter: Option<Enter>,
 }
 
-/// Enters a round.
-type Enter = Box<dyn Fn(RoundIdx) -> Result<(), Failure> + Send + Sync>;
+/// Enters a round, whose commits go to the journal.
+type Enter = Box<dyn Fn(RoundIdx, &JournalHandle) -> Result<(), Failure> + Send + Sync>;
 
 impl OpenJobs {
     /// None yet.
@@ -90,7 +93,7 @@ impl Jobs<'static> for OpenedJobs {
             }
         };
         if let Some(enter) = &opened.enter {
-            enter(attempt.attempt.round)?;
+            enter(attempt.attempt.round, &opened.journal)?;
         }
         Ok(Arc::clone(&opened.served))
     }
@@ -198,40 +201,59 @@ impl Opening<'_> {
         self.check_run()?;
         let journal = match &self.journal {
             Some(journal) => Arc::clone(journal),
-            None => Arc::new(JournalWriter::start(self.begin_segment()?)),
+            None => Arc::new(self.begin_journal()?),
         };
         let served = Arc::new(Served::with_journal(job, Arc::clone(&journal)));
         Ok(Opened {
-            served: Arc::new(OpenJob { served, enter }),
+            served: Arc::new(OpenJob {
+                served,
+                journal: journal.handle(),
+                enter,
+            }),
             journal,
             holds_memory,
         })
     }
 
-    fn begin_segment(&self) -> Result<SegmentWriter, Failure> {
-        let run = RunStart {
+    fn segments(&self) -> Segments {
+        Segments {
+            disk: Arc::clone(&self.disk),
+            files: self.files.clone(),
+            job_text: self.record.job_text.clone(),
             job: self.job,
-            epoch: self.run,
-            started_unix_ms: unix_ms(),
-            pid: std::process::id(),
-        };
-        let text = self.record.job_text.as_bytes();
-        let segment =
-            SegmentWriter::create_for_worker(&*self.disk, &self.files, text, &run, self.jobs.worker);
-        segment.map_err(|error| {
+            run: self.run,
+            worker: self.jobs.worker,
+        }
+    }
+
+    fn begin_journal(&self) -> Result<JournalWriter, Failure> {
+        let segment = self.segments().begin().map_err(|error| {
             let cause = if is_disk_full(&error) {
                 Cause::DiskFull
             } else {
                 Cause::Storage
             };
-            Failure::retry(cause, format!("cannot open a journal beside the output: {error}"))
-        })
+            Failure::retry(
+                cause,
+                format!(
+                    "cannot open a journal in `{}`: {error}",
+                    self.files.folder().display()
+                ),
+            )
+        })?;
+        JournalWriter::start(segment)
     }
 
     /// The run is the one whose task this is, and no later job has taken its place.
     fn check_run(&self) -> Result<(), Failure> {
         let found = run_of_segment(&*self.disk, &self.files, self.run).map_err(|error| {
-            Failure::retry(Cause::Storage, format!("cannot read the run's journal: {error}"))
+            Failure::retry(
+                Cause::Storage,
+                format!(
+                    "cannot read the run's journal in `{}`: {error}",
+                    self.files.folder().display()
+                ),
+            )
         })?;
         match found {
             Some(run) if run.job == self.job => Ok(()),

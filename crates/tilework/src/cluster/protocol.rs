@@ -4,7 +4,7 @@ use super::TILEWORK;
 use super::board::JobOnBoard;
 use super::record::unix_ms;
 use crate::failure::{CliError, Exit};
-use crate::job::kinds::Kinds;
+use crate::job::kinds::{Kinds, NAME_BYTES_MAX};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -37,8 +37,6 @@ const RELEASE_BYTES_MAX: usize = 64;
 const ROOT_NAME_BYTES_MAX: usize = 32;
 /// Data roots of one worker, at most.
 const ROOTS_MAX: usize = 32;
-/// Bytes of a job's name, at most.
-const KIND_BYTES_MAX: usize = 64;
 /// Jobs that one program knows, at most.
 const KINDS_MAX: usize = 32;
 
@@ -192,7 +190,7 @@ impl Join {
         let roots = self.data_roots.iter();
         let roots = roots.map(|root| ("the name of a data root", root, ROOT_NAME_BYTES_MAX));
         let kinds = self.kinds.iter();
-        let kinds = kinds.map(|kind| ("the name of a job", &kind.name, KIND_BYTES_MAX));
+        let kinds = kinds.map(|kind| ("the name of a job", &kind.name, NAME_BYTES_MAX));
         for (what, text, max) in texts.into_iter().chain(roots).chain(kinds) {
             if text.len() > max {
                 return too_long(what, text.len(), max, "bytes");
@@ -235,8 +233,8 @@ pub struct Submit {
     pub overwrite: bool,
     /// An unfinished output is discarded.
     pub restart: bool,
-    /// When the job stops, in milliseconds since 1970.
-    pub deadline_unix_ms: Option<u64>,
+    /// How long the job may take from now on. No time of day, which may be another one where the job is driven.
+    pub time_limit_ms: Option<u64>,
 }
 
 /// What is to be computed.
@@ -493,7 +491,7 @@ mod tests {
             tilework: "\"".repeat(RELEASE_BYTES_MAX),
             host: "\"".repeat(HOST_BYTES_MAX),
             data_roots: vec!["\"".repeat(ROOT_NAME_BYTES_MAX); ROOTS_MAX],
-            kinds: vec![kind(&"\"".repeat(KIND_BYTES_MAX)); KINDS_MAX],
+            kinds: vec![kind(&"\"".repeat(NAME_BYTES_MAX)); KINDS_MAX],
             ..join()
         };
         assert_eq!(longest.check(), Ok(()));

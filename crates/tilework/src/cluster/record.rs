@@ -3,10 +3,11 @@
 use super::protocol::{AssignName, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tilework_core::failure::{Cause, Failure};
 use tilework_core::ids::JobId;
 use tilework_nats::streams::{job_of_token, job_token};
+pub use tilework_runtime::wall_clock::unix_ms;
 use tilework_store::identity::{IdentityDifference, InputIdentity};
 use tilework_store::journal::recover::job_id;
 
@@ -113,6 +114,13 @@ pub struct NewJob {
 }
 
 impl JobRecord {
+    /// When its time is up. Asked once by whoever drives it: what is done to this machine's clock after that changes nothing.
+    pub fn deadline(&self) -> Option<Instant> {
+        let left_ms = self.deadline_unix_ms?.saturating_sub(unix_ms());
+        // A limit beyond the clock's range is none.
+        Instant::now().checked_add(Duration::from_millis(left_ms))
+    }
+
     /// A job that begins now.
     pub fn new(job: NewJob) -> JobRecord {
         JobRecord {
@@ -191,12 +199,6 @@ impl JobRecord {
 /// Where a job's record is kept.
 pub fn key_of(job: JobId) -> String {
     job_token(job)
-}
-
-/// Milliseconds since 1970.
-pub fn unix_ms() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-    since_1970.map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@ use super::conductor::{Begun, Conducting, Resumed, leads_no_more};
 use super::ground::{Ground, name_of, request_of, request_to_resume};
 use super::keeping::{Kept, after_last_run, keep};
 use super::protocol::{JobWanted, Submit, Submitted, Wanted, answer};
-use super::record::{JobRecord, NewJob, PlannedFor, key_of};
+use super::record::{JobRecord, NewJob, PlannedFor, key_of, unix_ms};
 use super::to_host::ToHost;
 use super::undertaking::{OwnJob, Product, Undertaking, kind_of};
 use crate::failure::{CliError, Exit};
-use crate::job::running::{Description, Destination, describe};
+use crate::job::kinds::Kinds;
+use crate::job::running::{Description, Destination, another_job, describe, version_difference};
 use crate::job_state::is_product;
 use crate::product::inputs::Inputs;
 use crate::product::request::{Course, ProductRequest};
@@ -204,6 +205,7 @@ fn unfinished(ground: &Ground, to_begin: &ToBegin<'_>) -> Result<Asked, CliError
     let stored = stored.and_then(|text| Description::from_text(text).ok());
     match stored.filter(|stored| !is_product(&stored.kind)) {
         Some(stored) => {
+            check_version(ground.kinds, &stored, &path)?;
             let job = OwnJob::stored(ground, stored, path.clone())?;
             let disk = ground.disk();
             Ok(Asked::Job(AskedJob {
@@ -217,6 +219,13 @@ fn unfinished(ground: &Ground, to_begin: &ToBegin<'_>) -> Result<Asked, CliError
         }
         None => request_to_resume(ground, submit, output, *planned_for).map(Asked::product),
     }
+}
+
+/// An unfinished job goes on with code of the version that began it.
+fn check_version(kinds: &Kinds, stored: &Description, output: &Path) -> Result<(), CliError> {
+    let known = kinds.iter().find(|kind| kind.name() == stored.kind);
+    let difference = known.and_then(|kind| version_difference(stored.version, kind.version()));
+    difference.map_or(Ok(()), |difference| Err(another_job(output, &[difference])))
 }
 
 impl Conducting<'_> {
@@ -303,7 +312,7 @@ impl Conducting<'_> {
             assign: submit.assign,
             may_replace_output,
             planned_for,
-            deadline_unix_ms: submit.deadline_unix_ms,
+            deadline_unix_ms: submit.time_limit_ms.map(|limit| unix_ms().saturating_add(limit)),
         });
         match keep(self.ground, &record) {
             Kept::Yes => {}
@@ -347,4 +356,62 @@ fn check_is_of_a_cluster(prepared: Prepared, output: &str) -> Result<Prepared, C
     };
     Err(CliError::usage(message)
         .with_next("finish it there: tilework resume; or discard it: add --restart to the command"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::kinds::{Field, Kind, Spec};
+    use crate::job::rounds::{Place, StartedJob};
+    use serde_json::Value;
+
+    struct Words;
+
+    impl Kind for Words {
+        fn name(&self) -> &'static str {
+            "words"
+        }
+
+        fn version(&self) -> u32 {
+            2
+        }
+
+        fn fields(&self) -> Vec<Field> {
+            Vec::new()
+        }
+
+        fn read(&self, _spec: Value) -> Result<Spec, CliError> {
+            Err(CliError::usage("another version's spec may have other fields"))
+        }
+
+        fn start(&self, _spec: &Spec, _place: Place) -> Result<Arc<StartedJob>, CliError> {
+            Err(CliError::usage("it is not read"))
+        }
+    }
+
+    #[test]
+    fn what_other_code_began_is_refused_with_the_way_to_begin_anew() {
+        let of_version = |version: u32| {
+            let stored = Description {
+                format_version: 1,
+                kind: "words".to_owned(),
+                version,
+                numerics_version: 0,
+                spec: Value::Null,
+                plan: Value::Null,
+                inputs: Vec::new(),
+                output: None,
+            };
+            check_version(&[&Words], &stored, Path::new("data:/out"))
+        };
+        assert_eq!(of_version(2).err().map(|error| error.message), None);
+        let error = of_version(1).unwrap_err();
+        assert_eq!(error.exit, Exit::Usage);
+        assert!(
+            error.message.contains("`data:/out` is unfinished")
+                && error.message.contains("version 1, now of 2"),
+            "{error}"
+        );
+        assert!(error.next.unwrap().contains("--restart"));
+    }
 }

@@ -5,7 +5,7 @@ use super::conductor::{Begun, Conducting, Resumed, release};
 use super::ending::{RunEnd, cancelled_error, end_record, tell_end};
 use super::ground::Ground;
 use super::keeping::{Kept, is_cancel_asked, keep};
-use super::record::{JobRecord, JobStands, unix_ms};
+use super::record::{JobRecord, JobStands};
 use super::to_host::{ToHost, Told};
 use super::undertaking::{OwnJob, Product, Undertaking, any_description, stored_product};
 use crate::failure::{CliError, Exit};
@@ -47,6 +47,7 @@ impl<E: Into<CliError>> From<E> for NotTaken {
 /// Goes on with the job, as soon as that is possible, to its end. `stop` gives up before it has begun.
 pub(super) fn take_over(ground: &Ground, record: JobRecord, stop: Arc<AtomicBool>, to_host: &ToHost) {
     let mut told: Option<String> = None;
+    let deadline = record.deadline();
     loop {
         match try_take_over(ground, &record, &stop, to_host) {
             Ok(()) => return,
@@ -67,10 +68,7 @@ pub(super) fn take_over(ground: &Ground, record: JobRecord, stop: Arc<AtomicBool
         if !(ground.leads)() {
             return;
         }
-        if record
-            .deadline_unix_ms
-            .is_some_and(|deadline| unix_ms() >= deadline)
-        {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let error = stopped(StopCause::TimeLimit, output, None);
             return end_record(ground, to_host, record, JobStands::Stopped, Err(error));
         }
@@ -194,11 +192,11 @@ impl Conducting<'_> {
         let inputs = undertaking.identities()?;
         record
             .check_inputs(&inputs)
-            .map_err(|failure| NotTaken::Ever(failed(&failure, &self.output)))?;
+            .map_err(|failure| NotTaken::Ever(failed(&failure, &self.output, true)))?;
         let job = undertaking.start()?;
-        let resumed =
-            Resumed::of(&*job, &folder).map_err(|failure| NotTaken::Ever(failed(&failure, &self.output)))?;
-        let after_last = RunEpoch(record.run + 1);
+        let resumed = Resumed::of(&*job, &folder)
+            .map_err(|failure| NotTaken::Ever(failed(&failure, &self.output, true)))?;
+        let after_last = RunEpoch(record.run.saturating_add(1));
         let (epoch, writer) = self.begin_run(&*job, &mut folder, &text, true, after_last)?;
         let mut record = record.clone();
         record.run = epoch.0;

@@ -4,6 +4,8 @@ use super::ending::RunEnd;
 use super::protocol::KnownKind;
 use super::record::JobRecord;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tilework_core::driver::{DriverEvent, JobStart};
 use tilework_runtime::steps::Step;
 use tilework_store::journal::JobFiles;
@@ -32,6 +34,33 @@ pub enum Told {
     Over(Ticket),
 }
 
+/// How long a step may take before it is shown.
+const SHOWN_AFTER: Duration = Duration::from_secs(5);
+
+/// The step that a job's thread takes. The end of a round may rest in the job's own code for as long as that likes.
+#[derive(Debug, Default)]
+pub struct UnderWay(Mutex<Option<(Step, Instant)>>);
+
+impl UnderWay {
+    /// A step begins, or the last one is over.
+    pub fn set(&self, step: Option<Step>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = step.map(|step| (step, Instant::now()));
+    }
+
+    /// What the job waits for, if it waits for its own code.
+    pub fn waits_for(&self, now: Instant) -> Option<String> {
+        let (step, since) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let elapsed = now.saturating_duration_since(since);
+        match step {
+            Step::Advance(round) if elapsed >= SHOWN_AFTER => Some(format!(
+                "the end of round {round}, where its driver has read outputs and been in the job's `advance` for {} s",
+                elapsed.as_secs()
+            )),
+            _ => None,
+        }
+    }
+}
+
 /// A job that can begin.
 pub struct OpenedJob {
     /// What the machine starts from.
@@ -40,6 +69,8 @@ pub struct OpenedJob {
     pub record: JobRecord,
     /// Where its steps are ordered.
     pub orders: Sender<Order>,
+    /// The step that its thread takes.
+    pub under_way: Arc<UnderWay>,
     /// What it computes.
     pub kind: String,
     /// What workers must have the code for, beyond what all programs know.
@@ -72,5 +103,29 @@ impl ToHost {
 impl Drop for ToHost {
     fn drop(&mut self) {
         self.tell(Told::Over(self.ticket));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tilework_core::ids::RoundIdx;
+
+    #[test]
+    fn only_the_end_of_a_round_that_takes_long_is_waited_for() {
+        let under_way = UnderWay::default();
+        let in_75_s = Instant::now() + Duration::from_secs(75);
+        assert_eq!(under_way.waits_for(in_75_s), None);
+        under_way.set(Some(Step::VerifyOutputs));
+        assert_eq!(under_way.waits_for(in_75_s), None);
+        under_way.set(Some(Step::Advance(RoundIdx(3))));
+        assert_eq!(under_way.waits_for(Instant::now()), None);
+        let shown = under_way.waits_for(in_75_s).unwrap();
+        assert!(
+            shown.contains("round 3") && shown.contains("`advance`") && shown.contains("7"),
+            "{shown}"
+        );
+        under_way.set(None);
+        assert_eq!(under_way.waits_for(in_75_s), None);
     }
 }

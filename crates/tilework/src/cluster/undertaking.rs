@@ -7,11 +7,13 @@ use crate::failure::{CliError, Exit};
 use crate::job::kinds::{Kind, Spec};
 use crate::job::rounds::{Place, StartedJob};
 use crate::job::running::{self, done_report, identities};
+use crate::job::tally::{RoundTally, RoundsTally};
 use crate::product::inputs::{Inputs, Paths};
 use crate::product::report::write_plan;
 use crate::product::request::{Description, ProductRequest, stored_inputs};
 use crate::product::running::{Residuals, multiply};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,6 +45,8 @@ pub(super) trait Undertaking: Sync {
     fn facts(&self) -> Facts;
     /// What its commits tell, when it is complete.
     fn findings(&self, recovered: &Recovered) -> Value;
+    /// How long each worker computed for what counts, in seconds.
+    fn seconds_busy(&self, recovered: &Recovered) -> BTreeMap<u32, f64>;
     /// What is worth knowing as it begins.
     fn notes(&self) -> Vec<String>;
 }
@@ -168,6 +172,12 @@ impl<T: Number> Undertaking for Product<T> {
         json!({ "residual_max": max, "residual_bound": bound })
     }
 
+    fn seconds_busy(&self, recovered: &Recovered) -> BTreeMap<u32, f64> {
+        let mut tally = RoundTally::default();
+        recovered.commits.values().for_each(|commit| tally.add(commit));
+        tally.seconds_busy
+    }
+
     fn notes(&self) -> Vec<String> {
         let mut text = Vec::new();
         let written = write_plan(&mut text, &self.plan, &self.inputs);
@@ -187,6 +197,8 @@ pub(super) struct OwnJob {
     pub(super) description: running::Description,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) files: JobFiles,
+    /// Of the rounds that this driver saw completed.
+    pub(super) tally: Arc<RoundsTally>,
 }
 
 impl OwnJob {
@@ -203,6 +215,7 @@ impl OwnJob {
             description,
             disk: ground.disk(),
             files: JobFiles::beside(&output),
+            tally: Arc::default(),
         })
     }
 
@@ -212,6 +225,7 @@ impl OwnJob {
             disk: Arc::clone(&self.disk),
             files: self.files.clone(),
             inputs: self.identities()?,
+            tally: Arc::clone(&self.tally),
         })
     }
 }
@@ -270,7 +284,14 @@ impl Undertaking for OwnJob {
     }
 
     fn findings(&self, recovered: &Recovered) -> Value {
-        done_report(recovered)
+        // What a driver before this one completed, only that one counted.
+        let told = recovered.report.as_deref();
+        told.and_then(|report| serde_json::from_slice(report).ok())
+            .unwrap_or_else(|| done_report(&self.tally))
+    }
+
+    fn seconds_busy(&self, _recovered: &Recovered) -> BTreeMap<u32, f64> {
+        self.tally.total().seconds_busy
     }
 
     fn notes(&self) -> Vec<String> {

@@ -123,7 +123,7 @@ fn work_as(
         let worked = work(&shared, &Tally::default(), Box::new(port));
         over.store(true, Ordering::Relaxed);
         let next = keeping.join().unwrap_or_default();
-        match worked {
+        match worked? {
             Worked::Drained => Ok(next),
             Worked::Hung(attempt) => Err(hung(attempt)),
         }

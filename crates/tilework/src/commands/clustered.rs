@@ -1,5 +1,6 @@
 //! A product on a cluster: submitted, and watched until it is over, unless somebody prefers to leave.
 
+use super::run::checked;
 use crate::args::clients::ClusterArgs;
 use crate::args::multiply::{AssignArg, ResourceArgs, RunArgs};
 use crate::cluster::board::JobOnBoard;
@@ -7,7 +8,6 @@ use crate::cluster::clients::{Client, Sight, outcome};
 use crate::cluster::protocol::{
     AssignName, PLAN, Planned, ProductWanted, Submit, Submitted, Wanted, algorithm_name,
 };
-use crate::cluster::record::unix_ms;
 use crate::failure::{CliError, Exit};
 use crate::human;
 use crate::job_state::is_product;
@@ -241,7 +241,7 @@ pub(crate) fn submit(
         memory_bytes: resources.memory,
         overwrite: run.overwrite,
         restart: run.restart,
-        deadline_unix_ms: run.time_limit.map(deadline),
+        time_limit_ms: run.time_limit.map(milliseconds),
     })
 }
 
@@ -258,7 +258,7 @@ pub(crate) fn resume_of(
         memory_bytes: resources.memory,
         overwrite: false,
         restart: false,
-        deadline_unix_ms: time_limit.map(deadline),
+        time_limit_ms: time_limit.map(milliseconds),
     })
 }
 
@@ -269,8 +269,8 @@ fn assign_name(assign: Option<AssignArg>) -> AssignName {
     }
 }
 
-fn deadline(limit: Duration) -> u64 {
-    unix_ms().saturating_add(limit.as_millis() as u64)
+fn milliseconds(limit: Duration) -> u64 {
+    u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A path as the cluster may understand it: `NAME:/path` as it is, any other as an absolute one without links.
@@ -324,8 +324,13 @@ fn write_report(out: &mut dyn Write, report: &Value) -> io::Result<()> {
     };
     writeln!(
         out,
-        "  tasks    {} run{}{}{}",
+        "  tasks    {} run{}{}{}{}",
         number("tasks_run"),
+        if is_product {
+            String::new()
+        } else {
+            checked(number("tasks_checked"))
+        },
         counted(number("tasks_resumed"), "kept from before"),
         counted(number("retries"), "retried"),
         counted(number("backups"), "done twice for speed")

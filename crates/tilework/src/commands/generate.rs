@@ -162,17 +162,20 @@ fn write_blocks<T: Scalar>(
         }
     };
     let outcomes = thread::scope(|scope| {
-        let threads: Vec<_> = (0..n_threads).map(|_| scope.spawn(write_some)).collect();
+        // Fewer threads only take longer.
+        let threads: Vec<_> = (1..n_threads)
+            .map_while(|_| thread::Builder::new().spawn_scoped(scope, write_some).ok())
+            .collect();
+        let own = write_some();
         let panicked = || {
             Err(CliError::new(
                 Exit::JobFailed,
                 "a thread that makes elements panicked",
             ))
         };
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| panicked()))
-            .collect::<Vec<_>>()
+        let joined = threads.into_iter().map(|thread| thread.join());
+        let others = joined.map(|joined| joined.unwrap_or_else(|_| panicked()));
+        std::iter::once(own).chain(others).collect::<Vec<_>>()
     });
     outcomes.into_iter().collect()
 }

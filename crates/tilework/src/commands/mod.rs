@@ -19,6 +19,7 @@ pub mod man;
 pub mod multiply;
 pub mod plan;
 pub mod processes;
+pub mod repair;
 pub mod resume;
 pub mod run;
 pub mod simulate;

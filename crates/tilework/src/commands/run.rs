@@ -63,11 +63,7 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
         let seconds = human::seconds(finished.elapsed.as_secs_f64());
         writeln!(out, "{file}: {} done in {seconds}", args.kind)?;
         write!(out, "  tasks    {} run", finished.tasks_run)?;
-        match (finished.tasks_checked, finished.tasks_run) {
-            (_, 0) => {}
-            (0, _) => write!(out, ", unchecked")?,
-            (n_checked, _) => write!(out, ", {n_checked} checked")?,
-        }
+        write!(out, "{}", checked(finished.tasks_checked))?;
         if finished.tasks_resumed > 0 {
             write!(out, ", {} kept from before", finished.tasks_resumed)?;
         }
@@ -76,6 +72,14 @@ pub fn run(args: &RunJobArgs, kinds: &Kinds, output: &Output) -> Result<(), CliE
         }
         writeln!(out)
     })
+}
+
+/// How many tasks were checked, for a line that says how many there were.
+pub(crate) fn checked(n_checked: u64) -> String {
+    match n_checked {
+        0 => ", unchecked".to_owned(),
+        n_checked => format!(", {n_checked} checked"),
+    }
 }
 
 /// Where the report goes.
@@ -130,7 +134,7 @@ pub fn kinds(kinds: &Kinds, output: &Output) -> Result<(), CliError> {
 }
 
 /// The spec as it is given: the file's fields, and over them those that are set.
-fn spec(args: &RunJobArgs) -> Result<Map<String, Value>, CliError> {
+pub(crate) fn spec(args: &RunJobArgs) -> Result<Map<String, Value>, CliError> {
     let mut spec = args
         .spec
         .as_deref()
@@ -149,7 +153,11 @@ fn spec(args: &RunJobArgs) -> Result<Map<String, Value>, CliError> {
 
 fn read_spec(path: &Path) -> Result<Map<String, Value>, CliError> {
     let text = std::fs::read_to_string(path).map_err(|error| CliError::io("read", path, &error))?;
-    serde_json::from_str(&text).map_err(|error| {
+    parse_spec(path, &text)
+}
+
+pub(crate) fn parse_spec(path: &Path, text: &str) -> Result<Map<String, Value>, CliError> {
+    serde_json::from_str(text).map_err(|error| {
         CliError::new(
             Exit::Usage,
             format!("`{}` is no JSON object: {error}", path.display()),

@@ -4,16 +4,20 @@ use super::multiply::add_request;
 use crate::args::inspect::VerifyArgs;
 use crate::failure::{CliError, Exit};
 use crate::output::Output;
-use crate::product::certificate::{Verification, verify_output, verify_product};
+use crate::product::certificate::{Remedy, Verification, verify_output, verify_product};
+use crate::product::damage::{place, tile_json};
 use crate::product::inputs::{InputRequest, Paths};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use tilework_core::ids::TaskIdx;
 use tilework_store::disk::{Disk, RealDisk};
 
-/// Bad rows named at most.
+/// Bad rows, and bad tiles, named at most.
 const ROWS_SHOWN_MAX: usize = 5;
+/// Bad tiles listed at most in JSON.
+const TILES_TOLD_MAX: usize = 1000;
 
 /// Runs the command.
 pub fn run(args: &VerifyArgs, output: &Output) -> Result<(), CliError> {
@@ -56,17 +60,27 @@ pub fn run(args: &VerifyArgs, output: &Output) -> Result<(), CliError> {
             describe(out, &verification, c)
         });
     }
+    let error = CliError::new(Exit::CheckFailed, what_is_wrong(&verification, c));
+    Err(error
+        .with_next(remedy(&verification, c))
+        .with_facts(facts(&verification, "failed")))
+}
+
+fn remedy(verification: &Verification, c: &Path) -> String {
+    let (c, made_by) = (c.display(), verification.made_by);
     let formula = if verification.is_plain {
         ""
     } else {
         " --alpha X --beta Y --add D"
     };
-    let error = CliError::new(Exit::CheckFailed, what_is_wrong(&verification, c)).with_next(format!(
-        "compute it again: tilework {} -o {}{formula} --overwrite",
-        verification.made_by,
-        c.display()
-    ));
-    Err(error.with_facts(facts(&verification, "failed")))
+    match verification.remedy {
+        Remedy::Repair => format!("compute what is damaged again: tilework repair {c}"),
+        Remedy::RepairWithInputs => format!("put the inputs back, then: tilework repair {c}"),
+        Remedy::ComputeAnew => {
+            format!("compute it again: tilework {made_by} -o {c}{formula} --overwrite")
+        }
+        Remedy::None => format!("put a copy of `{c}` in its place"),
+    }
 }
 
 fn facts(verification: &Verification, status: &str) -> Value {
@@ -76,6 +90,11 @@ fn facts(verification: &Verification, status: &str) -> Value {
         "residual_max": certificate.map(|certificate| certificate.residual_max),
         "residual_bound": certificate.map(|certificate| certificate.residual_bound),
         "tiles_bad": verification.bad_tiles.len(),
+        "bad_tiles": verification.grid.map(|grid| {
+            let shown = verification.bad_tiles.iter().take(TILES_TOLD_MAX);
+            shown.map(|task| tile_json(&grid, *task)).collect::<Vec<_>>()
+        }),
+        "wrong": verification.wrong_frame,
         "tiles_checked": verification.n_tiles_checked,
         "notes": verification.notes,
     })
@@ -111,19 +130,14 @@ fn right_side(verification: &Verification) -> &'static str {
 }
 
 fn what_is_wrong(verification: &Verification, c: &Path) -> String {
-    let mut text = format!("`{}` is wrong", c.display());
-    if verification.n_tiles_checked > 0 {
-        let tiles: Vec<String> = verification
-            .bad_tiles
-            .iter()
-            .take(ROWS_SHOWN_MAX)
-            .map(u64::to_string)
-            .collect();
-        text += &format!(
-            "; {} bad tiles: {}",
-            verification.bad_tiles.len(),
-            tiles.join(", ")
-        );
+    let mut parts = verification.wrong_frame.clone();
+    if let Some(grid) = verification.grid {
+        let bad = &verification.bad_tiles;
+        let name = |task: &u64| format!("{task} ({})", place(&grid.tile(TaskIdx(*task))));
+        let tiles: Vec<String> = bad.iter().take(ROWS_SHOWN_MAX).map(name).collect();
+        if !bad.is_empty() {
+            parts.push(format!("{} bad tiles: {}", bad.len(), tiles.join(", ")));
+        }
     }
     if let Some(certificate) = verification
         .certificate
@@ -136,12 +150,12 @@ fn what_is_wrong(verification: &Verification, c: &Path) -> String {
             .take(ROWS_SHOWN_MAX)
             .map(u64::to_string)
             .collect();
-        text += &format!(
-            "; C·x differs from {} in {} rows: {}",
+        parts.push(format!(
+            "C·x differs from {} in {} rows: {}",
             right_side(verification),
             certificate.bad_rows.len(),
             rows.join(", ")
-        );
+        ));
     }
-    text
+    format!("`{}` is wrong; {}", c.display(), parts.join("; "))
 }

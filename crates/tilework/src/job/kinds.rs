@@ -3,6 +3,7 @@
 use super::Job;
 use super::rounds::{Place, Rounds, StartedJob, own_code};
 use crate::failure::{CliError, Exit};
+use crate::job_state::is_product;
 use serde_json::Value;
 use serde_reflection::{ContainerFormat, Format, Named, Tracer, TracerConfig};
 use std::marker::PhantomData;
@@ -119,6 +120,11 @@ impl<J: Job> Kind for KindOf<J> {
         let job = read_spec::<J>(spec)?;
         let value = serde_json::to_value(&job)
             .map_err(|error| CliError::usage(format!("the spec of `{}` can't be kept: {error}", J::KIND)))?;
+        // JSON has no infinities, for one.
+        read_spec::<J>(value.clone()).map_err(|error| {
+            let message = format!("the spec of `{}` can't be kept: {}", J::KIND, error.message);
+            CliError { message, ..error }
+        })?;
         let inputs = own_code::<J, _>("inputs", || Ok(job.inputs())).map_err(refused::<J>)?;
         Ok(Spec { value, inputs })
     }
@@ -134,6 +140,45 @@ fn refused<J: Job>(failure: Failure) -> CliError {
         Cause::Panic => CliError::new(Exit::JobFailed, failure.text),
         _ => CliError::usage(format!("`{}` refuses its spec: {}", J::KIND, failure.text)),
     }
+}
+
+/// Bytes of a job's name, at most.
+pub(crate) const NAME_BYTES_MAX: usize = 64;
+
+/// Refuses a program whose jobs can't be told apart, or not be named.
+///
+/// # Errors
+/// The first name that can't be used.
+pub fn check(kinds: &Kinds) -> Result<(), CliError> {
+    for (i, kind) in kinds.iter().enumerate() {
+        check_name(kind.name())?;
+        if kinds[..i].iter().any(|other| other.name() == kind.name()) {
+            let message = format!("two jobs of this program are called `{}`", kind.name());
+            return Err(CliError::usage(message).with_next("give one of them another KIND"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a job may be called so: the name is typed by users, and part of file names.
+///
+/// # Errors
+/// If not, with what may be.
+pub(super) fn check_name(name: &str) -> Result<(), CliError> {
+    let is_of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_well_formed =
+        (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_of_name) && !name.starts_with('-');
+    let problem = if !is_well_formed {
+        format!(
+            "lower case letters, digits and `-`, at most {NAME_BYTES_MAX}, are what a job's name is made of"
+        )
+    } else if is_product(name) {
+        "it is the name of a matrix product".to_owned()
+    } else {
+        return Ok(());
+    };
+    let message = format!("no job of this program can be called `{name}`: {problem}");
+    Err(CliError::usage(message).with_next("give the job another KIND"))
 }
 
 /// The job of that name.
@@ -260,6 +305,47 @@ mod tests {
         }
     }
 
+    /// An infinity became nothing, and what was kept of the spec could not be read when the job was to go on.
+    #[test]
+    fn a_spec_that_can_not_be_kept_is_refused_when_it_is_given() {
+        let kind = KindOf::<Wide>::NEW;
+        assert_eq!(kind.read(json!({ "x": 0.5 })).unwrap().value, json!({ "x": 0.5 }));
+        let error = kind.read(json!({ "x": 1e39 })).unwrap_err();
+        assert!(
+            error.message.contains("`wide` can't be kept"),
+            "{}",
+            error.message
+        );
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Wide {
+        x: f32,
+    }
+
+    impl Job for Wide {
+        const KIND: &'static str = "wide";
+        const VERSION: u32 = 1;
+        type State = ();
+        type Output = ();
+
+        fn start(&self, _: &Files) -> Result<(), TaskError> {
+            Ok(())
+        }
+
+        fn tasks(&self, (): &()) -> u64 {
+            1
+        }
+
+        fn run(&self, (): &(), _: u64, _: &TaskContext<'_>) -> Result<(), TaskError> {
+            Ok(())
+        }
+
+        fn advance(&self, (): &(), _: &mut dyn Iterator<Item = ()>) -> Result<Next<()>, TaskError> {
+            Ok(Next::Done(Report::json(&())?))
+        }
+    }
+
     fn read(spec: Value) -> Result<Example, String> {
         read_spec(spec).map_err(|error| error.message)
     }
@@ -315,6 +401,38 @@ mod tests {
         assert_eq!(
             spec.with_inputs_named(&name).unwrap(),
             json!({ "matrix": "data:/a.npy", "others": ["data:/b.npy", "data:/a.npy"], "title": "c.npy", "n": 3 })
+        );
+    }
+
+    #[test]
+    fn names_that_can_not_be_used_are_refused() {
+        for name in ["a", "word-count", "2d-fft", &"x".repeat(64)] {
+            check_name(name).unwrap();
+        }
+        for name in [
+            "",
+            "a/b",
+            "..",
+            "Word",
+            "w c",
+            "w_c",
+            "-x",
+            "\u{e4}",
+            "multiply",
+            "gram",
+            &"x".repeat(65),
+        ] {
+            let error = check_name(name).unwrap_err();
+            assert_eq!(error.exit, Exit::Usage);
+            assert!(error.message.contains(&format!("`{name}`")), "{error}");
+        }
+        check(crate::jobs![Example]).unwrap();
+        let error = check(crate::jobs![Example, Example]).unwrap_err();
+        assert!(
+            error
+                .message
+                .contains("two jobs of this program are called `example`"),
+            "{error}"
         );
     }
 

@@ -1,9 +1,11 @@
 //! A job of a library user as the runtime runs it: its state behind a lock, its outputs as bytes and files, its report as a file.
 
+use super::needs::reckoned;
+use super::tally::{RoundTally, RoundsTally};
 use super::task_file::{AttemptFiles, TaskFile, TaskFiles, with_named_files};
 use super::{Checked, Contents, Files, Job, Next, OUTPUT_BYTES_MAX, Report, TaskContext, TaskError, failure};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io::{self, BufRead};
 use std::path::Path;
@@ -31,6 +33,7 @@ pub struct Rounds<J: Job> {
     place: Place,
     inputs: Files,
     task_files: TaskFiles,
+    /// The report, once it is written; an empty file before, which says that the job is not done.
     output: Mutex<Option<Arc<dyn DiskFile>>>,
 }
 
@@ -43,6 +46,8 @@ pub struct Place {
     pub files: JobFiles,
     /// What the inputs were when this run began.
     pub inputs: Vec<InputIdentity>,
+    /// Where it is counted what its rounds come to.
+    pub tally: Arc<RoundsTally>,
 }
 
 /// A started job whose types nobody else needs to know.
@@ -106,16 +111,15 @@ impl<J: Job> Rounds<J> {
             .ok_or_else(|| Failure::fatal(Cause::Job, "the output is not open"))
     }
 
-    fn write_report(&self, report: &Report) -> Result<(), Failure> {
-        let failed = |error| storage_failure("write the output", &error);
-        let output = self.output()?;
-        // A run before this one may have got so far, and not further.
-        output.set_len(0).map_err(failed)?;
+    fn write_report(&self, report: &Report, output: Arc<dyn DiskFile>) -> Result<(), Failure> {
+        let failed = |error| storage_failure("write the output", &self.place.files.partial(), &error);
         match &report.0 {
             Contents::Bytes(bytes) => output.write_all_at(bytes, 0),
             Contents::Files(files) => self.copy_files(files, &*output),
         }
-        .map_err(failed)
+        .map_err(failed)?;
+        *self.output.lock().unwrap_or_else(PoisonError::into_inner) = Some(output);
+        Ok(())
     }
 
     fn copy_files(&self, files: &[TaskFile], output: &dyn DiskFile) -> io::Result<()> {
@@ -137,13 +141,8 @@ impl<J: Job> Rounds<J> {
     }
 }
 
-/// What a commit holds of an output.
-#[derive(Serialize, Deserialize)]
-struct Committed<Output> {
-    output: Output,
-    /// All that its attempt finished, whether the output names them or not.
-    files: Vec<TaskFile>,
-}
+/// What a commit holds: an output, and all files that its attempt finished, whether the output names them or not.
+type Committed<Output> = (Output, Vec<TaskFile>);
 
 fn begin<J: Job>(job: &J, round: RoundIdx, state: J::State) -> Result<Round<J::State>, Failure> {
     let (n_tasks, needs) =
@@ -158,47 +157,34 @@ fn begin<J: Job>(job: &J, round: RoundIdx, state: J::State) -> Result<Round<J::S
         };
         return Err(Failure::fatal(Cause::Job, text));
     }
-    if needs.deadline_s.is_nan() || needs.deadline_s <= 0.0 {
-        let text = format!(
-            "`needs` of `{}` has a deadline of {} s: no task could keep it",
-            J::KIND,
-            needs.deadline_s
-        );
-        return Err(Failure::fatal(Cause::Job, text));
-    }
     Ok(Round {
         round,
         n_tasks,
-        needs: Needs {
-            memory_bytes: needs.memory_bytes,
-            expected_ms: ((needs.expected_s * 1e3) as u64).max(1),
-            deadline_ms: needs
-                .deadline_s
-                .is_finite()
-                .then_some((needs.deadline_s * 1e3) as u64),
-        },
+        needs: reckoned(J::KIND, needs)?,
         state,
         needed: BTreeSet::new(),
     })
 }
 
-/// Calls a job's own code from a process that has other things to do than to end with it.
+/// Calls a job's own code from a process that has other things to do than to end with it. Nobody calls it again.
 pub(super) fn own_code<J: Job, R>(
     what: &str,
     call: impl FnOnce() -> Result<R, TaskError>,
 ) -> Result<R, Failure> {
-    caught(&format_args!("`{what}` of `{}`", J::KIND), || {
+    let called = caught(&format_args!("`{what}` of `{}`", J::KIND), || {
         call().map_err(|error| Failure::fatal(Cause::Job, error.text()))
-    })
+    });
+    called.map_err(|failure| Failure::fatal(failure.cause, failure.text))
 }
 
-/// As it is kept: MessagePack, which has all floating-point numbers and tells its own types.
+/// As it is kept: MessagePack, which has all floating-point numbers and tells its own types. Fields have their names: without them one
+/// that is left out (`skip_serializing_if`) would give its place to the next.
 fn encode(what: &str, value: &impl Serialize) -> Result<Vec<u8>, Failure> {
-    rmp_serde::to_vec(value)
+    rmp_serde::to_vec_named(value)
         .map_err(|error| Failure::fatal(Cause::Job, format!("{what} can't be kept: {error}")))
 }
 
-fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Failure> {
+pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Failure> {
     rmp_serde::from_slice(bytes)
         .map_err(|error| Failure::fatal(Cause::Job, format!("{what} can't be read back: {error}")))
 }
@@ -222,10 +208,10 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         } else {
             disk.create_new(&partial)
         };
-        let file = opened.map_err(|error| storage_failure("open the output", &error))?;
+        let file = opened.map_err(|error| storage_failure("open the output", &partial, &error))?;
         *self.output.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
         let made = self.task_files.make_folder();
-        made.map_err(|error| storage_failure("make the folder of tasks' files", &error))
+        made.map_err(|error| storage_failure("make the folder", &self.place.files.task_files(), &error))
     }
 
     fn writes_outputs(&self) -> bool {
@@ -276,10 +262,7 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
             }
         })?;
         let checked = self.job.check(state, task, &output).map_err(failure)?;
-        let committed = Committed {
-            output,
-            files: files.finished(),
-        };
+        let committed: Committed<J::Output> = (output, files.finished());
         let bytes = encode("a task's output", &committed)?;
         if bytes.len() > OUTPUT_BYTES_MAX {
             let text = format!(
@@ -309,10 +292,16 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         if crc32c::crc32c(&commit.output) != commit.crc32c {
             return Ok(false);
         }
-        let committed: Committed<J::Output> = decode("a task's output", &commit.output)?;
-        for file in &committed.files {
+        let (_, files): Committed<J::Output> = decode("a task's output", &commit.output)?;
+        for file in &files {
             let found = self.task_files.is_intact(file);
-            if !found.map_err(|error| storage_failure("read a task's file back", &error))? {
+            if !found.map_err(|error| {
+                storage_failure(
+                    "read back what tasks wrote in",
+                    &self.place.files.task_files(),
+                    &error,
+                )
+            })? {
                 return Ok(false);
             }
         }
@@ -328,16 +317,17 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         &self,
         round: RoundIdx,
         commits: &mut dyn Iterator<Item = &Commit>,
-    ) -> Result<tilework_runtime::Next, Failure> {
+    ) -> Result<tilework_runtime::Next<'_>, Failure> {
         let current = self.current();
         if current.round != round {
             let text = format!("round {round} is complete, and round {} under way", current.round);
             return Err(Failure::fatal(Cause::Job, text));
         }
-        let mut unreadable = None;
-        let mut outputs = commits.map_while(|commit| {
+        let (mut unreadable, mut tally) = (None, RoundTally::default());
+        let mut commits = commits.inspect(|commit| tally.add(commit));
+        let mut outputs = commits.by_ref().map_while(|commit| {
             decode("a task's output", &commit.output)
-                .map(|committed: Committed<J::Output>| committed.output)
+                .map(|(output, _): Committed<J::Output>| output)
                 .map_err(|failure| unreadable = Some(failure))
                 .ok()
         });
@@ -345,6 +335,9 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
         if let Some(failure) = unreadable {
             return Err(failure);
         }
+        // The job need not look at all of them.
+        commits.for_each(drop);
+        self.place.tally.complete(round, tally);
         match next? {
             Next::Round(state) => {
                 let next = begin(&self.job, RoundIdx(round.0 + 1), state)?;
@@ -363,10 +356,9 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
                     state,
                 })
             }
-            Next::Done(report) => {
-                self.write_report(&report)?;
-                Ok(tilework_runtime::Next::Done)
-            }
+            Next::Done(report) => Ok(tilework_runtime::Next::DoneWith(Box::new(move |output| {
+                self.write_report(&report, output)
+            }))),
         }
     }
 
@@ -404,13 +396,16 @@ impl<J: Job> tilework_runtime::Job for Rounds<J> {
     fn output_file(&self) -> Result<FileId, Failure> {
         let stat = self.output()?.stat();
         stat.map(|stat| stat.id())
-            .map_err(|error| storage_failure("look at the output", &error))
+            .map_err(|error| storage_failure("look at the output", &self.place.files.partial(), &error))
     }
 
     fn seal(&self) -> Result<(), Failure> {
         self.check_inputs()?;
         self.output()?
             .sync_data()
-            .map_err(|error| storage_failure("make the output durable", &error))
+            .map_err(|error| storage_failure("make the output durable", &self.place.files.partial(), &error))
     }
 }
+
+#[cfg(test)]
+mod tests;

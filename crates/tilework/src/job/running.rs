@@ -1,10 +1,11 @@
 //! From a spec to a finished output in this process: started, run, or gone on with.
 
 use super::Job;
-use super::kinds::{Kind, KindOf, Spec};
+use super::kinds::{Kind, KindOf, Spec, check_name};
 use super::rounds::{Place, StartedJob};
+use super::tally::RoundsTally;
 use crate::failure::{CliError, Exit};
-use crate::product::running::{failed, stopped};
+use crate::product::running::{failed, finish, is_begun, stopped};
 use crate::settings::default_memory_bytes;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -17,9 +18,9 @@ use tilework_runtime::description::{FORMAT_VERSION, InputsDifference};
 use tilework_runtime::{
     AlarmsTold, FolderState, JobDescription, JobFolder, Observer, RunOptions, StopSwitch,
 };
-use tilework_store::disk::{Disk, RealDisk, parent_dir};
+use tilework_store::disk::{Disk, FileId, RealDisk, parent_dir};
 use tilework_store::identity::InputIdentity;
-use tilework_store::journal::{JobFiles, Recovered};
+use tilework_store::journal::JobFiles;
 
 /// A user's job as its journal stores it: nothing of how it is split is kept but what the spec says.
 pub(crate) type Description = JobDescription<Value, Value>;
@@ -41,7 +42,7 @@ pub struct Runner {
 pub struct Finished {
     /// Tasks that this run computed, in all of its rounds.
     pub tasks_run: u64,
-    /// Those whose outputs this run checked ([`Job::check`]); attempts that lost to another one count too.
+    /// Those, and those of `tasks_resumed`, whose outputs were checked ([`Job::check`]).
     pub tasks_checked: u64,
     /// Tasks of the round that it went on with that earlier runs had committed.
     pub tasks_resumed: u64,
@@ -112,6 +113,7 @@ impl Runner {
             round_robin: false,
         };
         let kind: &dyn Kind = &KindOf::<J>::NEW;
+        check_name(kind.name())?;
         let spec = serde_json::to_value(&job)
             .map_err(|error| CliError::usage(format!("the spec of `{}` can't be kept: {error}", J::KIND)))?;
         run_job(kind, kind.read(spec)?, &request, &self.stop, &())
@@ -159,16 +161,19 @@ pub(crate) fn run_job(
         output, overwrite, ..
     } = &request.destination;
     let fresh = describe(kind, &spec, &*disk, None)?;
+    let tally: Arc<RoundsTally> = Arc::default();
     let place = Place {
         disk: Arc::clone(&disk),
         files: JobFiles::beside(output),
         inputs: fresh.inputs.clone(),
+        tally: Arc::clone(&tally),
     };
     let job = kind.start(&spec, place)?;
     let n_workers = workers_that_fit(kind, &*job, request)?;
     let (mut folder, description) = request.destination.claim(&disk, fresh)?;
     let options = RunOptions {
         n_workers,
+        memory_bytes: request.memory_bytes,
         assign: if request.round_robin {
             Assign::RoundRobin { n_workers }
         } else {
@@ -184,14 +189,14 @@ pub(crate) fn run_job(
         &mut folder,
         &options,
         observer,
-        &|recovered| done_report(recovered).to_string().into_bytes(),
+        &|_| done_report(&tally).to_string().into_bytes(),
     );
     let error = match run.end {
         JobEnd::Done => {
-            folder.finish()?;
+            finish(folder, observer);
             return Ok(Finished {
                 tasks_run: run.n_tasks_run,
-                tasks_checked: run.workers.iter().map(|share| share.n_checked).sum(),
+                tasks_checked: tally.total().n_checked,
                 tasks_resumed: run.n_tasks_resumed,
                 retries: run.n_retries,
                 tasks_by_worker: run.workers.iter().map(|share| share.n_tasks).collect(),
@@ -200,11 +205,16 @@ pub(crate) fn run_job(
             });
         }
         JobEnd::Stopped(cause) => stopped(cause, output, None).with_next(AGAIN),
+        // A later round may need more than the first one.
+        JobEnd::Failed(failure) if failure.cause == Cause::OutOfMemory && !fits(&*job, request) => {
+            too_little_memory(kind, &*job, request)
+        }
         JobEnd::Failed(failure) => {
-            if run.n_tasks_run == 0 && failure.cause == Cause::DiskFull {
+            let begun = is_begun(&folder);
+            if !begun || (run.n_tasks_run == 0 && failure.cause == Cause::DiskFull) {
                 folder.abandon();
             }
-            failed(&failure, output).with_next(next_after(failure.cause))
+            failed(&failure, output, begun).with_next(next_after(failure.cause))
         }
     };
     Err(error.with_facts(json!({ "alarms": run.alarms.latest, "alarms_total": run.alarms.n_alarms })))
@@ -216,6 +226,9 @@ const AGAIN: &str = "what is committed is kept: run the same command again to go
 fn next_after(cause: Cause) -> &'static str {
     match cause {
         Cause::DiskFull => "make room, then run the same command again: what is committed is kept",
+        Cause::OutOfMemory => {
+            "allow less with --memory or --threads, then run the same command again: what is committed is kept"
+        }
         Cause::InputChanged => {
             "put the input back and run the same command again, or start again with --restart"
         }
@@ -223,10 +236,9 @@ fn next_after(cause: Cause) -> &'static str {
     }
 }
 
-/// What the journal keeps of a finished job.
-pub(crate) fn done_report(recovered: &Recovered) -> Value {
-    let n_checked = recovered.commits.values().filter(|commit| commit.checked).count();
-    json!({ "checked": n_checked, "residual_max": 0.0, "residual_bound": 0.0 })
+/// What the journal keeps of a finished job: how many of its tasks were checked, in the rounds that its last run completed.
+pub(crate) fn done_report(tally: &RoundsTally) -> Value {
+    json!({ "tasks_checked": tally.total().n_checked })
 }
 
 /// What the journal says of a job; on a cluster its output has a name there.
@@ -256,21 +268,31 @@ pub(crate) fn identities(inputs: &[PathBuf], disk: &dyn Disk) -> Result<Vec<Inpu
     inputs.iter().map(identity).collect()
 }
 
+/// Tasks of the round that is under way that may run at a time.
 fn workers_that_fit(kind: &dyn Kind, job: &StartedJob, request: &JobRequest) -> Result<u32, CliError> {
-    let needed = job.needs().memory_bytes.max(1);
-    let n_fitting = request.memory_bytes / needed;
-    if n_fitting == 0 {
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        let message = format!(
-            "{} MiB of memory are too few: a task of `{}` needs {} MiB",
-            mib(request.memory_bytes),
-            kind.name(),
-            mib(needed)
-        );
-        return Err(CliError::new(Exit::Resources, message)
-            .with_next(format!("allow it: --memory {}MiB", mib(needed))));
+    if !fits(job, request) {
+        return Err(too_little_memory(kind, job, request));
     }
-    Ok(n_fitting.min(request.n_threads as u64) as u32)
+    let n_fitting = request.memory_bytes / job.needs().memory_bytes.max(1);
+    Ok(n_fitting.clamp(1, request.n_threads as u64) as u32)
+}
+
+/// Whether a task of the round that is under way fits.
+fn fits(job: &StartedJob, request: &JobRequest) -> bool {
+    job.needs().memory_bytes <= request.memory_bytes
+}
+
+fn too_little_memory(kind: &dyn Kind, job: &StartedJob, request: &JobRequest) -> CliError {
+    let needed = job.needs().memory_bytes;
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let message = format!(
+        "{} MiB of memory are too few: a task of `{}` needs {} MiB, {} MiB more",
+        request.memory_bytes >> 20,
+        kind.name(),
+        mib(needed),
+        mib(needed) - (request.memory_bytes >> 20)
+    );
+    CliError::new(Exit::Resources, message).with_next(format!("allow it: --memory {}MiB", mib(needed)))
 }
 
 fn check_output(disk: &dyn Disk, output: &Path) -> Result<(), CliError> {
@@ -290,6 +312,43 @@ fn check_output(disk: &dyn Disk, output: &Path) -> Result<(), CliError> {
     }
 }
 
+/// An output in a folder that the job reads would change its input: the job could never be finished.
+fn check_is_in_no_input(disk: &dyn Disk, output: &Path, inputs: &[InputIdentity]) -> Result<(), CliError> {
+    let above = folders_above(disk, output);
+    let is_above = |input: &&InputIdentity| {
+        let stat = disk.stat(Path::new(&input.path)).ok().flatten();
+        stat.is_some_and(|stat| stat.is_dir && above.contains(&stat.id()))
+    };
+    match inputs.iter().find(is_above) {
+        None => Ok(()),
+        Some(input) => Err(CliError::usage(format!(
+            "the output `{}` is in `{}`, which is an input: it would change what it is computed from",
+            output.display(),
+            input.path
+        ))
+        .with_next("choose an output in another folder with -o")),
+    }
+}
+
+/// The folder that a path is in, the one that this is in, and so on.
+fn folders_above(disk: &dyn Disk, path: &Path) -> Vec<FileId> {
+    let id = |folder: &Path| Some(disk.stat(folder).ok()??.id());
+    let mut folder = parent_dir(path).to_path_buf();
+    if id(&folder.join("..")).is_none() {
+        // In data roots there is no `..`: what is written is all there is.
+        return folder.ancestors().filter_map(id).collect();
+    }
+    // As the folders are, whatever links led there; the uppermost one is its own.
+    let mut found = Vec::new();
+    while let Some(id) = id(&folder)
+        && found.last() != Some(&id)
+    {
+        found.push(id);
+        folder.push("..");
+    }
+    found
+}
+
 fn exists(disk: &dyn Disk, output: &Path) -> Result<bool, CliError> {
     let stat = disk
         .stat(output)
@@ -306,6 +365,7 @@ impl Destination {
         fresh: Description,
     ) -> Result<(JobFolder, Description), CliError> {
         check_output(&**disk, &self.output)?;
+        check_is_in_no_input(&**disk, &self.output, &fresh.inputs)?;
         let state = tilework_runtime::folder::inspect(&**disk, &JobFiles::beside(&self.output))?;
         self.to_go_on_with(&state, &fresh, &**disk)?;
         let mut folder = JobFolder::open(Arc::clone(disk), &self.output)?;
@@ -329,15 +389,9 @@ impl Destination {
         };
         let output = self.output.display();
         if let Some(text) = unfinished.filter(|_| !self.restart) {
-            return same_job(text, fresh).map(Some).map_err(|differences| {
-                let message = format!(
-                    "`{output}` is unfinished, and this is not the same job: {}",
-                    differences.join("; ")
-                );
-                CliError::usage(message).with_next(
-                    "discard it with --restart, or finish it first with the same command as before",
-                )
-            });
+            return same_job(text, fresh)
+                .map(Some)
+                .map_err(|differences| another_job(&self.output, &differences));
         }
         if exists(disk, &self.output)? && !self.overwrite {
             return Err(CliError::usage(format!("`{output}` exists"))
@@ -345,6 +399,22 @@ impl Destination {
         }
         Ok(None)
     }
+}
+
+/// What is unfinished at the output differs from what is to go on there: nothing of it is touched.
+pub(crate) fn another_job(output: &Path, differences: &[String]) -> CliError {
+    let message = format!(
+        "`{}` is unfinished, and this is not the same job: {}",
+        output.display(),
+        differences.join("; ")
+    );
+    CliError::usage(message)
+        .with_next("discard it with --restart, or finish it first with the same command as before")
+}
+
+/// Whether the code has changed since the job began; then how.
+pub(crate) fn version_difference(then: u32, now: u32) -> Option<String> {
+    (then != now).then(|| format!("its code was of version {then}, now of {now}"))
 }
 
 /// The stored job, if it is the one asked for; else how they differ.
@@ -355,10 +425,7 @@ fn same_job(text: &[u8], fresh: &Description) -> Result<Description, Vec<String>
     if stored.kind != fresh.kind {
         differences.push(format!("it was `{}`, now `{}`", stored.kind, fresh.kind));
     }
-    if stored.version != fresh.version {
-        let (then, now) = (stored.version, fresh.version);
-        differences.push(format!("its code was of version {then}, now of {now}"));
-    }
+    differences.extend(version_difference(stored.version, fresh.version));
     if stored.spec != fresh.spec {
         differences.push(format!("its spec was {}, now {}", stored.spec, fresh.spec));
     }

@@ -28,7 +28,7 @@ const FILES_MAX: u32 = 100_000;
 /// A file that a task wrote: small, to be returned in an [`Output`](crate::Job::Output), kept in a [`State`](crate::Job::State), or made
 /// the job's [`Report`](crate::Report).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Stored")]
+#[serde(try_from = "Stored", into = "Stored")]
 pub struct TaskFile {
     name: String,
     bytes: u64,
@@ -36,46 +36,62 @@ pub struct TaskFile {
     sections: Vec<Section>,
 }
 
-/// The same as it is read.
-#[derive(Deserialize)]
-struct Stored {
-    name: String,
-    bytes: u64,
-    crc32c: u32,
-    sections: Vec<Section>,
-}
+/// The same as it is kept, without names: name, bytes, checksum, and bytes and checksum of each section, of which there may be thousands.
+#[derive(Serialize, Deserialize)]
+struct Stored(String, u64, u32, Vec<(u64, u32)>);
 
 thread_local! {
     /// Names of the files that were read while somebody listened: a state is the job's own form, and nobody else can look into it.
     static NAMED: RefCell<Option<BTreeSet<String>>> = const { RefCell::new(None) };
 }
 
-impl From<Stored> for TaskFile {
-    fn from(stored: Stored) -> TaskFile {
-        NAMED.with_borrow_mut(|named| named.as_mut().map(|named| named.insert(stored.name.clone())));
-        let Stored {
-            name,
-            bytes,
-            crc32c,
-            sections,
-        } = stored;
-        TaskFile {
-            name,
-            bytes,
-            crc32c,
-            sections,
+/// A file whose sections are longer than itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the sections of task file `{name}` have more than its {bytes} bytes")]
+struct TooManySections {
+    name: String,
+    bytes: u64,
+}
+
+impl TryFrom<Stored> for TaskFile {
+    type Error = TooManySections;
+
+    fn try_from(Stored(name, bytes, crc32c, sections): Stored) -> Result<TaskFile, TooManySections> {
+        let in_sections = sections
+            .iter()
+            .try_fold(0_u64, |sum, (bytes, _)| sum.checked_add(*bytes));
+        if in_sections.is_none_or(|in_sections| in_sections > bytes) {
+            return Err(TooManySections { name, bytes });
         }
+        NAMED.with_borrow_mut(|named| named.as_mut().map(|named| named.insert(name.clone())));
+        let sections = sections.into_iter();
+        Ok(TaskFile {
+            name,
+            bytes,
+            crc32c,
+            sections: sections
+                .map(|(bytes, crc32c)| Section { bytes, crc32c })
+                .collect(),
+        })
+    }
+}
+
+impl From<TaskFile> for Stored {
+    fn from(file: TaskFile) -> Stored {
+        let sections = file.sections.iter();
+        let sections = sections.map(|section| (section.bytes, section.crc32c)).collect();
+        Stored(file.name, file.bytes, file.crc32c, sections)
     }
 }
 
 /// Reads something, and the names of all files in it.
-pub(super) fn with_named_files<T>(read: impl FnOnce() -> T) -> (T, BTreeSet<String>) {
+pub(crate) fn with_named_files<T>(read: impl FnOnce() -> T) -> (T, BTreeSet<String>) {
     NAMED.set(Some(BTreeSet::new()));
     let read = read();
     (read, NAMED.take().unwrap_or_default())
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Section {
     bytes: u64,
     crc32c: u32,
@@ -105,14 +121,14 @@ impl TaskFile {
 
 /// Where the files of one job's tasks are.
 #[derive(Debug)]
-pub(super) struct TaskFiles {
+pub(crate) struct TaskFiles {
     disk: Arc<dyn Disk>,
     files: JobFiles,
 }
 
 impl TaskFiles {
     /// Those of the job with `files`.
-    pub(super) fn of(disk: Arc<dyn Disk>, files: JobFiles) -> TaskFiles {
+    pub(crate) fn of(disk: Arc<dyn Disk>, files: JobFiles) -> TaskFiles {
         TaskFiles { disk, files }
     }
 
@@ -138,7 +154,7 @@ impl TaskFiles {
     ///
     /// # Errors
     /// As [`open`](Self::open), or if it has no such section.
-    pub(super) fn open_section(&self, file: &TaskFile, section: usize) -> io::Result<TaskFileReader> {
+    pub(crate) fn open_section(&self, file: &TaskFile, section: usize) -> io::Result<TaskFileReader> {
         let Some(Section { bytes, crc32c }) = file.sections.get(section).copied() else {
             let n_sections = file.n_sections();
             let text = format!(
@@ -183,7 +199,7 @@ impl TaskFiles {
     ///
     /// # Errors
     /// If the disk can't say.
-    pub(super) fn is_intact(&self, file: &TaskFile) -> io::Result<bool> {
+    pub(crate) fn is_intact(&self, file: &TaskFile) -> io::Result<bool> {
         let read = self
             .open(file)
             .and_then(|mut reader| io::copy(&mut reader, &mut io::sink()));

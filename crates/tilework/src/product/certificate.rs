@@ -1,7 +1,8 @@
 //! `verify`: the certificate C·x = alpha·A·(B·x) + beta·D·x for a file, and every tile's checksum where the journal has it.
 
+use super::damage::{Damage, finished};
 use super::inputs::{InputRequest, Inputs, Paths};
-use super::request::{Description, stored_inputs, stored_paths, usage};
+use super::request::{Description, InputTrouble, stored_inputs, usage};
 use crate::failure::CliError;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -11,14 +12,13 @@ use std::sync::Arc;
 use tilework_core::failure::Failure;
 use tilework_core::ids::{RoundIdx, TaskIdx};
 use tilework_linalg::certify::{Certificate, Claim, Product, certify};
-use tilework_linalg::multiply::{is_computed_with, is_intact};
+use tilework_linalg::multiply::is_computed_with;
 use tilework_linalg::operand::read_failure;
 use tilework_linalg::tiles::{Grid, Tile};
 use tilework_linalg::{Algorithm, Number};
-use tilework_runtime::FolderState;
 use tilework_store::disk::Disk;
 use tilework_store::element_type::{Dtype, ElementType};
-use tilework_store::journal::{JobFiles, Recovered};
+use tilework_store::journal::Recovered;
 use tilework_store::matrix::MatrixSource;
 use tilework_store::npy::output::NpyOutput;
 
@@ -35,6 +35,12 @@ pub struct Verification {
     /// Tiles whose bytes are not what was committed, or whose rows fail the certificate. Without a journal the whole
     /// output counts as one tile.
     pub bad_tiles: BTreeSet<u64>,
+    /// What is wrong with header and length, as parts of a sentence.
+    pub wrong_frame: Vec<String>,
+    /// How C is split, where its journal says so.
+    pub grid: Option<Grid>,
+    /// What helps where something is wrong.
+    pub remedy: Remedy,
     /// Tiles compared with their committed checksums.
     pub n_tiles_checked: u64,
     /// What could not be checked, and why.
@@ -46,8 +52,23 @@ pub struct Verification {
 impl Verification {
     /// Whether everything that was checked is right.
     pub fn holds(&self) -> bool {
-        self.bad_tiles.is_empty() && self.certificate.as_ref().is_none_or(Certificate::holds)
+        self.bad_tiles.is_empty()
+            && self.wrong_frame.is_empty()
+            && self.certificate.as_ref().is_none_or(Certificate::holds)
     }
+}
+
+/// What helps against what is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// The damaged tiles can be computed again.
+    Repair,
+    /// They could be if the inputs were there.
+    RepairWithInputs,
+    /// Only the whole product can.
+    ComputeAnew,
+    /// Nothing can, for what was added is gone.
+    None,
 }
 
 /// Verifies that `c` is the product of `inputs`.
@@ -67,6 +88,9 @@ pub fn verify_product(
         certificate: Some(certificate),
         is_plain: inputs.formula.is_plain(),
         bad_tiles,
+        wrong_frame: Vec::new(),
+        grid: None,
+        remedy: Remedy::ComputeAnew,
         n_tiles_checked: 0,
         notes: Vec::new(),
         made_by: "multiply A B",
@@ -100,41 +124,23 @@ fn open(disk: &Arc<dyn Disk>, inputs: &InputRequest, c: &Path) -> Result<(Inputs
     Ok((inputs, product))
 }
 
-/// Verifies a finished output of ours by its journal: every tile's bytes, and the product if the inputs are still there.
+/// Verifies a finished output of ours by its journal: every byte, and the product if the inputs are still there.
 pub fn verify_output(disk: &Arc<dyn Disk>, c: &Path) -> Result<Verification, CliError> {
-    let recovered = match tilework_runtime::folder::inspect(&**disk, &JobFiles::beside(c))? {
-        FolderState::Finished(recovered) => recovered,
-        FolderState::Unfinished(_) => {
-            return Err(usage(
-                format!("`{}` is unfinished", c.display()),
-                format!("finish it first: tilework resume {}", c.display()),
-            ));
-        }
-        FolderState::Empty if !disk.stat(c).is_ok_and(|stat| stat.is_some()) => {
-            return Err(usage(
-                format!("`{}` does not exist", c.display()),
-                "check the path".into(),
-            ));
-        }
-        FolderState::Empty => {
-            return Err(usage(
-                format!("`{}` has no journal beside it", c.display()),
-                format!("name the inputs too: tilework verify A.npy B.npy {}", c.display()),
-            ));
-        }
-    };
-    let description = description(&recovered)?;
-    let grid = description.plan.grid;
-    let bad_tiles = match description.spec.dtype {
-        Dtype::F64 => tiles_with_other_bytes::<f64>(disk, c, &grid, &recovered),
-        Dtype::F32 => tiles_with_other_bytes::<f32>(disk, c, &grid, &recovered),
+    let name_inputs = format!("name the inputs too: tilework verify A.npy B.npy {}", c.display());
+    let (recovered, description) = finished(&**disk, c, &name_inputs)?;
+    let damage = match description.spec.dtype {
+        Dtype::F64 => find_damage::<f64>(disk, c, &description, &recovered),
+        Dtype::F32 => find_damage::<f32>(disk, c, &description, &recovered),
     }?;
-    let n_tiles_checked = recovered.commits.len() as u64;
+    let grid = description.plan.grid;
     let mut verification = Verification {
         certificate: None,
         is_plain: description.spec.is_plain(),
-        bad_tiles,
-        n_tiles_checked,
+        bad_tiles: damage.bad_tiles(),
+        wrong_frame: damage.of_frame(&description),
+        grid: Some(grid),
+        remedy: Remedy::ComputeAnew,
+        n_tiles_checked: recovered.commits.len() as u64,
         notes: Vec::new(),
         made_by: if description.spec.symmetric {
             "gram A"
@@ -142,8 +148,41 @@ pub fn verify_output(disk: &Arc<dyn Disk>, c: &Path) -> Result<Verification, Cli
             "multiply A B"
         },
     };
-    certify_with_stored_inputs(disk, c, &description, &recovered, &mut verification)?;
+    let trouble = InputTrouble::find(&**disk, &description, c)?;
+    if damage.is_some() && damage.uncommitted.is_empty() && !damage.may_be_another_file(&grid) {
+        verification.remedy = match &trouble {
+            Some(InputTrouble::Replaced) => Remedy::None,
+            Some(_) => Remedy::RepairWithInputs,
+            None => Remedy::Repair,
+        };
+    }
+    if let Some(trouble) = trouble {
+        let what = trouble.told(c);
+        verification
+            .notes
+            .push(format!("{what}: only the bytes of C were checked"));
+    } else if damage.frame.is_some() {
+        let note = "C can't be read as a matrix: only its bytes were checked";
+        verification.notes.push(note.to_owned());
+    } else {
+        certify_with_stored_inputs(disk, c, &description, &recovered, &mut verification)?;
+    }
+    if verification.bad_tiles != damage.bad_tiles() {
+        // Its bytes are what was committed, and that is no product of these inputs.
+        verification.remedy = Remedy::ComputeAnew;
+    }
     Ok(verification)
+}
+
+fn find_damage<T: Number>(
+    disk: &Arc<dyn Disk>,
+    c: &Path,
+    description: &Description,
+    recovered: &Recovered,
+) -> Result<Damage, CliError> {
+    let grid = &description.plan.grid;
+    let (output, frame) = NpyOutput::open_to_verify(&**disk, c, grid.m, grid.n, T::DTYPE)?;
+    Damage::find::<T>((&output, frame), grid, recovered)
 }
 
 fn certify_with_stored_inputs(
@@ -154,29 +193,6 @@ fn certify_with_stored_inputs(
     verification: &mut Verification,
 ) -> Result<(), CliError> {
     let inputs = stored_inputs(description, c, Paths::Local);
-    let paths = stored_paths(description, c, Paths::Local);
-    for (stored, path) in description.inputs.iter().zip(&paths) {
-        let unchanged = MatrixSource::open(&**disk, path)
-            .ok()
-            .and_then(|source| source.identity().ok());
-        let unchanged = unchanged.filter(|now| {
-            !matches!(
-                stored.difference(now),
-                tilework_store::identity::IdentityDifference::Changed { .. }
-            )
-        });
-        if unchanged.is_none() {
-            let what = if std::path::absolute(c).is_ok_and(|c| c == *path) {
-                format!("what was added was the old `{}`", c.display())
-            } else {
-                format!("the input `{}` is gone or changed", path.display())
-            };
-            verification
-                .notes
-                .push(format!("{what}: only the bytes of C were checked"));
-            return Ok(());
-        }
-    }
     let (inputs, product) = open(disk, &inputs, c)?;
     let mut certificate = certify_block(&inputs, &product, Block::all_of(&inputs))?;
     let grid = &description.plan.grid;
@@ -259,35 +275,6 @@ fn bad_tiles_of_row(grid: &Grid, row: u64, known: &BTreeSet<u64>) -> Vec<u64> {
     } else {
         tasks
     }
-}
-
-fn description(recovered: &Recovered) -> Result<Description, CliError> {
-    Description::from_text(recovered.job_text.as_deref().unwrap_or_default()).map_err(|error| {
-        usage(
-            format!("the journal is of another version: {error}"),
-            "name the inputs too: tilework verify A B C".into(),
-        )
-    })
-}
-
-fn tiles_with_other_bytes<T: Number>(
-    disk: &Arc<dyn Disk>,
-    c: &Path,
-    grid: &Grid,
-    recovered: &Recovered,
-) -> Result<BTreeSet<u64>, CliError> {
-    let output = NpyOutput::open_existing(&**disk, c, grid.m, grid.n, T::DTYPE)?;
-    let mut buffer = vec![T::ZERO; READ_LEN];
-    let mut bad = BTreeSet::new();
-    for commit in recovered.commits.values() {
-        if !is_intact(&output, grid, commit, &mut buffer)? {
-            bad.insert(commit.attempt.task.0);
-        }
-    }
-    bad.extend(
-        (0..grid.n_tiles()).filter(|task| !recovered.commits.contains_key(&(RoundIdx(0), TaskIdx(*task)))),
-    );
-    Ok(bad)
 }
 
 /// What is certified at once, and what it was computed with.

@@ -103,7 +103,7 @@ impl InputRequest {
             .filter_map(|operand| conversion_note(operand.source(), dtype))
             .collect();
         let guard = InputGuard::new(Arc::clone(disk), distinct(&a, &b).chain(formula.d()));
-        let guard = guard.map_err(|error| CliError::io("look at", &self.a, &error))?;
+        let guard = guard.map_err(|(path, error)| CliError::io("look at", &path, &error))?;
         if a.cols() != b.rows() {
             return Err(self.shapes_differ(&a, &b));
         }

@@ -4,6 +4,7 @@ use super::inputs::{AddRequest, InputRequest, Inputs, Paths};
 use crate::failure::{CliError, Exit};
 use crate::job_state::is_product;
 use serde_json::Value;
+use std::io;
 use std::path::{Path, PathBuf};
 use tilework_core::driver::Assign;
 use tilework_kernel::Simd;
@@ -13,7 +14,9 @@ use tilework_linalg::{AlgorithmChoice, MultiplySpec, Number, Operand, Plan, Plan
 use tilework_runtime::description::{FORMAT_VERSION, InputsDifference};
 use tilework_runtime::{FolderState, JobDescription};
 use tilework_store::disk::{Disk, FileStat, parent_dir};
+use tilework_store::identity::{IdentityDifference, InputIdentity};
 use tilework_store::journal::{JobFiles, Recovered};
+use tilework_store::matrix::{MatrixSource, OpenMatrixError, ReadMatrixError};
 use tilework_store::npy::header::npy_len;
 use tilework_store::npy::output::OutputError;
 
@@ -109,7 +112,7 @@ impl Resources {
                 smallest_bytes,
             } => {
                 let tiles = if stored.is_some() {
-                    "the unfinished output's tiles need"
+                    "the output's tiles, decided once, need"
                 } else {
                     "this needs"
                 };
@@ -400,6 +403,75 @@ pub fn stored_paths<Spec, Plan>(
         .collect()
 }
 
+/// Why a stored input can't be used any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputTrouble {
+    /// It was the old output, which the new one replaced.
+    Replaced,
+    /// It can't be read.
+    Gone {
+        /// Which.
+        path: PathBuf,
+    },
+    /// It is another matrix.
+    Changed {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+impl InputTrouble {
+    /// The first of the inputs of the finished product `output` that is not what it was.
+    ///
+    /// # Errors
+    /// If the disk can't say: that is no reason to check less.
+    pub fn find(
+        disk: &dyn Disk,
+        description: &Description,
+        output: &Path,
+    ) -> Result<Option<InputTrouble>, CliError> {
+        let paths = stored_paths(description, output, Paths::Local);
+        for (stored, path) in description.inputs.iter().zip(paths) {
+            let difference = identity_now(disk, &path)?.map(|now| stored.difference(&now));
+            let trouble = match difference {
+                Some(IdentityDifference::Same | IdentityDifference::Touched) => continue,
+                _ if std::path::absolute(output).is_ok_and(|output| output == path) => InputTrouble::Replaced,
+                Some(IdentityDifference::Changed { .. }) => InputTrouble::Changed { path },
+                None => InputTrouble::Gone { path },
+            };
+            return Ok(Some(trouble));
+        }
+        Ok(None)
+    }
+
+    /// Said of the product `output`.
+    pub fn told(&self, output: &Path) -> String {
+        match self {
+            InputTrouble::Replaced => format!("what was added was the old `{}`", output.display()),
+            InputTrouble::Gone { path } => {
+                format!("the input `{}` is gone, or can't be read", path.display())
+            }
+            InputTrouble::Changed { path } => format!("the input `{}` has changed", path.display()),
+        }
+    }
+}
+
+/// What an input is now; nothing if it is gone, or may not be read, or is no matrix.
+fn identity_now(disk: &dyn Disk, path: &Path) -> Result<Option<InputIdentity>, CliError> {
+    let source = match MatrixSource::open(disk, path) {
+        Ok(source) => source,
+        Err(OpenMatrixError::Io { path, source }) if source.kind() != io::ErrorKind::PermissionDenied => {
+            return Err(CliError::io("read", &path, &source));
+        }
+        Err(_) => return Ok(None),
+    };
+    match source.identity() {
+        Ok(identity) => Ok(Some(identity)),
+        Err(ReadMatrixError::Changed { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The data root, as paths name it, and where it is, by where something in it is.
 fn root_of(named: &str, path: &Path) -> Option<(PathBuf, PathBuf)> {
     let absolute = std::path::absolute(path).ok()?;
@@ -447,6 +519,10 @@ pub fn resume_request(
     let recovered = match state {
         FolderState::Unfinished(recovered) => recovered,
         FolderState::Finished(_) => {
+            // The run that gave it its name may have failed to make that durable.
+            let parent = parent_dir(output);
+            disk.sync_dir(parent)
+                .map_err(|error| CliError::io("sync the folder", parent, &error))?;
             return Err(usage(
                 format!("`{}` is finished: nothing is left to resume", output.display()),
                 format!("check it: tilework verify {}", output.display()),

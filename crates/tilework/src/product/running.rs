@@ -14,7 +14,7 @@ use tilework_core::record::Commit;
 use tilework_kernel::Simd;
 use tilework_linalg::multiply::{MultiplySettings, is_computed_with};
 use tilework_linalg::{Multiply, MultiplySpec, Number, Plan};
-use tilework_runtime::{JobFolder, Observer, RunOptions, RunReport, StopSwitch, run};
+use tilework_runtime::{FolderState, Job, JobFolder, Observer, RunOptions, RunReport, StopSwitch, run};
 use tilework_store::disk::Disk;
 use tilework_store::element_type::Dtype;
 use tilework_store::journal::{JobFiles, Recovered};
@@ -76,15 +76,16 @@ fn compute_as<T: Number>(
     );
     let error = match &outcome.run.end {
         JobEnd::Done => {
-            folder.finish()?;
+            finish(folder, audience.observer());
             return Ok(outcome.report(plan, inputs.spec, started));
         }
         JobEnd::Stopped(cause) => stopped(*cause, &request.output, folder_after(disk, request)),
         JobEnd::Failed(failure) => {
-            if outcome.run.n_tasks_run == 0 && failure.cause == Cause::DiskFull {
+            let begun = is_begun(&folder);
+            if !begun || (outcome.run.n_tasks_run == 0 && failure.cause == Cause::DiskFull) {
                 folder.abandon();
             }
-            failed(failure, &request.output)
+            failed(failure, &request.output, begun)
         }
     };
     let alarms = &outcome.run.alarms;
@@ -230,6 +231,7 @@ fn run_job<T: Number>(
     let job = Arc::new(multiply::<T>(disk, inputs, plan, simd, id, folder.files()));
     let options = RunOptions {
         n_workers: request.resources.n_workers as u32,
+        memory_bytes: request.resources.n_workers as u64 * job.needs().memory_bytes,
         assign: request.resources.assign,
         stop: stop.clone(),
         // What is there now was there when the user said --overwrite, by this run or by the one that it resumes.
@@ -300,25 +302,41 @@ pub(crate) fn stopped(cause: StopCause, output: &Path, n_committed: Option<usize
         .with_next(format!("go on with: tilework resume {}", output.display()))
 }
 
-pub(crate) fn failed(failure: &Failure, output: &Path) -> CliError {
-    let output = output.display();
+/// Lets go of a finished job's folder; the job is done, whatever the disk says of the lock.
+pub(crate) fn finish(folder: JobFolder, observer: &dyn Observer) {
+    if let Err(error) = folder.finish() {
+        observer.on_note(&format!("the lock stays: {error}"));
+    }
+}
+
+/// Whether the journal speaks of a job, so that `resume` finds it.
+pub(crate) fn is_begun(folder: &JobFolder) -> bool {
+    let found = tilework_runtime::folder::inspect(&**folder.disk(), folder.files());
+    !matches!(found, Ok(FolderState::Empty))
+}
+
+/// A run that failed; `begun` says whether [`is_begun`] something that may be gone on with.
+pub(crate) fn failed(failure: &Failure, output: &Path, begun: bool) -> CliError {
+    let go_on = if begun {
+        format!("tilework resume {}", output.display())
+    } else {
+        "the same command again".to_owned()
+    };
     let (exit, next) = match failure.cause {
-        Cause::DiskFull => (
-            Exit::Resources,
-            format!("make room, then: tilework resume {output}"),
-        ),
+        Cause::DiskFull => (Exit::Resources, format!("make room, then: {go_on}")),
         Cause::OutOfMemory => (
             Exit::Resources,
-            format!("allow less with --memory, then: tilework resume {output}"),
+            format!("allow less with --memory or --threads, then: {go_on}"),
         ),
         Cause::InputChanged => (
             Exit::Usage,
-            format!("put the input back and run `tilework resume {output}`, or start again with --restart"),
+            format!("put the input back, then: {go_on}; or start again with --restart"),
         ),
-        _ => (
+        _ if begun => (
             Exit::JobFailed,
-            format!("what was committed is kept; try again: tilework resume {output}"),
+            format!("what was committed is kept; try again: {go_on}"),
         ),
+        _ => (Exit::JobFailed, format!("nothing was begun; try {go_on}")),
     };
     CliError {
         exit,

@@ -1,6 +1,7 @@
 //! The address of a webhook: http or https, with a host. Whatever shows it leaves out all that may be a secret.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 use ureq::http::Uri;
 
@@ -28,15 +29,28 @@ impl FromStr for WebhookUrl {
         let uri: Uri = text.trim().parse().map_err(|_| NotAWebhookUrl)?;
         let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
         match uri.host() {
-            Some(host) if is_web && !host.is_empty() => Ok(WebhookUrl(uri)),
+            Some(host) if is_web && is_host(host) => Ok(WebhookUrl(uri)),
             _ => Err(NotAWebhookUrl),
+        }
+    }
+}
+
+/// A name or an address; brackets are around an IPv6 address and nowhere else. `Uri` is content with less.
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[') {
+        Some(rest) => rest
+            .strip_suffix(']')
+            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+            !host.is_empty() && host.bytes().all(is_plain)
         }
     }
 }
 
 impl WebhookUrl {
     /// All of it.
-    pub(super) fn uri(&self) -> &Uri {
+    pub(crate) fn uri(&self) -> &Uri {
         &self.0
     }
 
@@ -96,6 +110,9 @@ mod tests {
             "http:///x",
             "http://a b/",
             "mailto:a@b",
+            "http://0[::1]",
+            "http://[a]/",
+            "http://a%00b/",
         ] {
             let refused = text.parse::<WebhookUrl>().unwrap_err();
             assert!(

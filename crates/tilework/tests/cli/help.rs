@@ -33,6 +33,7 @@ fn every_command_that_takes_files_has_examples() {
         "status",
         "explain",
         "verify",
+        "repair",
         "compare",
         "clean",
         "inspect",

@@ -1,5 +1,6 @@
 //! Clients come and go; what they are told.
 
+use crate::cost::Cost;
 use crate::harness::{Cluster, MULTIPLY, SLOW, recovered, wait_for};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ fn a_killed_clients_job_goes_on_and_the_same_command_attaches() {
     let killed = first.kill();
     cluster.assert_uncommitted(&job, hit);
     let commit = job.wait_for_commit(hit.task, None);
-    recovered("client killed", killed, commit.unix_ms, Duration::from_secs(5));
+    let cost = Cost::of("client-killed", killed).recovered(commit.unix_ms, Duration::from_secs(5));
     let mut again = cluster.staying_client("again", &line);
     again.wait_until_said("the job runs already");
     let report = cluster.succeed(&line);
@@ -32,6 +33,7 @@ fn a_killed_clients_job_goes_on_and_the_same_command_attaches() {
         "nothing ran twice: {report}"
     );
     cluster.is_right(&job);
+    cost.tell(&cluster, &mut job);
     // A finished one is not computed again.
     let refused = cluster.fail(&line, 2);
     assert!(refused["error"].as_str().unwrap().contains("C.npy"), "{refused}");

@@ -1,5 +1,6 @@
 //! Drivers are killed: another goes on, now or later.
 
+use crate::cost::Cost;
 use crate::harness::{Cluster, Job, MULTIPLY, Process, SLOW, of_kind, recovered, wait_for};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,21 +19,28 @@ fn leading(job: &mut Job, drivers: [Process; 2]) -> (Process, Process) {
     }
 }
 
-/// What another driver did: it went on with all that was committed, and computed none of it again.
+/// What another driver did: it went on with all that was committed, and computed none of it again. `from` is when it could begin.
 fn went_on(
     cluster: &Cluster,
     job: &mut Job,
-    fault: &str,
-    killed: u64,
+    cost: Cost,
+    from: u64,
     committed: &BTreeSet<u64>,
     allowed: Duration,
 ) {
-    let began = job.wait_after("began", killed);
+    let began = job.wait_after("began", from);
     assert!(began.run > 1, "{began:?}");
     let commit = job.wait_after("committed", began.unix_ms);
-    recovered(fault, killed, commit.unix_ms, allowed);
+    let cost = cost.recovered_after(from, commit.unix_ms, allowed);
     let report = cluster.is_right(job);
+    cost.tell(cluster, job);
     assert_eq!(report["status"], "done");
+    ran_none_again(job, from, committed);
+}
+
+fn ran_none_again(job: &mut Job, from: u64, committed: &BTreeSet<u64>) {
+    let began = job.wait_after("began", from);
+    assert!(began.run > 1, "{began:?}");
     for task in job.started_in(began.run) {
         assert!(
             !committed.contains(&task),
@@ -53,10 +61,11 @@ fn a_killed_drivers_jobs_go_on_with_another() {
     let killed = leader.kill();
     cluster.assert_uncommitted(&job, hit);
     let committed = cluster.committed(&job.output);
+    let cost = Cost::of("driver-killed", killed).noticed(job.wait_after("began", killed).unix_ms);
     went_on(
         &cluster,
         &mut job,
-        "driver killed",
+        cost,
         killed,
         &committed,
         Duration::from_secs(10),
@@ -75,7 +84,8 @@ fn without_a_driver_the_client_says_so_and_waits() {
     let killed = driver.kill();
     cluster.assert_uncommitted(&job, hit);
     client.wait_until_said("the cluster has no driver");
-    println!("no driver: said after {:.1} s", (unix_ms() - killed) as f64 / 1e3);
+    let said = unix_ms();
+    println!("no driver: said after {:.1} s", (said - killed) as f64 / 1e3);
     let _next = cluster.driver("d2");
     // It knows nothing of the lease yet, and waits for all of it.
     let started = unix_ms();
@@ -83,7 +93,7 @@ fn without_a_driver_the_client_says_so_and_waits() {
     went_on(
         &cluster,
         &mut job,
-        "driver started",
+        Cost::of("no-driver", killed).noticed(said),
         started,
         &committed,
         Duration::from_secs(12),
@@ -107,20 +117,12 @@ fn a_driver_and_a_worker_die_at_once() {
     cluster.assert_uncommitted(&job, hit);
     let committed = cluster.committed(&job.output);
     let commit = job.wait_for_commit(hit.task, Some(hit.worker));
-    recovered(
-        "driver and worker killed",
-        killed,
-        commit.unix_ms,
-        Duration::from_secs(20),
-    );
-    went_on(
-        &cluster,
-        &mut job,
-        "driver and worker killed",
-        killed,
-        &committed,
-        Duration::from_secs(20),
-    );
+    let cost = Cost::of("driver-and-worker-killed", killed)
+        .noticed(job.wait_after("began", killed).unix_ms)
+        .recovered(commit.unix_ms, Duration::from_secs(20));
+    cluster.is_right(&job);
+    cost.tell(&cluster, &mut job);
+    ran_none_again(&mut job, killed, &committed);
 }
 
 #[test]

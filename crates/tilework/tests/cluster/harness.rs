@@ -4,7 +4,7 @@
 use crate::common::{PATIENCE, Running, Stage};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,6 +18,7 @@ use tilework::cluster::clients::Client;
 use tilework::cluster::events::{self, JobEvent};
 use tilework::cluster::record::unix_ms;
 use tilework_core::ids::JobId;
+use tilework_core::record::Commit;
 use tilework_nats::child_server::ChildServer;
 use tilework_nats::server::Places;
 use tilework_nats::streams::job_of_token;
@@ -207,6 +208,23 @@ impl Cluster {
         Process::start(command, name, self.stage.folder())
     }
 
+    /// A driver or worker whose clock is off by the milliseconds in the file `clock`.
+    pub(crate) fn with_clock(&self, name: &str, line: &str, slow: &str, clock: &str) -> Process {
+        let mut command = self.command(&of_cluster(name, line));
+        command.env("TILEWORK_TEST_SLOW", slow);
+        command.env("TILEWORK_TEST_CLOCK", self.stage.path(clock));
+        Process::start(command, name, self.stage.folder())
+    }
+
+    /// What a client's command reports whose clock is off like that.
+    pub(crate) fn succeed_with_clock(&self, line: &str, clock: &str) -> Value {
+        let mut command = self.command(&format!("{line} --cluster c/client.join --json"));
+        command.env("TILEWORK_TEST_CLOCK", self.stage.path(clock));
+        let output = Running::start(command).end();
+        assert!(output.status.success(), "{line}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     /// A command of a client whose words can be read while it runs.
     pub(crate) fn staying_client(&self, name: &str, line: &str) -> Process {
         let command = self.command(&format!("{line} --cluster c/client.join"));
@@ -319,6 +337,20 @@ impl Cluster {
         let journal = self.stage.journal(&format!("{DATA}/{output}"));
         let commits = journal.map(|journal| journal.commits).unwrap_or_default();
         commits.keys().map(|(_, task)| task.0).collect()
+    }
+
+    /// Run, worker and attempt of each task's commit that counts.
+    pub(crate) fn winners(&self, output: &str) -> BTreeMap<u64, (u32, u32, u8)> {
+        let journal = self.stage.journal(&format!("{DATA}/{output}"));
+        let commits = journal.map(|journal| journal.commits).unwrap_or_default();
+        let winner = |commit: &Commit| {
+            let attempt = commit.attempt;
+            (attempt.epoch.0, commit.worker.0, attempt.attempt.0)
+        };
+        commits
+            .iter()
+            .map(|((_, task), commit)| (task.0, winner(commit)))
+            .collect()
     }
 
     /// Fails if the journal has a commit of the task: then the fault came too late.
@@ -525,6 +557,7 @@ impl Drop for Process {
 /// An attempt that a worker has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Begun {
+    pub(crate) run: u32,
     pub(crate) worker: u32,
     pub(crate) task: u64,
     pub(crate) attempt: u8,
@@ -628,6 +661,7 @@ pub(crate) fn begun(events: &[JobEvent]) -> Vec<Begun> {
         begun.retain(|known| (known.worker, known.task, known.attempt) != (worker, task, attempt));
         if event.what == "started" {
             begun.push(Begun {
+                run: event.run,
                 worker,
                 task,
                 attempt,

@@ -1,9 +1,13 @@
 //! What jobs read and write: inputs that change, roots that differ, disks that fill, paths that lead out.
 
+use crate::cost::Cost;
 use crate::harness::{Cluster, DATA, MULTIPLY, SLOW, of_kind, wait_for};
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tilework::cluster::events::JobEvent;
+use tilework::cluster::record::unix_ms;
 
 #[test]
 fn an_input_that_changes_ends_the_job_with_2() {
@@ -24,6 +28,7 @@ fn an_input_that_changes_ends_the_job_with_2() {
                 .succeed("generate normal 1200x300 -o data/other.npy --seed 9");
             fs::rename(cluster.data("other.npy"), cluster.data("A.npy")).unwrap();
         }
+        let changed = unix_ms();
         cluster.assert_uncommitted(&job, hit);
         assert_eq!(
             client.end().code(),
@@ -32,6 +37,9 @@ fn an_input_that_changes_ends_the_job_with_2() {
             client.said(),
             client.printed()
         );
+        Cost::of("input-changed", changed)
+            .noticed(unix_ms())
+            .tell(&cluster, &mut job);
         let told: serde_json::Value = serde_json::from_str(&client.printed()).unwrap();
         println!("input changed: {}", told["error"]);
         assert!(told["error"].as_str().unwrap().contains("A.npy"), "{told}");
@@ -76,6 +84,41 @@ fn an_input_that_is_patched_in_place_ends_the_job_with_2() {
     let since = &by_first[failed.expect("it found the change")..];
     println!("after it found the change: {} events", since.len());
     assert!(since.iter().all(|event| event.what != "committed"), "{since:?}");
+}
+
+#[test]
+fn a_bit_that_flips_in_a_committed_tile_is_found_before_the_output_has_its_name() {
+    let cluster = Cluster::start();
+    let _driver = cluster.driver("driver");
+    let _workers = [cluster.worker("w1", SLOW), cluster.worker("w2", SLOW)];
+    let mut job = cluster.submit(&format!("{MULTIPLY} data:/C.npy"));
+    job.wait_for_commits(2);
+    job.wait_for_begun(None);
+    // Nothing is written yet but committed tiles.
+    let partial = cluster.data("C.npy.partial");
+    let written = fs::read(&partial).unwrap();
+    let at = (128..written.len()).find(|at| written[*at] != 0).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&partial).unwrap();
+    file.write_all_at(&[written[at] ^ 4], at as u64).unwrap();
+    let flipped = unix_ms();
+    let report = cluster.is_right(&job);
+    let events = job.events();
+    let committed_twice = of_kind(events, "committed").find_map(|second| {
+        let mut commits = of_kind(events, "committed").filter(|event| event.task == second.task);
+        let first = commits.next()?;
+        (first.unix_ms < second.unix_ms).then_some((first, second))
+    });
+    let (first, second) = committed_twice.unwrap_or_else(|| panic!("no tile was done again: {report}"));
+    let times = |commit: &JobEvent| {
+        let starts = of_kind(events, "started").filter(|event| event.unix_ms <= commit.unix_ms);
+        let of_task = starts.filter(|event| event.task == commit.task);
+        (of_task.last().unwrap().unix_ms, commit.unix_ms)
+    };
+    let (lost, again) = (times(first), times(second));
+    Cost::of("bit-flipped", flipped)
+        .noticed(again.0)
+        .recovered_after(again.0, again.1, Duration::from_secs(5))
+        .tell_lost(&[lost.1 - lost.0]);
 }
 
 #[test]
@@ -234,11 +277,11 @@ fn a_disk_that_fills_up_stops_the_job_which_can_be_resumed() {
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
     // What is begun has its place on the disk; a worker that comes later finds none for its journal.
     first.kill();
+    let full = unix_ms();
     let _second = worker("w2");
-    job.wait_for("the task fails", |events| {
-        of_kind(events, "failed")
-            .any(|event| event.task == Some(hit.task))
-            .then_some(())
+    let failed = job.wait_for("the task fails", |events| {
+        let mut failed = of_kind(events, "failed");
+        failed.find(|event| event.task == Some(hit.task)).cloned()
     });
     assert_eq!(
         client.end().code(),
@@ -254,9 +297,21 @@ fn a_disk_that_fills_up_stops_the_job_which_can_be_resumed() {
         "{told}"
     );
     fs::remove_file(&filler).unwrap();
+    let room = unix_ms();
     let report = cluster.succeed("resume data:/C.npy");
     assert!(report["tasks_resumed"].as_u64().unwrap() >= 1, "{report}");
+    let commit = job.wait_after("committed", room);
+    let cost = Cost::of("disk-full", full)
+        .noticed(failed.unix_ms)
+        .recovered_after(room, commit.unix_ms, Duration::from_secs(20));
     fs::copy(disk.path(&cluster, "C.npy"), cluster.data("C.npy")).unwrap();
+    fs::create_dir(cluster.data("C.npy.tilework")).unwrap();
+    fs::copy(
+        disk.path(&cluster, "C.npy.tilework/journal"),
+        cluster.data("C.npy.tilework/journal"),
+    )
+    .unwrap();
+    cost.tell(&cluster, &mut job);
     cluster.has_product_of("A.npy", "B.npy", "C.npy");
 }
 

@@ -9,13 +9,16 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod cost;
 mod harness;
 mod proxy;
 
 mod alarms;
 mod clients;
+mod clock;
 mod drivers;
 mod inputs;
+mod lies;
 mod network;
 mod numbers;
 mod own_jobs;

@@ -1,5 +1,6 @@
 //! The network between one worker and the server is frozen, healed and cut.
 
+use crate::cost::Cost;
 use crate::harness::{Cluster, MULTIPLY, Process, SLOW, of_kind, recovered, wait_for};
 use crate::proxy::Proxy;
 use std::time::Duration;
@@ -36,10 +37,13 @@ fn a_frozen_network_costs_its_workers_task_and_heals() {
             .all(|event| event.task != Some(hit.task) || event.worker != Some(hit.worker))
     );
     let commit = job.wait_for_commit(hit.task, Some(hit.worker));
-    recovered("network frozen", frozen, commit.unix_ms, Duration::from_secs(10));
+    let cost = Cost::of("worker-cut-off", frozen)
+        .noticed(job.alarmed("worker-lost", frozen))
+        .recovered(commit.unix_ms, Duration::from_secs(10));
     proxy.heal();
     let healed = unix_ms();
     cluster.is_right(&job);
+    cost.tell(&cluster, &mut job);
     let mut next = cluster.submit(&format!("{MULTIPLY} data:/D.npy"));
     let by_it = next.wait_for("a task of the worker behind", |events| {
         let mut commits = of_kind(events, "committed");

@@ -1,10 +1,11 @@
 //! Jobs of a program's own: rounds survive workers and drivers, and who lacks the code does no harm.
 
-use crate::harness::{Cluster, Job, begun, recovered, wait_for};
+use crate::harness::{Cluster, Job, begun, of_kind, recovered, wait_for};
+use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Rounds of four tasks each, of which each takes a while with [`SLOW`].
 const KMEANS: &str = "run kmeans --set matrix=data/digits.npy --set k=10 --set tasks=4 --set rounds_max=6";
@@ -96,13 +97,21 @@ fn files_of_tasks_go_from_worker_to_worker() {
     }
     let _driver = cluster.driver("driver");
     let mut workers = [cluster.worker("w1", SLOWER), cluster.worker("w2", SLOWER)];
+    let refused = cluster.fail(&format!("{WORDS} -o data:/text/words.txt"), 2);
+    assert!(
+        refused["error"].as_str().unwrap().contains("which is an input"),
+        "{refused}"
+    );
+    assert!(!cluster.data("text/words.txt.tilework").exists());
     let mut job = cluster.submit(&format!("{WORDS} -o data:/words.txt"));
     let reducing = cluster.data("words.txt.tilework/round-000001");
     wait_for("the second round", || reducing.exists().then_some(()));
     workers[1].kill();
     assert!(!cluster.data("words.txt").exists(), "killed too late");
     is_as_alone(&cluster, &job, WORDS);
-    let of_both: BTreeSet<_> = begun(job.events()).iter().map(|event| event.worker).collect();
+    let of_both: BTreeSet<_> = of_kind(job.events(), "started")
+        .map(|event| event.worker)
+        .collect();
     assert_eq!(of_both.len(), 2, "one worker had it all");
     assert!(!cluster.data("words.txt.tilework/outputs").exists());
 }
@@ -129,6 +138,13 @@ fn what_is_cancelled_is_resumed_in_its_round() {
     });
     assert!(round >= 2, "it began again: round {round}");
     is_right(&cluster, &resumed);
+    // Of all its rounds, of which the last one has four tasks.
+    let report = cluster.report(&resumed);
+    let busy: f64 = (report["workers"].as_array().unwrap().iter())
+        .map(|worker| worker["seconds_busy"].as_f64().unwrap())
+        .sum();
+    assert!(busy > 2.0 * 4.0 * 0.15, "{report}");
+    assert_eq!(report["tasks_checked"], 0, "{report}");
 }
 
 #[test]
@@ -201,6 +217,7 @@ fn a_driver_outlives_what_panics_in_it() {
         ("StartPanics", "`start` of `misbehaves` panicked"),
         ("AdvancePanics", "`advance` of `misbehaves` panicked"),
         ("StateIsTooLarge", "the state of round 1"),
+        ("Refuses", "the task refuses (task 2, attempt 1, on worker"),
     ] {
         let failed = cluster.fail(&misbehaves(deed), 4);
         assert!(
@@ -209,6 +226,35 @@ fn a_driver_outlives_what_panics_in_it() {
         );
     }
     assert!(driver.is_alive());
+}
+
+/// Nobody can end a thread that is inside a job's own code: it is named, other jobs go on, and the driver ends when it is told to.
+#[test]
+fn a_job_whose_advance_hangs_is_named_and_keeps_no_driver_from_its_end() {
+    let cluster = cluster().of_example("misbehaves");
+    let mut driver = cluster.driver("driver");
+    let _worker = cluster.worker("w1", "");
+    let misbehaves = |deed: &str| {
+        let place = cluster.data("");
+        let place = place.display();
+        format!("run misbehaves --set deed={deed} --set folder={place} -o data:/{deed}.json")
+    };
+    let job = cluster.submit(&misbehaves("AdvanceHangs"));
+    let waits = wait_for("what it waits for", || job.on_board()?.waits_for);
+    let named = "the end of round 0";
+    assert!(waits.contains(named) && waits.contains("`advance`"), "{waits}");
+    let explained = cluster.succeed("explain data:/AdvanceHangs.json");
+    assert!(
+        explained["waits_for"][0].as_str().unwrap().contains(named),
+        "{explained}"
+    );
+    cluster.succeed(&misbehaves("FailsOnce"));
+    let told = Instant::now();
+    driver.signal(Signal::TERM);
+    let ended = driver.end();
+    println!("the driver ended with {ended} after {:?}", told.elapsed());
+    assert!(ended.success());
+    assert!(!cluster.data("AdvanceHangs.json").exists());
 }
 
 /// A task that ends its process, or hangs, costs its worker; another one does it.
@@ -225,7 +271,15 @@ fn a_task_that_costs_its_worker_is_done_by_another() {
         ));
         let report = cluster.report(&job);
         assert_eq!(fs::read_to_string(cluster.data("c.json")).unwrap(), "5\n");
-        assert_eq!(report["tasks_run"], 5, "{report}");
+        assert_eq!(
+            (&report["tasks_run"], &report["tasks_checked"]),
+            (&5.into(), &5.into()),
+            "{report}"
+        );
+        assert!(
+            report["checked"].is_null() && report["residual_max"].is_null(),
+            "{report}"
+        );
         let commit = job.wait_for_commit(2, None);
         let hit = workers
             .iter_mut()

@@ -1,6 +1,7 @@
 //! The nats-server is killed, and comes back with all that it kept, or with nothing.
 
-use crate::harness::{Cluster, MULTIPLY, SLOW, recovered, wait_for};
+use crate::cost::Cost;
+use crate::harness::{Cluster, MULTIPLY, SLOW, wait_for};
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
@@ -16,6 +17,7 @@ fn a_killed_server_comes_back_with_what_it_kept() {
     job.wait_for_commits(2);
     let hit = job.wait_for_begun(None);
     cluster.kill_server();
+    let killed = unix_ms();
     cluster.assert_uncommitted(&job, hit);
     // What is in hand is finished without the server.
     wait_for("the task's commit in the journal", || {
@@ -24,9 +26,42 @@ fn a_killed_server_comes_back_with_what_it_kept() {
     cluster.start_server();
     let back = unix_ms();
     let started = job.wait_after("started", back);
-    recovered("server killed", back, started.unix_ms, Duration::from_secs(5));
+    let cost =
+        Cost::of("server-killed", killed).recovered_after(back, started.unix_ms, Duration::from_secs(5));
     cluster.is_right(&job);
+    cost.tell(&cluster, &mut job);
     assert_eq!(client.end().code(), Some(0), "{}", client.said());
+}
+
+#[test]
+fn everything_is_killed_at_once_and_goes_on_once_it_is_started_again() {
+    let mut cluster = Cluster::start();
+    let mut driver = cluster.driver("d1");
+    let mut workers = [cluster.worker("w1", SLOW), cluster.worker("w2", SLOW)];
+    let mut job = cluster.submit(&format!("{MULTIPLY} data:/C.npy"));
+    job.wait_for_commits(2);
+    let hit = job.wait_for_begun(None);
+    cluster.kill_server();
+    let killed = driver.kill();
+    for worker in &mut workers {
+        worker.kill();
+    }
+    cluster.assert_uncommitted(&job, hit);
+    let committed = cluster.committed(&job.output);
+    cluster.start_server();
+    let back = unix_ms();
+    let _driver = cluster.driver("d2");
+    let _workers = [cluster.worker("w3", SLOW), cluster.worker("w4", SLOW)];
+    let began = job.wait_after("began", back);
+    assert!(began.run > 1, "{began:?}");
+    let commit = job.wait_for_commit(hit.task, Some(hit.worker));
+    let cost = Cost::of("power-lost", killed).recovered_after(back, commit.unix_ms, Duration::from_secs(20));
+    let report = cluster.is_right(&job);
+    assert!(
+        report["tasks_resumed"].as_u64() >= Some(committed.len() as u64),
+        "{report}"
+    );
+    cost.tell(&cluster, &mut job);
 }
 
 #[test]
@@ -48,6 +83,7 @@ fn all_of_nats_is_lost(with_its_driver: bool) {
     job.wait_for_commits(2);
     let hit = job.wait_for_begun(None);
     cluster.kill_server();
+    let lost = unix_ms();
     if with_its_driver {
         driver.kill();
     }
@@ -86,8 +122,14 @@ fn all_of_nats_is_lost(with_its_driver: bool) {
     let began = resumed.wait_after("began", back);
     assert!(began.run > 1, "{began:?}");
     let started = resumed.wait_after("started", began.unix_ms);
-    recovered("all of NATS lost", back, started.unix_ms, Duration::from_secs(10));
+    let row = if with_its_driver {
+        "nats-and-driver-lost"
+    } else {
+        "nats-lost"
+    };
+    let cost = Cost::of(row, lost).recovered_after(back, started.unix_ms, Duration::from_secs(10));
     let report = cluster.is_right(&resumed);
+    cost.tell(&cluster, &mut job);
     let n_kept = report["tasks_resumed"].as_u64().unwrap();
     assert!(n_kept >= committed.len() as u64, "{report}");
     // Workers say again what they reported before: only what the new run began counts.

@@ -1,5 +1,6 @@
 //! A worker wakes up in a world that has moved on: what it still does must not reach the next job's output.
 
+use crate::cost::Cost;
 use crate::harness::{Cluster, Job, MULTIPLY, Process, SLOW, of_kind, recovered, wait_for};
 use crate::proxy::Proxy;
 use rustix::process::Signal;
@@ -74,7 +75,7 @@ fn a_worker_that_slept_over_a_cancel_does_not_touch_the_next_job() {
     let hit = job.wait_for_begun(Some(stopped.number()));
     stopped.signal(Signal::STOP);
     cluster.assert_uncommitted(&job, hit);
-    move_on_and_wake(&cluster, &mut job, &stopped);
+    let woken = move_on_and_wake(&cluster, &mut job, &stopped);
     // It is there for the next one.
     let mut third = cluster.submit(&format!("{MULTIPLY} data:/D.npy"));
     third.wait_for("a task of the woken worker", |events| {
@@ -83,6 +84,7 @@ fn a_worker_that_slept_over_a_cancel_does_not_touch_the_next_job() {
             .then_some(())
     });
     cluster.is_right(&third);
+    Cost::of("worker-woke-later", woken).tell(&cluster, &mut third);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! A driver takes over what it can't open yet, or what somebody does not want any more.
 
+use crate::cost::Cost;
 use crate::harness::{Cluster, Job, MULTIPLY, SLOW, wait_for};
 use std::fs;
 use std::path::PathBuf;
-use tilework::cluster::record::{JobRecord, JobStands};
+use std::time::Duration;
+use tilework::cluster::record::{JobRecord, JobStands, unix_ms};
 use tilework_nats::{Bucket, ClusterFolder, Control, JoinFile, NatsOptions, Role};
 
 /// As if the job's file system were away: its journal can't be seen.
@@ -42,12 +44,13 @@ fn a_job_whose_files_are_away_is_taken_over_when_they_are_back() {
     let mut job = cluster.submit(&line);
     job.wait_for_commits(2);
     let hit = job.wait_for_begun(None);
-    first.kill();
+    let killed = first.kill();
     cluster.assert_uncommitted(&job, hit);
     let committed = cluster.committed(&job.output);
     let away = Away::hide(&cluster, &job);
     let _next = cluster.driver("d2");
     let why = waits(&job);
+    let noticed = unix_ms();
     assert!(why.contains("C.npy.tilework"), "{why}");
     // Not another run to the same output.
     let refused = cluster.fail(&format!("{line} --wait 1s"), 6);
@@ -57,11 +60,16 @@ fn a_job_whose_files_are_away_is_taken_over_when_they_are_back() {
         "{refused}"
     );
     away.bring_back();
+    let back = unix_ms();
+    let began = job.wait_after("began", back);
+    let cost = Cost::of("store-away", killed).noticed(noticed);
+    let cost = cost.recovered_after(back, began.unix_ms, Duration::from_secs(20));
     let report = cluster.is_right(&job);
     assert!(
         report["tasks_resumed"].as_u64() >= Some(committed.len() as u64),
         "{report}"
     );
+    cost.tell(&cluster, &mut job);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Workers are killed, stopped, told to end, and join late.
 
+use crate::cost::Cost;
 use crate::harness::{Cluster, MULTIPLY, SLOW, begun, of_kind, recovered, wait_for};
 use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +19,11 @@ fn a_killed_workers_task_is_committed_by_another() {
     let killed = victim.unwrap().kill();
     cluster.assert_uncommitted(&job, hit);
     let commit = job.wait_for_commit(hit.task, Some(hit.worker));
-    recovered("worker killed", killed, commit.unix_ms, Duration::from_secs(10));
+    let cost = Cost::of("worker-killed", killed)
+        .noticed(job.alarmed("worker-lost", killed))
+        .recovered(commit.unix_ms, Duration::from_secs(10));
     cluster.is_right(&job);
+    cost.tell(&cluster, &mut job);
 }
 
 #[test]
@@ -33,13 +37,16 @@ fn a_stopped_worker_is_lost_and_wakes_without_harm() {
     let stopped = unix_ms();
     cluster.assert_uncommitted(&job, hit);
     let commit = job.wait_for_commit(hit.task, Some(hit.worker));
-    recovered("worker stopped", stopped, commit.unix_ms, Duration::from_secs(10));
+    let cost = Cost::of("worker-hung", stopped)
+        .noticed(job.alarmed("worker-lost", stopped))
+        .recovered(commit.unix_ms, Duration::from_secs(10));
     wait_for("the worker counts as lost", || {
         (cluster.state_of(hit.worker)? == "lost").then_some(())
     });
     workers[0].signal(Signal::CONT);
     let woken = unix_ms();
     cluster.is_right(&job);
+    cost.tell(&cluster, &mut job);
     // It goes on: with this job if something is left of it, else with the next one.
     let mut next = cluster.submit(&format!("{MULTIPLY} data:/D.npy"));
     let by_it = next.wait_for("a task of the woken worker", |events| {
@@ -48,6 +55,34 @@ fn a_stopped_worker_is_lost_and_wakes_without_harm() {
     });
     recovered("worker woken", woken, by_it.unix_ms, Duration::from_secs(20));
     cluster.is_right(&next);
+}
+
+/// The job is held up from when nothing else is left to do.
+#[test]
+fn a_stragglers_task_is_done_again_by_another() {
+    let cluster = Cluster::start();
+    let _driver = cluster.driver("driver");
+    let _fast = cluster.worker("fast", "*:200ms");
+    let straggler = cluster.worker("straggler", "*:60000ms");
+    let mut job = cluster.submit(&format!("{MULTIPLY} data:/C.npy"));
+    let hit = job.wait_for_begun(Some(straggler.number()));
+    let backup = job.wait_for("the straggler's task begins elsewhere", |events| {
+        let mut starts = of_kind(events, "started");
+        starts
+            .find(|event| event.task == Some(hit.task) && event.worker != Some(hit.worker))
+            .cloned()
+    });
+    cluster.assert_uncommitted(&job, hit);
+    let commit = job.wait_for_commit(hit.task, Some(hit.worker));
+    let others = of_kind(job.events(), "committed").filter(|event| event.task != Some(hit.task));
+    let held_up = others.map(|event| event.unix_ms).max().unwrap();
+    let cost = Cost::of("worker-slow", held_up.min(backup.unix_ms))
+        .noticed(backup.unix_ms)
+        .recovered(commit.unix_ms, Duration::from_secs(5));
+    let report = cluster.is_right(&job);
+    assert!(report["backups"].as_u64() >= Some(1), "{report}");
+    // What was done twice.
+    cost.tell_lost(&[commit.unix_ms - backup.unix_ms]);
 }
 
 #[test]

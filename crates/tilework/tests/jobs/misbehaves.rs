@@ -19,6 +19,7 @@ use tilework::{Checked, Files, Job, Needs, Next, Report, TaskContext, TaskError}
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Deed {
     Panics,
+    PanicsOnce,
     IsTooLarge,
     FailsOnce,
     Refuses,
@@ -35,9 +36,15 @@ pub enum Deed {
     /// What is called where jobs are driven panics, or gives too much.
     StartPanics,
     AdvancePanics,
+    AdvanceHangs,
     HasTooManyTasks,
     HasNoTime,
+    HasNegativeTime,
+    HasNoNumberForItsTime,
+    ExpectsNoNumber,
     StateIsTooLarge,
+    /// Has no deadline, may take for ever, and takes a while.
+    TakesItsTime,
 }
 
 /// How long a task may take, in seconds.
@@ -95,12 +102,18 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
     fn needs(&self, _: &Vec<u8>) -> Needs {
         Needs {
             memory_bytes: 1 << 20,
-            deadline_s: if self.deed == Deed::HasNoTime {
-                0.0
-            } else {
-                DEADLINE_S
+            expected_s: match self.deed {
+                Deed::ExpectsNoNumber => f64::NAN,
+                Deed::TakesItsTime => f64::INFINITY,
+                _ => 1.0,
             },
-            ..Needs::default()
+            deadline_s: match self.deed {
+                Deed::HasNoTime => 0.0,
+                Deed::HasNegativeTime => -1.0,
+                Deed::HasNoNumberForItsTime => f64::NAN,
+                Deed::TakesItsTime => f64::INFINITY,
+                _ => DEADLINE_S,
+            },
         }
     }
 
@@ -119,9 +132,12 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
             Deed::IsLate => is_late(context),
             Deed::Hangs => hang(),
             Deed::Exits => std::process::exit(0),
-            Deed::FailsOnce | Deed::IsLateOnce | Deed::HangsOnce | Deed::ExitsOnce if self.is_done()? => {
+            Deed::FailsOnce | Deed::PanicsOnce | Deed::IsLateOnce | Deed::HangsOnce | Deed::ExitsOnce
+                if self.is_done()? =>
+            {
                 Ok(vec![1])
             }
+            Deed::PanicsOnce => panic!("the task panicked once"),
             // `?` makes any error one that may pass.
             Deed::FailsOnce => Ok(fs::read(self.folder.join("none"))?),
             Deed::IsLateOnce => is_late(context),
@@ -129,9 +145,17 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
             Deed::ExitsOnce => std::process::exit(0),
             Deed::StartPanics
             | Deed::AdvancePanics
+            | Deed::AdvanceHangs
             | Deed::HasTooManyTasks
             | Deed::HasNoTime
+            | Deed::HasNegativeTime
+            | Deed::HasNoNumberForItsTime
+            | Deed::ExpectsNoNumber
             | Deed::StateIsTooLarge => Ok(vec![1]),
+            Deed::TakesItsTime => {
+                thread::sleep(Duration::from_millis(1_200)); // waits: until the driver looks for what is slow
+                Ok(vec![1])
+            }
         }
     }
 
@@ -148,6 +172,9 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
         outputs: &mut dyn Iterator<Item = Vec<u8>>,
     ) -> Result<Next<Vec<u8>>, TaskError> {
         assert_ne!(self.deed, Deed::AdvancePanics, "on purpose");
+        if self.deed == Deed::AdvanceHangs {
+            hang();
+        }
         if self.deed == Deed::StateIsTooLarge {
             return Ok(Next::Round(vec![200; 16 << 20]));
         }

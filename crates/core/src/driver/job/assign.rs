@@ -1,8 +1,8 @@
 //! Assignment: which tasks are released, and to which queue.
 
-use super::{Flight, Flights, JobRun, Surroundings};
+use super::{Fitting, Flight, Flights, JobRun, Surroundings};
 use crate::driver::deal::Deal;
-use crate::driver::fleet::Held;
+use crate::driver::fleet::{Demand, Held};
 use crate::driver::{Assign, DriverEffect, Queue};
 use crate::failure::{Cause, Failure};
 use crate::ids::{Attempt, AttemptNo, TaskIdx, WorkerIdx};
@@ -29,13 +29,21 @@ impl JobRun {
 
     /// Attempts that may be released at a time: this job's part of what keeps all fitting workers busy.
     pub(super) fn window(&mut self, around: &Surroundings<'_>) -> usize {
-        let generation = around.fleet.generation();
-        let n_fitting = match self.fitting {
-            Some((counted, n_fitting)) if counted == generation => n_fitting,
-            _ => around.fleet.fitting(self.demand()).count(),
-        };
-        self.fitting = Some((generation, n_fitting));
+        let n_fitting = self.fitting(around).n_workers;
         (n_fitting * self.window_per_worker()).div_ceil(around.n_jobs.max(1))
+    }
+
+    /// Who can do its tasks, counted anew when that may have changed.
+    fn fitting(&mut self, around: &Surroundings<'_>) -> Fitting {
+        let generation = around.fleet.generation();
+        let known = self.fitting.filter(|known| known.generation == generation);
+        let fitting = known.unwrap_or_else(|| Fitting {
+            generation,
+            n_workers: around.fleet.fitting(self.demand()).count(),
+            are_all: around.fleet.all_meet(self.demand()),
+        });
+        self.fitting = Some(fitting);
+        fitting
     }
 
     fn window_per_worker(&self) -> usize {
@@ -51,14 +59,16 @@ impl JobRun {
 
     pub(super) fn fill_shared_queue(&mut self, around: &mut Surroundings<'_>) {
         let window = self.window(around);
+        // The shared queue is everybody's.
+        let is_for_all = self.fitting(around).are_all;
         while self.in_flight.len() + self.backing_off.len() < window {
+            if !is_for_all && self.with_room(around).is_none() {
+                break;
+            }
             let Some((task, number)) = self.tasks.release_next() else {
                 break;
             };
-            if number.0 >= limits::ATTEMPTS_MAX {
-                let text = format!("task {task} was tried {} times", limits::ATTEMPTS_MAX);
-                self.tasks.put_back(task);
-                self.poison(task, Failure::retry(Cause::Job, text), around);
+            if self.is_tried_too_often(task, number, around) {
                 return;
             }
             let was_given_back = self.given_back.remove(&task);
@@ -68,14 +78,39 @@ impl JobRun {
                 // In the shared queue a busy worker would take it ahead, have it recalled for the idle one, and take it again.
                 let mut idle = around.fleet.idle(self.demand());
                 idle.find(|worker| !self.failing.contains(worker))
-            } else if around.fleet.has_unable(self.demand()) {
-                // The shared queue is everybody's.
-                around.fleet.best(self.demand(), |_| Some(()))
             } else {
                 None
             };
+            let to = to.or_else(|| self.with_room(around).filter(|_| !is_for_all));
             self.release(task, number, to, around);
         }
+    }
+
+    /// Where some can't do its tasks: who gets the next one into its own queue, from which nobody can take it back. Those that have not
+    /// begun their last one get no other, so that the tasks go to whoever has room.
+    fn with_room(&self, around: &Surroundings<'_>) -> Option<WorkerIdx> {
+        let is_unbegun = |held: &&Held| held.attempt.job == self.start.job && !held.taken;
+        let has_room = |worker| {
+            let held = &around.fleet.get(worker)?.held;
+            (held.iter().filter(is_unbegun).count() < limits::UNBEGUN_IN_OWN_QUEUE_MAX).then_some(())
+        };
+        around.fleet.best(self.demand(), has_room)
+    }
+
+    /// Whether a task was tried as often as is allowed for any reason, which ends the job.
+    fn is_tried_too_often(
+        &mut self,
+        task: TaskIdx,
+        number: AttemptNo,
+        around: &mut Surroundings<'_>,
+    ) -> bool {
+        let is_enough = number.0 >= limits::ATTEMPTS_MAX;
+        if is_enough {
+            let text = format!("task {task} was tried {} times", limits::ATTEMPTS_MAX);
+            self.tasks.put_back(task);
+            self.poison(task, Failure::retry(Cause::Job, text), around);
+        }
+        is_enough
     }
 
     fn has_failed(&self, task: TaskIdx) -> bool {
@@ -147,7 +182,12 @@ impl JobRun {
             .fitting(self.demand())
             .map(|(worker, _)| worker)
             .collect();
-        let are_all_there = workers.len() >= n_expected as usize;
+        // One that is too small does not grow while it is waited for.
+        let of_any_size = Demand {
+            memory_bytes: 0,
+            ..self.demand()
+        };
+        let are_all_there = around.fleet.fitting(of_any_size).count() >= n_expected as usize;
         if !workers.is_empty() && (are_all_there || around.now >= self.deal_by) {
             self.deal = Some(Deal::new(self.tasks.n_tasks(), &workers));
         }
@@ -185,6 +225,9 @@ impl JobRun {
                 && let Some(task) = self.next_again(worker, &deal, around)
             {
                 let number = self.tasks.release(task);
+                if self.is_tried_too_often(task, number, around) {
+                    break;
+                }
                 self.release(task, number, Some(worker), around);
             }
         }

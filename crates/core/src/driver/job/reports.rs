@@ -179,7 +179,8 @@ impl JobRun {
         let longest_ms = self.durations.longest_elsewhere_ms(worker);
         self.durations.note(worker, duration_ms);
         self.typical_ms = self.durations.typical_ms();
-        let percent_of = |other_ms: Option<u64>| other_ms.map_or(0, |ms| duration_ms * 100 / ms.max(1));
+        let percent_of =
+            |other_ms: Option<u64>| other_ms.map_or(0, |ms| duration_ms.saturating_mul(100) / ms.max(1));
         let percent = percent_of(typical_ms);
         // Tasks may be uneven: then others have long ones too. And where they take milliseconds, a hiccup is no slow worker.
         let is_slow = percent.min(percent_of(longest_ms)) >= limits::SLOW_WORKER_PERCENT

@@ -45,7 +45,7 @@ impl JobRun {
         // A machine's fault says nothing of the task, and another machine may be about to commit it; but not of a changed input.
         let may_be_done_elsewhere = !alone && self.is_of_machine(&failure) && !self.is_found_changed();
         if is_enough && !may_be_done_elsewhere {
-            let failure = self.placed(task, failure);
+            let failure = self.placed(attempt, failure);
             self.poison(task, failure, around);
         } else if alone {
             self.n_retries += 1;
@@ -106,15 +106,14 @@ impl JobRun {
         let (n_failed, n_max) = match failure.remedy {
             Remedy::Fatal => {
                 troubles.broken_on.insert(worker);
-                // Where it failed in passing, it may be done yet.
+                // Where it failed in passing, it may be done yet; and where nobody is there who fits, somebody may come.
                 let is_broken = |worker| troubles.broken_on.contains(&worker);
-                let is_last = around
-                    .fleet
-                    .fitting(Demand {
-                        memory_bytes: self.needs.memory_bytes,
-                        unable: &self.start.unable,
-                    })
-                    .all(|(other, _)| is_broken(other));
+                let demand = Demand {
+                    memory_bytes: self.needs.memory_bytes,
+                    unable: &self.start.unable,
+                };
+                let mut fitting = around.fleet.fitting(demand).peekable();
+                let is_last = fitting.peek().is_some() && fitting.all(|(other, _)| is_broken(other));
                 let are_enough = troubles.broken_on.len() >= limits::WORKERS_FAILED_MAX;
                 // Nobody waits longer than after the last failure that may pass.
                 let n_failed = troubles
@@ -139,12 +138,13 @@ impl JobRun {
         (n_failed, n_failed >= n_max)
     }
 
-    /// The failure that ends the job, with where it happened, unless that could have been anywhere.
-    fn placed(&self, task: TaskIdx, failure: Failure) -> Failure {
+    /// The failure that ends the job, with the attempt and where it happened, unless that could have been any.
+    fn placed(&self, attempt: Attempt, failure: Failure) -> Failure {
         let is_anywhere = failure.remedy == Remedy::Fatal && !self.is_of_machine(&failure);
-        if self.start.one_machine || is_anywhere {
+        if (self.start.one_machine || is_anywhere) && !failure.cause.is_of_task() {
             return failure;
         }
+        let task = attempt.task;
         // Those that found an input changed need not have found it with this task.
         let text = if failure.cause == Cause::InputChanged {
             format!("{} (found by {})", failure.text, named(self.found_changed.keys()))
@@ -158,7 +158,10 @@ impl JobRun {
             } else {
                 format!("task {task}, ")
             };
-            format!("{} ({which}on {})", failure.text, named(workers))
+            // People count from one.
+            let n_attempts = u32::from(attempt.attempt.0) + 1;
+            let workers = named(workers);
+            format!("{} ({which}attempt {n_attempts}, on {workers})", failure.text)
         };
         Failure { text, ..failure }
     }
@@ -173,7 +176,7 @@ impl JobRun {
     }
 
     pub(super) fn poison(&mut self, task: TaskIdx, failure: Failure, around: &mut Surroundings<'_>) {
-        if failure.remedy != Remedy::Fatal {
+        if failure.remedy != Remedy::Fatal || failure.cause.is_of_task() {
             let failure = failure.clone();
             self.alarm(AlarmKind::PoisonTask { task, failure }, around);
         }

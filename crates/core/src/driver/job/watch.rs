@@ -119,7 +119,7 @@ impl JobRun {
             return;
         }
         let typical_ms = self.typical_ms.unwrap_or(self.needs.expected_ms);
-        let late_ms = (typical_ms * limits::STRAGGLER_PERCENT / 100).max(limits::WATCH_MS);
+        let late_ms = (typical_ms.saturating_mul(limits::STRAGGLER_PERCENT) / 100).max(limits::WATCH_MS);
         let mut stragglers: Vec<(Millis, TaskIdx)> = self
             .in_flight
             .iter()

@@ -66,6 +66,54 @@ fn a_job_ends_at_its_deadline() {
     assert!(script.wait(500, &[]).contains(&cancel(W0)));
 }
 
+/// The wake-up was asked for at the deadline itself, which had passed: the driver's loop ran as fast as it could until the outputs had their
+/// names. The simulator's seed 720 stood still in time.
+#[test]
+fn a_deadline_that_passes_while_the_driver_takes_a_step_is_not_looked_at_without_pause() {
+    let start = JobStart {
+        deadline: Some(Millis(1_000)),
+        resumed: true,
+        ..job_of(1)
+    };
+    let (mut script, _) = Script::with(&[W0], start);
+    let wakes = |script: &mut Script, event| {
+        let mut effects = Vec::new();
+        script.driver.on_event(script.now, event, &mut effects);
+        let wake = |effect: &DriverEffect| match effect {
+            DriverEffect::WakeAt(at) => Some(*at),
+            _ => None,
+        };
+        effects.iter().find_map(wake)
+    };
+    script.now = Millis(900);
+    script.commits(W0, attempt(0, 0));
+    assert_eq!(script.driver.state(JOB), "Advancing");
+    assert_eq!(
+        wakes(&mut script, DriverEvent::RoundsDone(JOB)),
+        Some(Millis(1_400))
+    );
+    script.step(DriverEvent::OutputsVerified(JOB, vec![]));
+    assert_eq!(script.driver.state(JOB), "Finishing");
+    script.now = Millis(2_000);
+    assert_eq!(wakes(&mut script, DriverEvent::Tick), None);
+    let effects = script.step(DriverEvent::OutputsFinished(JOB));
+    assert_eq!(effects, [DriverEffect::End(JOB, JobEnd::Done)]);
+}
+
+#[test]
+fn a_job_past_its_deadline_is_stopped_while_its_outputs_are_read_back() {
+    let start = JobStart {
+        deadline: Some(Millis(1_000)),
+        resumed: true,
+        ..job_of(1)
+    };
+    let (mut script, _) = Script::with(&[W0], start);
+    script.commits(W0, attempt(0, 0));
+    script.step(DriverEvent::RoundsDone(JOB));
+    assert_eq!(script.driver.state(JOB), "Verifying");
+    assert!(script.wait(1_500, &[]).contains(&cancel(W0)));
+}
+
 #[test]
 fn a_job_that_ended_is_forgotten_and_can_be_submitted_again() {
     let (mut script, _) = Script::with(&[W0], job_of(1));
@@ -88,7 +136,7 @@ fn what_begins_while_the_job_stops_is_cancelled() {
 
 #[test]
 fn a_failure_is_told_whether_it_came_before_or_after_a_stop() {
-    let failure = Failure::fatal(Cause::Job, "impossible");
+    let failure = Failure::fatal(Cause::DiskFull, "impossible");
     let stop = || DriverEvent::StopRequested(JOB, StopCause::Interrupted);
     for comes_first in [true, false] {
         let (mut script, _) = Script::with(&[W0], job_of(1));
@@ -127,7 +175,7 @@ fn outputs_that_stay_damaged_end_the_job() {
 #[test]
 fn the_first_failure_is_the_one_that_is_told() {
     let (mut script, _) = Script::with(&[W0], job_of(2));
-    let first = Failure::fatal(Cause::Job, "first");
+    let first = Failure::fatal(Cause::DiskFull, "first");
     script.fails(W0, attempt(0, 0), &first);
     script.fails(W0, attempt(1, 0), &Failure::fatal(Cause::Job, "second"));
     let effects = script.says(W0, WorkerReport::Left(JOB));
@@ -143,4 +191,23 @@ fn outputs_that_cannot_take_their_names_end_the_job() {
     script.step(DriverEvent::StepFailed(JOB, failure.clone()));
     let effects = script.says(W0, WorkerReport::Left(JOB));
     assert_eq!(effects, [DriverEffect::End(JOB, JobEnd::Failed(failure))]);
+}
+
+/// Dealt tasks came back without end where workers held the run for cancelled: the simulator's seed 30864.
+#[test]
+fn a_dealt_task_that_comes_back_as_often_as_is_allowed_ends_the_job() {
+    let (mut script, _) = Script::with(&[W0, W1], round_robin(1, 2));
+    let mut number = 0;
+    while !script.driver.is_stopping(JOB) {
+        assert!(number <= limits::ATTEMPTS_MAX);
+        script.says(W0, WorkerReport::GaveBack(attempt(0, number)));
+        number += 1;
+    }
+    assert_eq!(number, limits::ATTEMPTS_MAX);
+    script.says(W0, WorkerReport::Left(JOB));
+    let effects = script.says(W1, WorkerReport::Left(JOB));
+    assert!(
+        matches!(effects[..], [DriverEffect::End(JOB, JobEnd::Failed(_))]),
+        "{effects:?}"
+    );
 }

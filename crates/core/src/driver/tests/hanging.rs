@@ -96,7 +96,7 @@ fn a_task_that_always_passes_its_deadline_is_tried_as_often_as_any_that_fails() 
         script.beats(W0, &[]);
     }
     let effects = script.says(W0, WorkerReport::Left(JOB));
-    let text = "task 0 took longer than its deadline of 1 s (on worker 0)";
+    let text = "task 0 took longer than its deadline of 1 s (attempt 5, on worker 0)";
     let end = JobEnd::Failed(Failure::retry(Cause::Deadline, text));
     assert_eq!(effects, [DriverEffect::End(JOB, end)]);
 }

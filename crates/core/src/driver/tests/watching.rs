@@ -47,6 +47,17 @@ fn an_attempt_is_late_after_half_as_long_again_as_is_typical() {
     assert_eq!(releases(&script.wait(600, left)), [own(W1, 0, 1)]);
 }
 
+/// A job that did not say how long its tasks take, with infinity, made the driver overflow.
+#[test]
+fn r6_tasks_may_take_for_ever() {
+    let mut start = job_of(1);
+    start.needs.expected_ms = u64::MAX;
+    let (mut script, _) = Script::with(&[W0, W1], start);
+    script.says(W0, WorkerReport::Started(attempt(0, 0)));
+    let effects = script.wait(20_000, &[(W0, &[(attempt(0, 0), true)]), (W1, &[])]);
+    assert!(releases(&effects).is_empty(), "{effects:?}");
+}
+
 #[test]
 fn one_task_of_twenty_is_backed_up_and_one_always() {
     for (n_tasks, n_backups) in [(2, 1), (39, 1), (40, 2)] {

@@ -8,7 +8,7 @@ const DEADLINE_MS: u64 = 1_500;
 fn running(looks_ahead: bool, task: JobAttempt, deadline_ms: Option<u64>) -> Worker {
     let mut worker = connected(looks_ahead);
     step(&mut worker, WorkerEvent::Assigned(task));
-    step(&mut worker, WorkerEvent::DeadlineTold(task, deadline_ms));
+    step(&mut worker, WorkerEvent::Begun(task, Millis(0), deadline_ms));
     worker
 }
 
@@ -91,9 +91,16 @@ fn a_task_that_does_not_stop_costs_the_worker_and_nothing_else() {
     let mut worker = connected(true);
     let (done, hangs, ahead) = (attempt(0), attempt(1), attempt(2));
     step(&mut worker, WorkerEvent::Assigned(done));
-    step(&mut worker, WorkerEvent::DeadlineTold(done, Some(DEADLINE_MS)));
+    step(
+        &mut worker,
+        WorkerEvent::Begun(done, Millis(0), Some(DEADLINE_MS)),
+    );
     step(&mut worker, WorkerEvent::Assigned(hangs));
     step(&mut worker, WorkerEvent::RunEnded(done, Ok(())));
+    step(
+        &mut worker,
+        WorkerEvent::Begun(hangs, Millis(0), Some(DEADLINE_MS)),
+    );
     step(&mut worker, WorkerEvent::Assigned(ahead));
     assert_eq!(tick(&mut worker, DEADLINE_MS), [WorkerEffect::CancelRun(hangs)]);
     let over = DEADLINE_MS + HANG_GRACE_MS;
@@ -144,24 +151,41 @@ fn the_task_of_a_cancelled_job_has_not_failed_unless_it_hangs() {
     }
 }
 
+/// A disk that stood still, or inputs that took long to open, made a task late that had not begun.
 #[test]
-fn a_deadline_is_of_its_round_and_counts_from_the_begin_of_the_computation() {
+fn a_deadline_counts_from_the_begin_of_the_computation() {
     let mut worker = connected(false);
-    let (a, b) = (attempt(0), of_run(2, 1));
+    let (a, b) = (attempt(0), attempt(1));
     step(&mut worker, WorkerEvent::Assigned(a));
-    // Inputs were opened until then.
-    step_at(&mut worker, 800, WorkerEvent::DeadlineTold(a, Some(DEADLINE_MS)));
+    step_at(&mut worker, 800, WorkerEvent::Tick);
+    // It is heard of a moment later.
+    step_at(
+        &mut worker,
+        900,
+        WorkerEvent::Begun(a, Millis(800), Some(DEADLINE_MS)),
+    );
     assert!(tick(&mut worker, 800 + DEADLINE_MS - 1).is_empty());
     assert_eq!(tick(&mut worker, 800 + DEADLINE_MS), [WorkerEffect::CancelRun(a)]);
     step_at(&mut worker, 2_400, cancelled(a));
     step_at(&mut worker, 2_400, WorkerEvent::Assigned(b));
-    assert!(
-        tick(&mut worker, 1_000_000).is_empty(),
-        "of this one nothing was told"
+    assert!(tick(&mut worker, 1_000_000).is_empty(), "it waits to begin");
+    step_at(
+        &mut worker,
+        1_000_000,
+        WorkerEvent::Begun(b, Millis(1_000_000), None),
     );
-    step_at(&mut worker, 1_000_000, WorkerEvent::DeadlineTold(b, None));
     assert!(
         tick(&mut worker, 9_000_000).is_empty(),
         "it may take as long as it takes"
     );
+}
+
+#[test]
+fn a_deadline_that_passed_before_it_was_heard_of_is_heeded_at_once() {
+    let a = attempt(0);
+    let mut worker = connected(false);
+    step(&mut worker, WorkerEvent::Assigned(a));
+    let begun = WorkerEvent::Begun(a, Millis(100), Some(DEADLINE_MS));
+    let effects = step_at(&mut worker, 100 + DEADLINE_MS, begun);
+    assert!(effects.contains(&WorkerEffect::CancelRun(a)), "{effects:?}");
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tilework_core::failure::{Cause, Failure};
 use tilework_core::ids::RoundIdx;
 use tilework_runtime::description::FORMAT_VERSION;
+use tilework_runtime::journal_writer::JournalHandle;
 use tilework_store::journal::begun_round;
 
 /// Opens it.
@@ -30,6 +31,7 @@ pub(super) fn open(opening: Opening<'_>, description: &Description) -> Result<Op
         disk: Arc::clone(&opening.disk),
         files: opening.files.clone(),
         inputs,
+        tally: Arc::default(),
     };
     let job = kind.start(&spec, place).map_err(failed)?;
     let enter = entering(&opening, Arc::clone(&job));
@@ -39,8 +41,9 @@ pub(super) fn open(opening: Opening<'_>, description: &Description) -> Result<Op
 /// Rounds are entered by what their beginning says, which may be that of another driver than the one that released the task.
 fn entering(opening: &Opening<'_>, job: Arc<StartedJob>) -> Enter {
     let (disk, files, id) = (Arc::clone(&opening.disk), opening.files.clone(), opening.job);
+    let segments = opening.segments();
     let entered = Mutex::new(RoundIdx(0));
-    Box::new(move |round| {
+    Box::new(move |round: RoundIdx, journal: &JournalHandle| {
         let mut entered = entered.lock().unwrap_or_else(PoisonError::into_inner);
         if round <= *entered {
             return Ok(());
@@ -55,6 +58,8 @@ fn entering(opening: &Opening<'_>, job: Arc<StartedJob>) -> Enter {
         })?;
         job.adopt(&start)?;
         *entered = round;
+        let segments = segments.clone();
+        journal.follow(move |current| segments.follow(current, round));
         Ok(())
     })
 }

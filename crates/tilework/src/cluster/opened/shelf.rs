@@ -121,7 +121,7 @@ mod tests {
             pid: 1,
         };
         let segment = SegmentWriter::create_for_worker(disk, files, b"", &run, WorkerIdx(0)).unwrap();
-        Arc::new(JournalWriter::start(segment))
+        Arc::new(JournalWriter::start(segment).unwrap())
     }
 
     fn opened(journal: Arc<JournalWriter>, holds_memory: bool) -> Opened<&'static str> {

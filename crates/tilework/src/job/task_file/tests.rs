@@ -5,7 +5,7 @@ use super::super::{Files, Job, Next, Report, TaskContext, TaskError};
 use super::*;
 use std::path::Path;
 use tilework_core::driver::Assign;
-use tilework_core::failure::JobEnd;
+use tilework_core::failure::{Cause, JobEnd};
 use tilework_core::ids::{AttemptNo, RoundIdx, RunEpoch, TaskIdx};
 use tilework_runtime::{JobFolder, RunOptions, StopSwitch};
 use tilework_store::data_roots::DataRoots;
@@ -274,12 +274,14 @@ fn run(disk: &FakeDisk) -> Option<(JobEnd, u64)> {
             disk: Arc::clone(&disk),
             files: files(),
             inputs: Vec::new(),
+            tally: Arc::default(),
         };
         Arc::new(Rounds::start(Crossed {}, place).unwrap())
     };
     let mut folder = JobFolder::open(disk, Path::new(OUTPUT)).ok()?;
     let options = RunOptions {
         n_workers: 2,
+        memory_bytes: u64::MAX,
         assign: Assign::Dynamic,
         may_replace_output: false,
         stop: StopSwitch::default(),
@@ -324,6 +326,67 @@ fn a_power_cut_at_any_sync_loses_no_committed_file() {
         }
     }
     assert!(n_cut > 3 * 20, "{n_cut}");
+}
+
+type Fault = fn(&FakeDisk, u64, io::ErrorKind);
+
+/// Once and from then on, for each cause: the same command gives the same output once the disk is well.
+#[test]
+fn a_disk_that_fails_at_any_call_loses_no_committed_file() {
+    let n_calls = {
+        let disk = fresh_disk();
+        run(&disk);
+        disk.call_count()
+    };
+    let faults: [(Fault, _); 3] = [
+        (FakeDisk::fail_nth, io::ErrorKind::Other),
+        (FakeDisk::fail_from, io::ErrorKind::Other),
+        (FakeDisk::fail_from, io::ErrorKind::StorageFull),
+    ];
+    for (fail, kind) in faults {
+        let (mut n_failed, mut n_tried) = (0, 0);
+        for n in (1..=n_calls).step_by(2) {
+            let story = format!("call {n} of {n_calls}: {kind:?}");
+            let disk = fresh_disk();
+            fail(&disk, n, kind);
+            let first = run(&disk);
+            disk.mend();
+            n_tried += 1;
+            if let Some((JobEnd::Failed(failure), _)) = &first {
+                assert!(
+                    failure.text.contains("/data/"),
+                    "{story}: which file? {}",
+                    failure.text
+                );
+                let is_full = failure.cause == Cause::DiskFull;
+                assert!(
+                    !is_full || kind == io::ErrorKind::StorageFull,
+                    "{story}: {}",
+                    failure.text
+                );
+            }
+            n_failed += u32::from(!matches!(first, Some((JobEnd::Done, _))));
+            if disk.stat(Path::new(OUTPUT)).unwrap().is_none() {
+                let (end, _) = run(&disk).unwrap();
+                assert_eq!(end, JobEnd::Done, "{story}, then");
+            }
+            assert_eq!(disk.contents(OUTPUT).unwrap(), CROSSED.as_bytes(), "{story}");
+            assert!(disk.stat(&files().partial()).unwrap().is_none(), "{story}");
+        }
+        assert!(n_failed * 10 >= n_tried * 6, "{kind:?}: {n_failed} of {n_tried}");
+    }
+}
+
+#[test]
+fn interrupted_and_short_reads_and_writes_change_no_file() {
+    for every in [1, 2, 3, 5] {
+        let disk = fresh_disk();
+        disk.stutter(every);
+        assert_eq!(run(&disk), Some((JobEnd::Done, 2 * N_TASKS)), "every {every}th");
+        assert_eq!(disk.contents(OUTPUT).unwrap(), CROSSED.as_bytes());
+        let (n_interrupted, n_short) = disk.stuttered_counts();
+        assert!(n_interrupted > 3 && n_short > 3, "{n_interrupted}, {n_short}");
+    }
 }
 
 #[test]

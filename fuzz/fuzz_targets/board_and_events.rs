@@ -1,0 +1,5 @@
+//! Fuzzes `board_and_events`.
+
+#![no_main]
+
+tilework_fuzz::fuzz!(tilework, "board_and_events");

@@ -1,0 +1,5 @@
+//! Fuzzes `job_record`.
+
+#![no_main]
+
+tilework_fuzz::fuzz!(tilework, "job_record");

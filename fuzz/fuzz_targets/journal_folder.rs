@@ -1,0 +1,5 @@
+//! Fuzzes `journal_folder`.
+
+#![no_main]
+
+tilework_fuzz::fuzz!(tilework_store, "journal_folder");

@@ -1,0 +1,5 @@
+//! Fuzzes `journal_frames`.
+
+#![no_main]
+
+tilework_fuzz::fuzz!(tilework_store, "journal_frames");

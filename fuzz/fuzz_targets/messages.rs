@@ -1,0 +1,5 @@
+//! Fuzzes `messages`.
+
+#![no_main]
+
+tilework_fuzz::fuzz!(tilework_nats, "messages");

@@ -1,0 +1,5 @@
+//! Fuzzes `product_description`.
+
+#![no_main]
+
+tilework_fuzz::fuzz!(tilework, "product_description");

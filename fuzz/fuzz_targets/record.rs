@@ -1,0 +1,5 @@
+//! Fuzzes `record`.
+
+#![no_main]
+
+tilework_fuzz::fuzz!(tilework_store, "record");

@@ -1,0 +1,5 @@
+//! Fuzzes `requests`.
+
+#![no_main]
+
+tilework_fuzz::fuzz!(tilework, "requests");

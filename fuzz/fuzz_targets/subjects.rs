@@ -1,0 +1,5 @@
+//! Fuzzes `subjects`.
+
+#![no_main]
+
+tilework_fuzz::fuzz!(tilework_nats, "subjects");

@@ -1,0 +1,5 @@
+//! Fuzzes `task_output`.
+
+#![no_main]
+
+tilework_fuzz::fuzz!(tilework, "task_output");

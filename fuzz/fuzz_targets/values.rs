@@ -1,0 +1,5 @@
+//! Fuzzes `values`.
+
+#![no_main]
+
+tilework_fuzz::fuzz!(tilework, "values");

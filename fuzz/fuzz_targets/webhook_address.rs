@@ -1,0 +1,5 @@
+//! Fuzzes `webhook_address`.
+
+#![no_main]
+
+tilework_fuzz::fuzz!(tilework, "webhook_address");
