@@ -6,7 +6,7 @@
 //! # Layout
 //! - [`target`]: one reader: what must hold of any bytes, and how much it may allocate for them
 //! - [`corpus`]: the files in `fuzz/corpus`, read again by the normal tests
-//! - [`mangled`]: bytes that were right once
+//! - [`mod@mangled`]: bytes that were right once
 
 #![forbid(unsafe_code)]
 
