@@ -48,7 +48,7 @@ pub enum ValueError {
     /// No time at all.
     #[error("must be more than 0, for example 55m")]
     ZeroDuration,
-    /// Longer than `DURATION_MAX`.
+    /// Longer than a hundred years.
     #[error("too long: at most 100y, for example 55m")]
     DurationTooLong,
     /// Not two extents.
