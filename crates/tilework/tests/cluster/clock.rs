@@ -92,7 +92,7 @@ fn clocks_that_are_set_while_a_job_runs_cost_nothing() {
         clocks.iter().for_each(|clock| set(&cluster, clock, 0));
         let report = cluster.is_right(&job);
         assert_eq!(report["retries"], 0, "{whose}: {report}");
-        let events = job.events();
+        let events = job.all_events();
         let in_another_hour = events.iter().filter(|event| is_off_by(ms, event.unix_ms)).count();
         n_by_driver += in_another_hour;
         assert_eq!(

@@ -587,6 +587,15 @@ impl Job {
         &self.seen
     }
 
+    /// All events of a job that has ended, whose last ones may come after its end.
+    pub(crate) fn all_events(&mut self) -> &[JobEvent] {
+        self.wait_for("the end among the events", |events| {
+            let last = |what: &str| events.iter().rposition(|event| event.what == what);
+            (last("ended")? > last("began")?).then_some(())
+        });
+        &self.seen
+    }
+
     /// Waits until the events show what `what` names.
     pub(crate) fn wait_for<T>(&mut self, what: &str, find: impl Fn(&[JobEvent]) -> Option<T>) -> T {
         wait_for(what, || find(self.events()))

@@ -102,7 +102,7 @@ fn a_bit_that_flips_in_a_committed_tile_is_found_before_the_output_has_its_name(
     file.write_all_at(&[written[at] ^ 4], at as u64).unwrap();
     let flipped = unix_ms();
     let report = cluster.is_right(&job);
-    let events = job.events();
+    let events = job.all_events();
     let committed_twice = of_kind(events, "committed").find_map(|second| {
         let mut commits = of_kind(events, "committed").filter(|event| event.task == second.task);
         let first = commits.next()?;
@@ -167,7 +167,7 @@ fn roots_may_be_elsewhere_on_each_machine() {
     let mut job = cluster.submit(&format!("{MULTIPLY} data:/C.npy"));
     let report = cluster.is_right(&job);
     let n_by_second =
-        of_kind(job.events(), "committed").filter(|event| event.worker == Some(second.number()));
+        of_kind(job.all_events(), "committed").filter(|event| event.worker == Some(second.number()));
     assert!(n_by_second.count() > 0, "{report}");
     assert_eq!(report["retries"], 0, "{report}");
 }

@@ -23,7 +23,7 @@ fn a_worker_that_lies_is_quarantined_and_its_job_ends_right() {
     let liar = liar(&cluster, "liar");
     let mut job = cluster.submit(&format!("{MULTIPLY} data:/C.npy"));
     let report = cluster.is_right(&job);
-    let events = job.events().to_vec();
+    let events = job.all_events().to_vec();
     let by_liar = |what: &str| {
         let events = of_kind(&events, what).filter(|event| event.worker == Some(liar.number()));
         events.cloned().collect::<Vec<_>>()
@@ -75,7 +75,7 @@ fn a_worker_that_lies_is_quarantined_and_its_job_ends_right() {
     // Nor of the next job.
     let mut next = cluster.submit(&format!("{MULTIPLY} data:/D.npy"));
     cluster.is_right(&next);
-    let mut started = of_kind(next.events(), "started");
+    let mut started = of_kind(next.all_events(), "started");
     assert!(started.all(|event| event.worker != Some(liar.number())));
 }
 

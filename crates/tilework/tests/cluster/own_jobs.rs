@@ -109,7 +109,7 @@ fn files_of_tasks_go_from_worker_to_worker() {
     workers[1].kill();
     assert!(!cluster.data("words.txt").exists(), "killed too late");
     is_as_alone(&cluster, &job, WORDS);
-    let of_both: BTreeSet<_> = of_kind(job.events(), "started")
+    let of_both: BTreeSet<_> = of_kind(job.all_events(), "started")
         .map(|event| event.worker)
         .collect();
     assert_eq!(of_both.len(), 2, "one worker had it all");
@@ -164,7 +164,7 @@ fn who_lacks_the_code_leaves_the_tasks_alone() {
     let _knowing = cluster.worker("w2", "");
     is_right(&cluster, &job);
     let by_it = job
-        .events()
+        .all_events()
         .iter()
         .filter(|event| event.worker == Some(ignorant.number()));
     assert_eq!(by_it.count(), 0, "it was given a task");

@@ -42,7 +42,7 @@ fn what_is_reported_in_another_workers_name_commits_nothing() {
         "the forgery came before the end"
     );
     cluster.is_right(&job);
-    let alarms: Vec<String> = of_kind(job.events(), "alarm")
+    let alarms: Vec<String> = of_kind(job.all_events(), "alarm")
         .filter_map(|event| event.text.clone())
         .collect();
     assert!(

@@ -154,7 +154,7 @@ fn round_robin_deals_by_turns_whoever_is_slow() {
         let mut job = cluster.submit(&format!("{MULTIPLY} data:/{output} {line}"));
         cluster.is_right(&job);
         let mut shares = BTreeMap::<u32, usize>::new();
-        for commit in of_kind(job.events(), "committed") {
+        for commit in of_kind(job.all_events(), "committed") {
             *shares.entry(commit.worker.unwrap()).or_default() += 1;
         }
         workers
@@ -186,7 +186,7 @@ fn two_jobs_share_the_workers() {
         cluster.is_right(job);
     }
     let commits = jobs.each_mut().map(|job| {
-        let times = of_kind(job.events(), "committed").map(|event| event.unix_ms);
+        let times = of_kind(job.all_events(), "committed").map(|event| event.unix_ms);
         times.collect::<Vec<_>>()
     });
     // How far each is when the first has done one half since both are there.
