@@ -39,6 +39,9 @@ pub struct DriverOnBoard {
     pub host: String,
     /// Its process there.
     pub pid: u32,
+    /// Since when it drives, in milliseconds since 1970 by its clock: the same process may lose the lease and win it again.
+    #[serde(default)]
+    pub drives_since_unix_ms: u64,
     /// Its data roots: name and directory.
     pub data_roots: BTreeMap<String, String>,
 }

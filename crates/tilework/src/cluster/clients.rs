@@ -214,10 +214,10 @@ impl Client {
         }
     }
 
-    /// The process that drives, as the board has it.
-    fn driving(&self) -> Option<(String, u32)> {
+    /// The process that drives, and since when, as the board has it: what was asked of one that drove before is lost.
+    fn driving(&self) -> Option<(String, u32, u64)> {
         let driver = self.board().ok().flatten()?.driver?;
-        Some((driver.host, driver.pid))
+        Some((driver.host, driver.pid, driver.drives_since_unix_ms))
     }
 
     /// Asks for a product, for as long as `wait` if there is no driver or worker.

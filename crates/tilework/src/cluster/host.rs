@@ -122,6 +122,7 @@ impl<'a> ClusterHost<'a> {
             name: name.to_owned(),
             host: owner.host,
             pid: owner.pid,
+            drives_since_unix_ms: unix_ms(),
             data_roots: ground.roots.places(),
         };
         let board = BoardWriter::start(Arc::clone(&ground.control));
@@ -499,6 +500,7 @@ impl DriverHost for ClusterHost<'_> {
         !(self.ground.leads)() || self.stop.requested().is_some()
     }
 }
+
 fn is_expired(job: &JobOnBoard) -> bool {
     job.ended_unix_ms
         .is_some_and(|ended| unix_ms().saturating_sub(ended) > ENDED_KEPT_MS)

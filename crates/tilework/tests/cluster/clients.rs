@@ -2,9 +2,11 @@
 
 use crate::cost::Cost;
 use crate::harness::{Cluster, MULTIPLY, SLOW, recovered, wait_for};
+use crate::proxy::Proxy;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 use tilework::cluster::record::unix_ms;
+use tilework_nats::Role;
 
 #[test]
 fn a_killed_clients_job_goes_on_and_the_same_command_attaches() {
@@ -57,6 +59,31 @@ fn what_was_asked_of_a_driver_that_hangs_is_asked_of_the_next_one() {
         Duration::from_secs(25),
     );
     first.signal(Signal::CONT);
+    assert_eq!(client.end().code(), Some(0), "{}", client.said());
+    cluster.is_right(&job);
+}
+
+/// Found by chaos: who asked a driver whose network was frozen, and that drove again afterwards, waited a minute in vain.
+#[test]
+fn what_was_asked_of_a_driver_that_is_cut_off_is_asked_again_once_it_drives_again() {
+    let cluster = Cluster::start();
+    let proxy = Proxy::to(cluster.port());
+    let join = cluster.join_through(Role::Driver, proxy.port());
+    let joins = format!("--cluster {} --data-root data=data", join.display());
+    let driver = cluster.driver_with("driver", &joins);
+    let _worker = cluster.worker("w1", SLOW);
+    proxy.freeze();
+    let mut client = cluster.staying_client("client", &format!("{MULTIPLY} data:/C.npy"));
+    driver.wait_until_said("this driver leads no more");
+    proxy.heal();
+    let healed = unix_ms();
+    let job = cluster.running_job("C.npy");
+    recovered(
+        "asked of a driver that was cut off",
+        healed,
+        unix_ms(),
+        Duration::from_secs(25),
+    );
     assert_eq!(client.end().code(), Some(0), "{}", client.said());
     cluster.is_right(&job);
 }
