@@ -41,6 +41,10 @@ pub fn drive(port: &mut dyn DriverPort, host: &mut dyn DriverHost) {
             Some(event) => event,
             None => port.next(until_wake).unwrap_or(DriverEvent::Tick),
         };
+        // The process may have been stopped while it waited: what it would say now, say of jobs that it does not know, is another's to say.
+        if host.is_over() {
+            break;
+        }
         host.on_event(&event, &machine);
         next_wake = None;
         let now = Millis(started.elapsed().as_millis() as u64);
