@@ -20,5 +20,6 @@ mod crowded;
 mod disk;
 mod files;
 mod full;
+mod group;
 mod memory;
 mod read_only;
