@@ -4,13 +4,18 @@
 //! The bound is deterministic: no correct result is ever refused. For row i it is `coefficient · (|A|·|B|·|x|)_i`, where the
 //! coefficient counts the roundings on both sides (Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd ed.,
 //! section 3.5). docs/numerics.md has the derivation and the detection limit that follows from it.
+//!
+//! What rounding does in practice is hundreds of times less, and much alike in all rows of a tile. So rows that are within their
+//! bound but stand out are named: a [`second_look`](crate::second_look) computes them once more.
 
 use crate::matvec::{Weighted, WeightedMut, chain_len, dot};
 use crate::operand::{Number, Operand};
 use crate::plan::Algorithm;
+use crate::recompute::ROWS_PER_PASS;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
+use std::ops::RangeInclusive;
 use tilework_kernel::Element;
 
 /// Second-order terms of the error analysis, generously.
@@ -132,6 +137,17 @@ impl ErrorModel {
         }
     }
 
+    /// Residuals that are no reason for suspicion by themselves, up to those that always are one.
+    ///
+    /// Of n roundings that err up as often as down the root of n remains (Higham and Mary, "A new approach to probabilistic rounding
+    /// error analysis", SIAM J. Sci. Comput. 41(5), 2019): as much may be left where one element is all of its row. In a row of many
+    /// alike their errors cancel in the same way, and most of an element's roundings are of a part of it: a quarter.
+    fn usual_residuals<T: Number>(&self) -> RangeInclusive<f64> {
+        let of_an_element = (self.coefficient * T::UNIT_ROUNDOFF).sqrt();
+        let of_an_even_row = of_an_element / (self.n_cols.max(1) as f64).sqrt() / 4.0;
+        of_an_even_row..=of_an_element
+    }
+
     /// Where |B|·|x| starts, so that underflow in B·x stays within the bound.
     fn magnitude_start_b(&self) -> f64 {
         self.n_cols as f64 * f64::from_bits(1) / self.coefficient
@@ -166,10 +182,12 @@ pub fn random_vector(seed: [u8; 32], out: &mut [f64]) {
 /// What the check found.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// Every row is within its bound; the largest residual as a share of |A|·|B|·|x|.
+    /// Every row is within its bound.
     Passed {
-        /// Compare with the model's coefficient.
+        /// The largest residual as a share of |A|·|B|·|x|: compare with the model's coefficient.
         residual_max: f64,
+        /// Rows within the tile whose residuals stand out, from the largest on; as many as are computed again in one pass at most.
+        suspects: Vec<usize>,
     },
     /// Something is infinite or not a number, or would be on the way: [`certify`](crate::certify) decides.
     NotFinite,
@@ -180,7 +198,15 @@ pub enum Verdict {
         /// Its residual as a share of |A|·|B|·|x|.
         residual: f64,
     },
+    /// A suspect has other bits than the same row computed plainly.
+    Differs {
+        /// Row within the tile.
+        row: usize,
+    },
 }
+
+/// How many times the median residual of a tile's rows stands out.
+const STANDS_OUT: f64 = 16.0;
 
 /// The vectors of one tile's check; made once, reused for every tile.
 #[derive(Debug)]
@@ -191,6 +217,7 @@ pub struct TileCheck {
     b_x_magnitude: Vec<f64>,
     a_b_x: Vec<f64>,
     a_b_x_magnitude: Vec<f64>,
+    residuals: Vec<f64>,
     model: ErrorModel,
 }
 
@@ -217,6 +244,7 @@ impl TileCheck {
             b_x_magnitude: vec![0.0; packed_depth * n_col_groups],
             a_b_x: vec![0.0; tile_rows],
             a_b_x_magnitude: vec![0.0; tile_rows],
+            residuals: vec![0.0; tile_rows],
             model: ErrorModel {
                 coefficient: 0.0,
                 k: 0,
@@ -267,44 +295,61 @@ impl TileCheck {
     /// Finishes a tile of the first `n_cols` columns: makes NaNs canonical, takes the CRC32C of its rows (without padding), and
     /// compares every row.
     pub fn finish_tile<T: Number>(
-        &self,
+        &mut self,
         c: &mut [T],
         n_cols: usize,
         leading_dimension: usize,
         band_rows: usize,
     ) -> (Verdict, u32) {
+        let n_rows = c.len() / leading_dimension.max(1);
+        let mut residuals = std::mem::take(&mut self.residuals);
         let x = Weighted {
             value: &self.x[..n_cols],
             magnitude: &self.x_magnitude[..n_cols],
         };
-        let bands: Vec<(Verdict, u32, usize)> = c
+        let crcs: Vec<(u32, usize)> = c
             .par_chunks_mut(band_rows * leading_dimension)
+            .zip(residuals[..n_rows].par_chunks_mut(band_rows))
             .enumerate()
-            .map(|(i, band)| {
+            .map(|(i, (band, residuals))| {
                 let mut crc = 0;
-                let mut verdict = Verdict::Passed { residual_max: 0.0 };
-                for (r, row) in band.chunks_mut(leading_dimension).enumerate() {
+                let rows = band.chunks_mut(leading_dimension).zip(&mut *residuals);
+                for (r, (row, residual)) in rows.enumerate() {
                     let row = &mut row[..n_cols];
                     let c_x = dot(row, x).0;
                     if !c_x.is_finite() {
                         canonicalize_nans(row);
                     }
                     crc = crc32c::crc32c_append(crc, bytemuck::cast_slice(row));
-                    verdict = verdict.and(self.compare_row(i * band_rows + r, c_x));
+                    *residual = self.residual(i * band_rows + r, c_x);
                 }
-                (
-                    verdict,
-                    crc,
-                    band.len() / leading_dimension * n_cols * size_of::<T>(),
-                )
+                (crc, residuals.len() * n_cols * size_of::<T>())
             })
             .collect();
-        bands.into_iter().fold(
-            (Verdict::Passed { residual_max: 0.0 }, 0),
-            |(verdict, crc), (next, next_crc, len)| {
-                (verdict.and(next), crc32c::crc32c_combine(crc, next_crc, len))
-            },
-        )
+        let crc = crcs
+            .into_iter()
+            .fold(0, |crc, (next, len)| crc32c::crc32c_combine(crc, next, len));
+        let verdict = self.judge::<T>(&residuals[..n_rows]);
+        self.residuals = residuals;
+        (verdict, crc)
+    }
+
+    /// The graver first: a row outside its bound, then one that is not finite.
+    fn judge<T: Number>(&self, residuals: &[f64]) -> Verdict {
+        let coefficient = self.model.coefficient;
+        if let Some(row) = residuals.iter().position(|residual| *residual > coefficient) {
+            return Verdict::Failed {
+                row,
+                residual: residuals[row],
+            };
+        }
+        if residuals.iter().any(|residual| residual.is_nan()) {
+            return Verdict::NotFinite;
+        }
+        Verdict::Passed {
+            residual_max: residuals.iter().copied().fold(0.0, f64::max),
+            suspects: suspects(residuals, self.model.usual_residuals::<T>()),
+        }
     }
 
     /// |A|·|B|·|x| of a row, and of its twin.
@@ -323,43 +368,37 @@ impl TileCheck {
             .unwrap_or(0.0)
     }
 
-    fn compare_row(&self, row: usize, c_x: f64) -> Verdict {
+    /// A row's residual as a share of |A|·|B|·|x|; NaN where something is not finite.
+    fn residual(&self, row: usize, c_x: f64) -> f64 {
         let magnitude = self.magnitude_of(row);
         let difference = (c_x - self.a_b_x[row]).abs();
         if !(magnitude.is_finite() && difference.is_finite()) {
-            Verdict::NotFinite
-        } else if difference > self.model.coefficient * magnitude {
-            Verdict::Failed {
-                row,
-                residual: difference / magnitude,
-            }
+            f64::NAN
+        } else if difference == 0.0 {
+            0.0
         } else {
-            Verdict::Passed {
-                residual_max: if magnitude > 0.0 {
-                    difference / magnitude
-                } else {
-                    0.0
-                },
-            }
+            difference / magnitude
         }
     }
 }
 
-impl Verdict {
-    /// The graver of two; of two that passed, the larger residual.
-    fn and(self, other: Verdict) -> Verdict {
-        match (&self, &other) {
-            (Verdict::Failed { .. }, _) => self,
-            (_, Verdict::Failed { .. }) => other,
-            (Verdict::NotFinite, _) => self,
-            (_, Verdict::NotFinite) => other,
-            (Verdict::Passed { residual_max: one }, Verdict::Passed { residual_max: two }) => {
-                Verdict::Passed {
-                    residual_max: one.max(*two),
-                }
-            }
-        }
-    }
+/// The rows that stand out from the others by their residuals, from the largest on.
+///
+/// The median is what they are held against, for the rows that stand out do not move it; it says little where most rows are exact, or
+/// most are wrong, and is not believed outside of what is usual.
+fn suspects(residuals: &[f64], usual: RangeInclusive<f64>) -> Vec<usize> {
+    let mut sorted = residuals.to_vec();
+    let Some(middle) = residuals.len().checked_sub(1).map(|last| last / 2) else {
+        return Vec::new();
+    };
+    let (_, median, _) = sorted.select_nth_unstable_by(middle, f64::total_cmp);
+    let threshold = (STANDS_OUT * *median).clamp(*usual.start(), *usual.end());
+    let mut suspects: Vec<usize> = (0..residuals.len())
+        .filter(|row| residuals[*row] > threshold)
+        .collect();
+    suspects.sort_by(|one, two| residuals[*two].total_cmp(&residuals[*one]));
+    suspects.truncate(ROWS_PER_PASS);
+    suspects
 }
 
 /// Gives both halves of a pair of depth blocks the sum of their magnitudes: Strassen's algorithm adds elements of one to elements of

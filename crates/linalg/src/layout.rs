@@ -265,11 +265,11 @@ impl Layout {
         self.scratch_len * self.itemsize
     }
 
-    /// Bytes of the check's vectors: x and |x|, B·x and |B|·|x| of packed B, A·(B·x) and |A|·|B|·|x|.
+    /// Bytes of the check's vectors: x and |x|, B·x and |B|·|x| of packed B, A·(B·x) and |A|·|B|·|x|, the residuals as they are and sorted.
     pub fn check_bytes(&self) -> usize {
         let packed = self.packed_depth.saturating_mul(self.n_col_groups);
         packed
-            .saturating_add(self.packed_cols + self.tile_rows)
+            .saturating_add(self.packed_cols + 2 * self.tile_rows)
             .saturating_mul(2 * size_of::<f64>())
     }
 

@@ -48,6 +48,7 @@ pub mod plan;
 mod reader;
 pub mod recompute;
 mod schedule;
+mod second_look;
 mod strassen;
 pub mod tiles;
 pub mod workspace;

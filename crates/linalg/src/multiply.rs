@@ -179,7 +179,7 @@ impl<T: Number> Multiply<T> {
         context: &TaskContext<'_>,
     ) -> Result<TaskSummary, Failure> {
         let (residual, residual_bound) = match computed.verdict {
-            Verdict::Passed { residual_max } => (residual_max, computed.residual_bound),
+            Verdict::Passed { residual_max, .. } => (residual_max, computed.residual_bound),
             Verdict::Failed { row, residual } => {
                 let row = tile.rows.start + row as u64;
                 let bound = computed.residual_bound;
@@ -188,6 +188,13 @@ impl<T: Number> Multiply<T> {
                     context.task
                 );
                 return Err(Failure::corrupt(text));
+            }
+            Verdict::Differs { row } => {
+                let row = tile.rows.start + row as u64;
+                return Err(Failure::corrupt(format!(
+                    "row {row} of tile {} has other bits when it is computed once more",
+                    context.task
+                )));
             }
             Verdict::NotFinite => {
                 let claim = Claim {

@@ -18,6 +18,7 @@ use crate::packed_cols::PackedCols;
 use crate::plan::Algorithm;
 use crate::reader::{Buffers, ReadPanel, read_panels};
 use crate::schedule::{Request, Schedule};
+use crate::second_look;
 use crate::strassen::Strassen;
 use crate::tiles::{Grid, Tile};
 use crate::workspace::{Lent, TileParts, Workspace};
@@ -149,15 +150,25 @@ fn compute_tile_by<T: Number>(
     }
     #[cfg(any(debug_assertions, feature = "test-lies"))]
     workspace.liar.falsify(request, context, &tile, c, ld)?;
-    let (check, band_rows) = (&workspace.check, workspace.layout.band_rows);
-    let (verdict, crc32c) = if CHECKED {
+    let (check, band_rows) = (&mut workspace.check, workspace.layout.band_rows);
+    let (mut verdict, crc32c) = if CHECKED {
         let n_cols = tile.n_cols();
         workspace
             .threads
             .install(|| check.finish_tile(c, n_cols, ld, band_rows))
     } else {
-        (Verdict::Passed { residual_max: 0.0 }, 0)
+        let unchecked = Verdict::Passed {
+            residual_max: 0.0,
+            suspects: Vec::new(),
+        };
+        (unchecked, 0)
     };
+    if let Verdict::Passed { suspects, .. } = &verdict
+        && algorithm == Algorithm::Classical
+        && let Some(row) = second_look::wrong_row(request, &tile, suspects, c, ld, context)?
+    {
+        verdict = Verdict::Differs { row };
+    }
     // Anything but a pass may come from damaged packed columns, infinities too: the next attempt packs them anew.
     let is_sound = matches!(verdict, Verdict::Passed { .. });
     if workspace.layout.keeps_columns() && is_sound {

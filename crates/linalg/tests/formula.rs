@@ -67,6 +67,7 @@ fn computed<T: Number>(
     }
     install_as(&disk, D, (m, n), storage.descr, storage.column_major, d);
     multiply_done::<T>(&disk, setup);
+    assert_plain_rows_are_the_outputs::<T>(&disk, setup);
     output(&disk)
 }
 
@@ -121,7 +122,9 @@ proptest! {
         let disk = FakeDisk::new(1);
         install(&disk, A, m, k, &a);
         install(&disk, B, k, n, &b);
-        multiply_done::<f64>(&disk, &Setup { alpha, ..Setup::default() });
+        let setup = Setup { alpha, ..Setup::default() };
+        multiply_done::<f64>(&disk, &setup);
+        assert_plain_rows_are_the_outputs::<f64>(&disk, &setup);
         let scaled: Vec<f64> = reference(&a, &b, m, k, n).into_iter().map(|ab| alpha * ab).collect();
         prop_assert_eq!(bits(&output::<f64>(&disk)), bits(&scaled));
     }

@@ -31,6 +31,7 @@ fn gram<T: Number>(a: &[T], n: usize, k: usize, setup: &Setup) -> Vec<T> {
     }
     let report = multiply_done::<T>(&disk, &symmetric(setup));
     assert_eq!(report.n_retries, 0);
+    assert_plain_rows_are_the_outputs::<T>(&disk, &symmetric(setup));
     output(&disk)
 }
 

@@ -17,6 +17,7 @@ fn product<T: Number>(a: &[T], b: &[T], (m, k, n): (usize, usize, usize), setup:
     install(&disk, A, m, k, a);
     install(&disk, B, k, n, b);
     multiply_done::<T>(&disk, setup);
+    assert_plain_rows_are_the_outputs::<T>(&disk, setup);
     output(&disk)
 }
 
@@ -44,7 +45,9 @@ proptest! {
             let disk = FakeDisk::new(1);
             if transpose.0 { install(&disk, A, k, m, &transposed(&a, m, k)) } else { install(&disk, A, m, k, &a) }
             if transpose.1 { install(&disk, B, n, k, &transposed(&b, k, n)) } else { install(&disk, B, k, n, &b) }
-            multiply_done::<f64>(&disk, &Setup { transpose, ..Setup::default() });
+            let setup = Setup { transpose, ..Setup::default() };
+            multiply_done::<f64>(&disk, &setup);
+            assert_plain_rows_are_the_outputs::<f64>(&disk, &setup);
             prop_assert_eq!(&bits(&output::<f64>(&disk)), &expected);
         }
     }

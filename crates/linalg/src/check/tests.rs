@@ -138,9 +138,14 @@ fn right_results_pass_with_room_to_spare() {
     for seed in 0..50 {
         let checked = Checked::new(seed);
         let (verdict, _) = checked.verdict(&checked.c, seed as u8);
-        let Verdict::Passed { residual_max } = verdict else {
+        let Verdict::Passed {
+            residual_max,
+            suspects,
+        } = verdict
+        else {
             panic!("{verdict:?}")
         };
+        assert!(suspects.is_empty(), "{suspects:?}");
         assert!(
             residual_max < checked.model().coefficient / 10.0,
             "the bound is deterministic, not typical"
@@ -161,6 +166,37 @@ fn any_changed_element_above_the_detection_limit_is_seen_by_strassens_bounds() {
     checked.a[3 * K..4 * K].iter_mut().for_each(|a| *a *= 1024.0);
     checked.c[3 * N..4 * N].iter_mut().for_each(|c| *c *= 1024.0);
     checked.every_changed_element_is_seen();
+}
+
+#[test]
+fn a_changed_element_far_below_the_detection_limit_makes_its_row_a_suspect() {
+    let checked = Checked::new(1);
+    let limits = checked.detection_limits();
+    for row in 0..M {
+        for col in 0..N {
+            let mut c = checked.c.clone();
+            c[row * N + col] += limits[row] / 50.0;
+            let (verdict, _) = checked.verdict(&c, col as u8);
+            let is_suspect = matches!(&verdict, Verdict::Passed { suspects, .. } if suspects[..] == [row]);
+            assert!(is_suspect, "{row} {col}: {verdict:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_stand_out_by_what_is_usual_in_their_tile() {
+    let usual = 1e-9..=1e-7;
+    let of = |residuals: &[f64]| suspects(residuals, usual.clone());
+    assert!(of(&[]).is_empty());
+    assert!(of(&[0.0; 9]).is_empty());
+    // Most rows are exact, and no more is known than what is usual.
+    assert_eq!(of(&[0.0, 0.0, 9e-10, 0.0, 2e-9]), [4]);
+    // All of them are uneven.
+    assert!(of(&[1e-9, 3e-9, 5e-9, 9e-9, 4e-9]).is_empty());
+    assert_eq!(of(&[1e-9, 3e-9, 5e-9, 9e-8, 4e-9]), [3]);
+    // Most are wrong: only so many are looked at, the largest first.
+    assert_eq!(of(&[2e-7, 1e-10, 3e-7, 4e-7, 5e-7, 6e-7]), [5, 4, 3, 2]);
+    assert_eq!(of(&[2e-7]), [0]);
 }
 
 #[test]

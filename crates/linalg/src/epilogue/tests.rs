@@ -132,7 +132,7 @@ fn check_right_and_wrong<T: Number>() {
             let case = Case::<T>::new(alpha, beta, is_transposed);
             let story = format!("{alpha}, {beta}, {is_transposed}");
             let (verdict, model) = case.verdict(|_, _| ());
-            let Verdict::Passed { residual_max } = verdict else {
+            let Verdict::Passed { residual_max, .. } = verdict else {
                 panic!("{story}: {verdict:?}")
             };
             assert!(residual_max < model.coefficient / 10.0, "{story}: {residual_max}");

@@ -35,8 +35,8 @@ fn caught_before_commit<T: Number>() {
             if tally.n_passing_expected < 0.01 {
                 assert_eq!(tally.n_above_caught, N, "{what}");
             }
-            // What passes is of the size of the errors that rounding may make in its row.
-            assert!(tally.passed_max < 4.5, "{what}");
+            // What passes is far below the errors that rounding may make in its row: what else is below the limit stands out.
+            assert!(tally.passed_max < 0.02, "{what}");
         }
     }
 }
@@ -64,15 +64,16 @@ fn bits_whose_change_is_just_above_the_limit_are_caught() {
     }
     assert_eq!(all.n_above, all.n_above_caught, "{all:?}");
     assert!(all.n_above > 100 && all.n_below > 100, "{all:?}");
-    assert!(all.passed_max < 4.5, "{all:?}");
+    assert!(all.passed_max < 0.02, "{all:?}");
 }
 
-/// A pair that is L times the limit passes with a chance of at most 1 in 2 L.
+/// A pair that is L times the limit is within the bound with a chance of at most 1 in 2 L; an eighth of these are, and nearly all of those stand
+/// out.
 #[test]
 fn cancelling_pairs_pass_no_more_often_than_is_published() {
     let mut campaign = campaign::<f64>(64, Elements::Normal);
     let tally = campaign.tell_pairs((1.0, 4.0), 1000);
     assert!(tally.holds(), "{tally:?}");
     let n_passed = tally.n_above - tally.n_above_caught;
-    assert!(n_passed > 5, "the pairs are too large for this test: {tally:?}");
+    assert!(n_passed < 12, "{tally:?}");
 }
