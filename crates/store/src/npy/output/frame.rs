@@ -153,6 +153,32 @@ mod tests {
     }
 
     #[test]
+    fn a_power_cut_while_a_file_gets_its_length_again_makes_no_matrix_of_it() {
+        for mode in CrashMode::ALL {
+            for (n_syncs, seed) in (1..).flat_map(|n| (0..64).map(move |seed| (n, seed))) {
+                let disk = FakeDisk::new(seed);
+                create(&disk);
+                let bytes = disk.contents(PATH).unwrap();
+                disk.install(PATH, &bytes[..200]);
+                let path = Path::new(PATH);
+                let (output, damage) = NpyOutput::open_to_repair(&disk, path, 3, 4, Dtype::F64).unwrap();
+                disk.crash_after_syncs(n_syncs);
+                let restored = output.restore_len(&damage);
+                assert_ne!(restored.is_ok(), disk.is_frozen());
+                let left = disk.after_crash(mode);
+                assert!(
+                    MatrixSource::open(&left, path).is_err(),
+                    "{mode:?}, sync {n_syncs}, {seed}"
+                );
+                if restored.is_ok() {
+                    assert!(n_syncs > 1, "no power was cut");
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_was_added_to_a_file_is_cut_off() {
         let disk = FakeDisk::new(1);
         create(&disk);
