@@ -85,6 +85,7 @@ fn all_kinds<T: Number>(k: usize) -> bool {
 fn told<T: Number>(name: &str, k: usize, elements: Elements, tally: &Tally) -> bool {
     let Tally {
         n_above,
+        n_above_by_bound,
         n_above_caught,
         n_passing_expected,
         n_below,
@@ -92,7 +93,7 @@ fn told<T: Number>(name: &str, k: usize, elements: Elements, tally: &Tally) -> b
         passed_max,
     } = tally;
     println!(
-        r#"{{"dtype": "{}", "k": {k}, "elements": "{elements:?}", "lie": "{name}", "above": {n_above}, "above_caught": {n_above_caught}, "passing_expected_at_most": {n_passing_expected:.3e}, "below": {n_below}, "below_caught": {n_below_caught}, "passed_max_of_row_rounding": {passed_max:.3}}}"#,
+        r#"{{"dtype": "{}", "k": {k}, "elements": "{elements:?}", "lie": "{name}", "above": {n_above}, "above_by_bound": {n_above_by_bound}, "above_caught": {n_above_caught}, "passing_expected_at_most": {n_passing_expected:.3e}, "below": {n_below}, "below_caught": {n_below_caught}, "passed_max_of_row_rounding": {passed_max:.3}}}"#,
         T::DTYPE
     );
     tally.holds()

@@ -120,12 +120,10 @@ pub fn certify<T: Number>(
         .map(|(j, _)| claim.cols.start + j as u64)
         .collect();
     for rows in outcome.plain_rows.chunks(ROWS_PER_PASS) {
-        keep_on()?;
-        compare_plain_rows(claim, c, rows, &mut bad, buffer)?;
+        compare_plain_rows(claim, c, rows, &mut bad, buffer, keep_on)?;
     }
     for cols in plain_cols.chunks(ROWS_PER_PASS) {
-        keep_on()?;
-        compare_plain_cols(claim, c, cols, &mut bad, buffer)?;
+        compare_plain_cols(claim, c, cols, &mut bad, buffer, keep_on)?;
     }
     let bad_rows = (claim.rows.clone())
         .zip(&bad)
@@ -541,9 +539,18 @@ fn compare_plain_rows<T: Number>(
     rows: &[u64],
     bad: &mut [bool],
     buffer: &mut [T],
+    keep_on: KeepOn<'_>,
 ) -> Result<(), Failure> {
     let n_cols = (claim.cols.end - claim.cols.start) as usize;
-    let plain = plain_rows(claim.a, claim.b, claim.formula, rows, claim.cols.clone(), buffer)?;
+    let plain = plain_rows(
+        claim.a,
+        claim.b,
+        claim.formula,
+        rows,
+        claim.cols.clone(),
+        buffer,
+        keep_on,
+    )?;
     let mut computed = vec![T::ZERO; n_cols];
     for (i, row) in rows.iter().enumerate() {
         c.read(*row..row + 1, claim.cols.clone(), &mut computed)?;
@@ -566,6 +573,7 @@ fn compare_plain_cols<T: Number>(
     cols: &[u64],
     bad: &mut [bool],
     buffer: &mut [T],
+    keep_on: KeepOn<'_>,
 ) -> Result<(), Failure> {
     let n_rows = (claim.rows.end - claim.rows.start) as usize;
     let plain = plain_rows(
@@ -575,6 +583,7 @@ fn compare_plain_cols<T: Number>(
         cols,
         claim.rows.clone(),
         buffer,
+        keep_on,
     )?;
     let mut computed = vec![T::ZERO; n_rows];
     for (i, col) in cols.iter().enumerate() {

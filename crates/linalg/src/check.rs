@@ -137,15 +137,16 @@ impl ErrorModel {
         }
     }
 
-    /// Residuals that are no reason for suspicion by themselves, up to those that always are one.
+    /// Residuals of rows of `n_cols` elements that are no reason for suspicion by themselves, up to those that always are one.
     ///
     /// Of n roundings that err up as often as down the root of n remains (Higham and Mary, "A new approach to probabilistic rounding
     /// error analysis", SIAM J. Sci. Comput. 41(5), 2019): as much may be left where one element is all of its row. In a row of many
-    /// alike their errors cancel in the same way, and most of an element's roundings are of a part of it: a quarter.
-    fn usual_residuals<T: Number>(&self) -> RangeInclusive<f64> {
+    /// alike their errors cancel in the same way. The check's own sums leave a part of one rounding in f64, however long the row is.
+    fn usual_residuals<T: Number>(&self, n_cols: usize) -> RangeInclusive<f64> {
         let of_an_element = (self.coefficient * T::UNIT_ROUNDOFF).sqrt();
-        let of_an_even_row = of_an_element / (self.n_cols.max(1) as f64).sqrt() / 4.0;
-        of_an_even_row..=of_an_element
+        let of_an_even_row = of_an_element / (n_cols.max(1) as f64).sqrt();
+        let of_the_check = f64::UNIT_ROUNDOFF / 4.0;
+        of_an_even_row.max(of_the_check)..=of_an_element.max(of_the_check)
     }
 
     /// Where |B|·|x| starts, so that underflow in B·x stays within the bound.
@@ -207,6 +208,8 @@ pub enum Verdict {
 
 /// How many times the median residual of a tile's rows stands out.
 const STANDS_OUT: f64 = 16.0;
+/// Fewer rows have no median to speak of.
+const FEW_ROWS: usize = 2 * ROWS_PER_PASS;
 
 /// The vectors of one tile's check; made once, reused for every tile.
 #[derive(Debug)]
@@ -329,13 +332,13 @@ impl TileCheck {
         let crc = crcs
             .into_iter()
             .fold(0, |crc, (next, len)| crc32c::crc32c_combine(crc, next, len));
-        let verdict = self.judge::<T>(&residuals[..n_rows]);
+        let verdict = self.judge::<T>(&residuals[..n_rows], n_cols);
         self.residuals = residuals;
         (verdict, crc)
     }
 
     /// The graver first: a row outside its bound, then one that is not finite.
-    fn judge<T: Number>(&self, residuals: &[f64]) -> Verdict {
+    fn judge<T: Number>(&self, residuals: &[f64], n_cols: usize) -> Verdict {
         let coefficient = self.model.coefficient;
         if let Some(row) = residuals.iter().position(|residual| *residual > coefficient) {
             return Verdict::Failed {
@@ -348,7 +351,7 @@ impl TileCheck {
         }
         Verdict::Passed {
             residual_max: residuals.iter().copied().fold(0.0, f64::max),
-            suspects: suspects(residuals, self.model.usual_residuals::<T>()),
+            suspects: suspects(residuals, self.model.usual_residuals::<T>(n_cols)),
         }
     }
 
@@ -384,20 +387,27 @@ impl TileCheck {
 
 /// The rows that stand out from the others by their residuals, from the largest on.
 ///
-/// The median is what they are held against, for the rows that stand out do not move it; it says little where most rows are exact, or
-/// most are wrong, and is not believed outside of what is usual.
+/// The median of the rows that are not exact is what they are held against, for those that stand out do not move it; but where few are inexact.
+/// Where most are wrong it says nothing, and it is not believed outside of what is usual.
 fn suspects(residuals: &[f64], usual: RangeInclusive<f64>) -> Vec<usize> {
-    let mut sorted = residuals.to_vec();
-    let Some(middle) = residuals.len().checked_sub(1).map(|last| last / 2) else {
-        return Vec::new();
-    };
-    let (_, median, _) = sorted.select_nth_unstable_by(middle, f64::total_cmp);
-    let threshold = (STANDS_OUT * *median).clamp(*usual.start(), *usual.end());
-    let mut suspects: Vec<usize> = (0..residuals.len())
-        .filter(|row| residuals[*row] > threshold)
+    let mut inexact: Vec<f64> = residuals
+        .iter()
+        .copied()
+        .filter(|residual| *residual > 0.0)
         .collect();
-    suspects.sort_by(|one, two| residuals[*two].total_cmp(&residuals[*one]));
-    suspects.truncate(ROWS_PER_PASS);
+    let n_inexact = inexact.len();
+    let median = if n_inexact < FEW_ROWS {
+        0.0
+    } else {
+        *inexact.select_nth_unstable_by(n_inexact / 2, f64::total_cmp).1
+    };
+    let threshold = (STANDS_OUT * median).clamp(*usual.start(), *usual.end());
+    let mut suspects = Vec::with_capacity(ROWS_PER_PASS + 1);
+    for row in (0..residuals.len()).filter(|row| residuals[*row] > threshold) {
+        let at = suspects.partition_point(|other: &usize| residuals[*other] >= residuals[row]);
+        suspects.insert(at, row);
+        suspects.truncate(ROWS_PER_PASS);
+    }
     suspects
 }
 

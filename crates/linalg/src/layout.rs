@@ -274,7 +274,7 @@ impl Layout {
     }
 
     /// Bytes that a tile with non-finite numbers needs to be certified: vectors along k, rows and columns, a few plain
-    /// rows or columns, and what is read at a time.
+    /// rows or columns, and what is read at a time. Rows that stand out are looked at with less.
     fn certify_bytes(&self) -> usize {
         let longer_side = self.tile_rows.max(self.packed_cols);
         let vectors = 2 * self.k + 4 * self.tile_rows + 3 * self.packed_cols;

@@ -282,8 +282,10 @@ impl<T: Number> Job for Multiply<T> {
             seed,
         };
         let computed = compute_tile(workspace, &request, context)?;
-        let summary = self.judge(&tile, &computed, seed, context)?;
+        let judged = self.judge(&tile, &computed, seed, context);
+        // What is judged to be wrong may have been read of an input that has changed.
         self.settings.guard.check()?;
+        let summary = judged?;
         Ok((CheckedTile(computed.buffer), summary))
     }
 

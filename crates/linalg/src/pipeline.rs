@@ -18,7 +18,7 @@ use crate::packed_cols::PackedCols;
 use crate::plan::Algorithm;
 use crate::reader::{Buffers, ReadPanel, read_panels};
 use crate::schedule::{Request, Schedule};
-use crate::second_look;
+use crate::second_look::{Idle, wrong_row};
 use crate::strassen::Strassen;
 use crate::tiles::{Grid, Tile};
 use crate::workspace::{Lent, TileParts, Workspace};
@@ -164,10 +164,17 @@ fn compute_tile_by<T: Number>(
         (unchecked, 0)
     };
     if let Verdict::Passed { suspects, .. } = &verdict
+        && !suspects.is_empty()
         && algorithm == Algorithm::Classical
-        && let Some(row) = second_look::wrong_row(request, &tile, suspects, c, ld, context)?
     {
-        verdict = Verdict::Differs { row };
+        workspace.n_second_looks += 1;
+        let idle = Idle {
+            threads: &workspace.threads,
+            chunks: &mut workspace.chunks,
+        };
+        if let Some(row) = wrong_row(request, &tile, suspects, (c, ld), idle, context)? {
+            verdict = Verdict::Differs { row };
+        }
     }
     // Anything but a pass may come from damaged packed columns, infinities too: the next attempt packs them anew.
     let is_sound = matches!(verdict, Verdict::Passed { .. });

@@ -32,6 +32,8 @@ pub struct Workspace<T> {
     pub(crate) scratch: Vec<Mutex<AlignedBuffer>>,
     pub(crate) chunks: Vec<AlignedBuffer>,
     pub(crate) check: TileCheck,
+    /// Tiles of which rows stood out.
+    pub n_second_looks: u64,
     /// What tests have it say instead of the truth.
     #[cfg(any(debug_assertions, feature = "test-lies"))]
     pub liar: crate::lies::Liar<T>,
@@ -71,6 +73,7 @@ impl<T: Number> Workspace<T> {
                 layout.packed_depth,
                 layout.n_col_groups,
             ),
+            n_second_looks: 0,
             #[cfg(any(debug_assertions, feature = "test-lies"))]
             liar: crate::lies::Liar::by_environment()?,
             tiles: TilePool::new(allocate(layout.n_tile_buffers, layout.tile_bytes())?),

@@ -148,6 +148,10 @@ impl Course {
         }
         let found = disk.contents(C).ok();
         let is_named = found.is_some() && found != old;
+        assert!(
+            is_named || said.is_some(),
+            "{story}: it is done, and nothing has the name"
+        );
         if is_named {
             assert_eq!(
                 bits(&output::<f64>(&disk)),

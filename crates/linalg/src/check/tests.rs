@@ -189,13 +189,16 @@ fn rows_stand_out_by_what_is_usual_in_their_tile() {
     let of = |residuals: &[f64]| suspects(residuals, usual.clone());
     assert!(of(&[]).is_empty());
     assert!(of(&[0.0; 9]).is_empty());
-    // Most rows are exact, and no more is known than what is usual.
-    assert_eq!(of(&[0.0, 0.0, 9e-10, 0.0, 2e-9]), [4]);
-    // All of them are uneven.
-    assert!(of(&[1e-9, 3e-9, 5e-9, 9e-9, 4e-9]).is_empty());
-    assert_eq!(of(&[1e-9, 3e-9, 5e-9, 9e-8, 4e-9]), [3]);
+    // Most rows are exact: no more is known than what is usual.
+    assert_eq!(of(&[0.0, 0.0, 9e-10, 0.0, 2e-9, 0.0, 0.0, 0.0, 0.0]), [4]);
+    // All of them are uneven, and then one is more so.
+    let mut uneven = [1e-9, 3e-9, 5e-9, 9e-9, 4e-9, 6e-9, 2e-9, 8e-9, 7e-9];
+    assert!(of(&uneven).is_empty());
+    uneven[3] = 9e-8;
+    assert_eq!(of(&uneven), [3]);
     // Most are wrong: only so many are looked at, the largest first.
-    assert_eq!(of(&[2e-7, 1e-10, 3e-7, 4e-7, 5e-7, 6e-7]), [5, 4, 3, 2]);
+    let wrong = [2e-7, 1e-10, 3e-7, 4e-7, 5e-7, 6e-7, 7e-7, 9e-7, 8e-7];
+    assert_eq!(of(&wrong), [7, 8, 6, 5]);
     assert_eq!(of(&[2e-7]), [0]);
 }
 

@@ -38,6 +38,8 @@ pub enum Elements {
     Normal,
     /// Uniform from 0 to 1.
     Positive,
+    /// Normal, but for a few rows of which one element is nearly all, so that they stand out.
+    Uneven,
 }
 
 /// A product of two tiles side by side, whose worker can be made to lie.
@@ -59,14 +61,27 @@ struct Row {
     rounding: f64,
 }
 
+/// What an attempt came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Judged {
+    /// It passed; the check's bound.
+    Right(f64),
+    /// A row is outside of its bound, or not finite.
+    OutOfBound,
+    /// A row that stood out has other bits when it is computed once more.
+    Differs,
+}
+
 /// What became of some lies.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tally {
     /// Lies that changed an element by more than its row's limit.
     pub n_above: u64,
+    /// Those of them that the bound alone caught.
+    pub n_above_by_bound: u64,
     /// Those of them that were caught.
     pub n_above_caught: u64,
-    /// How many of them may pass by chance, at most, on average: only where several elements of a row changed.
+    /// How many of them may pass the bound by chance, at most, on average: only where several elements of a row changed.
     pub n_passing_expected: f64,
     /// All others.
     pub n_below: u64,
@@ -77,9 +92,9 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Whether no more passed than chance allows, and nothing where it allows nothing.
+    /// Whether no more passed the bound than chance allows, and nothing where it allows nothing.
     pub fn holds(&self) -> bool {
-        let n_passed = (self.n_above - self.n_above_caught) as f64;
+        let n_passed = (self.n_above - self.n_above_by_bound) as f64;
         n_passed <= self.n_passing_expected + 5.0 * self.n_passing_expected.sqrt()
     }
 }
@@ -88,8 +103,13 @@ impl<T: Number> Campaign<T> {
     /// Tiles of m x n, k deep.
     pub fn new((m, n, k): (usize, usize, usize), elements: Elements, seed: u64) -> Campaign<T> {
         let mut dice = ChaCha8Rng::seed_from_u64(seed);
-        let a = matrix::<T>(m * k, elements, &mut dice);
-        let b = matrix::<T>(k * 2 * n, elements, &mut dice);
+        let mut a = matrix::<T>(m * k, elements, &mut dice);
+        let mut b = matrix::<T>(k * 2 * n, elements, &mut dice);
+        if elements == Elements::Uneven {
+            let some = |is_one: bool, value: f64| <T as Scalar>::from_f64(if is_one { value } else { 0.0 });
+            (0..m).for_each(|row| a[row * k] = some(row % 16 == 3, 1.0));
+            (0..2 * n).for_each(|col| b[col] = some(col % n == 5, 1e6));
+        }
         let disk = FakeDisk::new(0);
         let operand = |name: &str, rows: usize, cols: usize, values: &[T]| {
             let mut bytes = format_header(rows as u64, cols as u64, T::DTYPE);
@@ -140,7 +160,9 @@ impl<T: Number> Campaign<T> {
             dice,
         };
         for task in 0..2 {
-            let coefficient = campaign.attempt(task).expect("the truth is never refused");
+            let Judged::Right(coefficient) = campaign.attempt(task) else {
+                panic!("the truth was refused");
+            };
             let cols = task * n..(task + 1) * n;
             let b_sums: Vec<f64> = (0..k)
                 .map(|p| cols.clone().map(|j| Scalar::to_f64(b[p * 2 * n + j]).abs()).sum())
@@ -158,8 +180,21 @@ impl<T: Number> Campaign<T> {
         campaign
     }
 
-    /// Computes a tile once more, with another x; the check's bound, or `None` if the check refuses the tile.
-    fn attempt(&mut self, task: usize) -> Option<f64> {
+    /// Computes both tiles `n` times, honestly; how many of these had rows that stood out.
+    pub fn n_second_looks(&mut self, n: usize) -> u64 {
+        self.workspace.liar.lies = None;
+        let before = self.workspace.n_second_looks;
+        for task in (0..2 * n).map(|at| at % 2) {
+            assert!(
+                matches!(self.attempt(task), Judged::Right(_)),
+                "the truth was refused"
+            );
+        }
+        self.workspace.n_second_looks - before
+    }
+
+    /// Computes a tile once more, with another x.
+    fn attempt(&mut self, task: usize) -> Judged {
         self.n_attempts += 1;
         let of = Attempt {
             epoch: RunEpoch(self.n_attempts),
@@ -170,8 +205,11 @@ impl<T: Number> Campaign<T> {
         let (stop, work_done) = (StopSwitch::default(), AtomicU64::new(0));
         let context = TaskContext::apart(of, &stop, &work_done);
         match self.job.run(&mut self.workspace, &context) {
-            Ok((_, summary)) => Some(summary.residual_bound),
-            Err(failure) if failure.remedy == Remedy::Corrupt => None,
+            Ok((_, summary)) => Judged::Right(summary.residual_bound),
+            Err(failure) if failure.remedy == Remedy::Corrupt && failure.text.contains("other bits") => {
+                Judged::Differs
+            }
+            Err(failure) if failure.remedy == Remedy::Corrupt => Judged::OutOfBound,
             Err(failure) => panic!("{failure:?}"),
         }
     }
@@ -204,7 +242,8 @@ impl<T: Number> Campaign<T> {
         });
         // Turns, so that no columns stay packed and each attempt has an x of its own, and the tile before is another.
         let task = self.n_attempts as usize % 2;
-        let caught = self.attempt(task).is_none();
+        let judged = self.attempt(task);
+        let caught = !matches!(judged, Judged::Right(_));
         let Some(told) = self.workspace.liar.told.take() else {
             assert!(!caught, "the truth was refused");
             return;
@@ -213,6 +252,7 @@ impl<T: Number> Campaign<T> {
         let excess = rows().map(|(change, row)| change / row.limit).fold(0.0, f64::max);
         if excess > 1.0 {
             tally.n_above += 1;
+            tally.n_above_by_bound += u64::from(judged == Judged::OutOfBound);
             tally.n_above_caught += u64::from(caught);
             if matches!(lie, Lie::Row | Lie::Panels | Lie::Pair(_) | Lie::Stale) {
                 tally.n_passing_expected += (0.5 / excess).min(1.0);
@@ -258,7 +298,9 @@ fn matrix<T: Number>(len: usize, elements: Elements, dice: &mut ChaCha8Rng) -> V
     let mut uniform = || ((dice.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     let element = |_| match elements {
         Elements::Positive => uniform(),
-        Elements::Normal => (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos(),
+        Elements::Normal | Elements::Uneven => {
+            (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos()
+        }
     };
     (0..len).map(element).map(<T as Scalar>::from_f64).collect()
 }

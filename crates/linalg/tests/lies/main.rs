@@ -33,8 +33,9 @@ fn caught_before_commit<T: Number>() {
             assert_eq!(tally.n_above, N, "{what}");
             assert!(tally.holds(), "{what}");
             if tally.n_passing_expected < 0.01 {
-                assert_eq!(tally.n_above_caught, N, "{what}");
+                assert_eq!(tally.n_above_by_bound, N, "{what}");
             }
+            assert_eq!(tally.n_above_caught, N, "{what}");
             // What passes is far below the errors that rounding may make in its row: what else is below the limit stands out.
             assert!(tally.passed_max < 0.02, "{what}");
         }
@@ -62,7 +63,7 @@ fn bits_whose_change_is_just_above_the_limit_are_caught() {
             campaign.tell(Lie::Bit(bit), &mut all);
         }
     }
-    assert_eq!(all.n_above, all.n_above_caught, "{all:?}");
+    assert_eq!(all.n_above, all.n_above_by_bound, "{all:?}");
     assert!(all.n_above > 100 && all.n_below > 100, "{all:?}");
     assert!(all.passed_max < 0.02, "{all:?}");
 }
@@ -74,6 +75,21 @@ fn cancelling_pairs_pass_no_more_often_than_is_published() {
     let mut campaign = campaign::<f64>(64, Elements::Normal);
     let tally = campaign.tell_pairs((1.0, 4.0), 1000);
     assert!(tally.holds(), "{tally:?}");
-    let n_passed = tally.n_above - tally.n_above_caught;
-    assert!(n_passed < 12, "{tally:?}");
+    let n_passed = tally.n_above - tally.n_above_by_bound;
+    assert!(n_passed > 5, "the pairs are too large for this test: {tally:?}");
+    assert!(tally.n_above - tally.n_above_caught < n_passed / 5, "{tally:?}");
+}
+
+/// Rows that stand out although they are right have the same bits once more; of even ones none does.
+#[test]
+fn rows_that_stand_out_and_are_right_are_not_refused() {
+    fn looked_at<T: Number>(elements: Elements) -> u64 {
+        campaign::<T>(600, elements).n_second_looks(20)
+    }
+    for elements in [Elements::Normal, Elements::Positive] {
+        assert_eq!(looked_at::<f64>(elements), 0, "{elements:?}");
+        assert_eq!(looked_at::<f32>(elements), 0, "{elements:?}");
+    }
+    assert!(looked_at::<f64>(Elements::Uneven) > 20);
+    assert!(looked_at::<f32>(Elements::Uneven) > 20);
 }
