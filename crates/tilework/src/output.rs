@@ -4,7 +4,9 @@
 //! failure.
 
 use crate::failure::CliError;
+use crate::own_program::in_its_words;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::Instant;
@@ -68,7 +70,7 @@ impl Output {
         if self.json {
             write_json(&json)
         } else {
-            print(human)
+            print_in_words(human)
         }
     }
 
@@ -84,7 +86,7 @@ impl Output {
         if !self.quiet {
             let mut text = Vec::new();
             if human(&mut text).is_ok() {
-                say(&text);
+                say(&in_words(&text));
             }
         }
         Ok(())
@@ -95,23 +97,42 @@ impl Output {
         &self,
         human: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), CliError> {
-        if self.json { Ok(()) } else { print(human) }
+        if self.json { Ok(()) } else { print_in_words(human) }
     }
 
     /// Says one line on stderr, unless `--quiet` or `--json`.
     pub fn note(&self, text: &str) {
         if !self.quiet && !self.json {
-            say(format!("{text}\n").as_bytes());
+            say(format!("{}\n", in_its_words(text)).as_bytes());
         }
     }
 
     /// Prints a failure: JSON to stdout, or words to stderr.
     pub fn failure(&self, error: &CliError) {
+        let error = CliError {
+            next: error.next.as_deref().map(|next| in_its_words(next).into_owned()),
+            ..error.clone()
+        };
         let told = self.json && write_json(&error.to_json()).is_ok();
         if !told {
             say(error.to_human().as_bytes());
         }
     }
+}
+
+/// A text for people, with the commands of the program that says it.
+fn in_words(text: &[u8]) -> Cow<'_, [u8]> {
+    match std::str::from_utf8(text).map(in_its_words) {
+        Ok(Cow::Owned(renamed)) => Cow::Owned(renamed.into_bytes()),
+        _ => Cow::Borrowed(text),
+    }
+}
+
+fn print_in_words(human: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CliError> {
+    let mut text = Vec::new();
+    // Writing to memory fails in nothing but the words themselves.
+    human(&mut text).map_err(|error| CliError::io("write to", Path::new("stdout"), &error))?;
+    print(|out| out.write_all(&in_words(&text)))
 }
 
 /// Writes to stderr; if that fails there is nobody left to tell.

@@ -1,6 +1,9 @@
 //! This very program as its own child: what runs is what a user gets.
 
-use std::path::PathBuf;
+use crate::args::Args;
+use clap::CommandFactory;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Variables that are no options.
@@ -25,5 +28,46 @@ pub fn without_options(command: &mut Command) {
         if !KEPT.iter().any(|kept| name == *kept) {
             command.env_remove(name);
         }
+    }
+}
+
+/// A text for people in which `tilework`'s commands are this program's, as it was called: one that has jobs of its own has all the commands,
+/// and nobody else knows its jobs.
+pub fn in_its_words(text: &str) -> Cow<'_, str> {
+    let called = std::env::args_os().next();
+    match called.as_deref().and_then(|called| called.to_str()) {
+        Some(called) => as_commands_of(called, text),
+        None => Cow::Borrowed(text),
+    }
+}
+
+fn as_commands_of<'t>(called: &str, text: &'t str) -> Cow<'t, str> {
+    const NAME: &str = "tilework";
+    if Path::new(called).file_stem().is_none_or(|stem| stem == NAME) || !text.contains(NAME) {
+        return Cow::Borrowed(text);
+    }
+    let command = Args::command();
+    let verbs = command.get_subcommands().map(|verb| verb.get_name());
+    let renamed = verbs.fold(text.to_owned(), |text, verb| {
+        text.replace(&format!("{NAME} {verb}"), &format!("{called} {verb}"))
+    });
+    Cow::Owned(renamed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_those_of_the_program_that_was_called() {
+        let text =
+            "use the same release of tilework: tilework doctor, or tilework cluster up; /data/C.npy.tilework";
+        for called in ["tilework", "target/debug/tilework", ""] {
+            assert_eq!(as_commands_of(called, text), text);
+        }
+        assert_eq!(
+            as_commands_of("./hello", text),
+            "use the same release of tilework: ./hello doctor, or ./hello cluster up; /data/C.npy.tilework"
+        );
     }
 }

@@ -6,7 +6,7 @@ use crate::place::wrapped;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 const LIMIT_BYTES: u64 = 80 << 20;
@@ -39,30 +39,51 @@ impl ControlGroup {
                 "memory.max_usage_in_bytes",
             )
         };
-        let made = fs::create_dir(&folder)
+        let group = fs::create_dir(&folder)
             .ok()
             .map(|()| ControlGroup { folder, peak });
-        // Without swap the second limit may not be there.
-        let made =
-            made.filter(|group| fs::write(group.folder.join(limits[0].0), limits[0].1.to_string()).is_ok());
-        match &made {
-            Some(group) => drop(fs::write(group.folder.join(limits[1].0), limits[1].1.to_string())),
-            None => println!("skipped: no control groups for memory can be made here"),
+        let group = group.filter(|group| group.is_usable(limits));
+        if group.is_none() {
+            println!("skipped: no control groups for memory can be made here");
         }
-        made
+        group
+    }
+
+    /// Whether it takes the limits, but that for swap where there is none, and a process, and says how much it used.
+    fn is_usable(&self, limits: [(&str, u64); 2]) -> bool {
+        let [memory, swap] = limits.map(|(file, limit)| {
+            let file = self.folder.join(file);
+            fs::write(file, limit.to_string()).is_ok()
+        });
+        let has_swap = fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() > 1);
+        let joins = Command::new("sh")
+            .args(["-c", &self.joined_by("true")])
+            .stderr(Stdio::null())
+            .status();
+        memory
+            && (swap || !has_swap)
+            && joins.is_ok_and(|status| status.success())
+            && self.peak_bytes().is_some()
+    }
+
+    /// What a shell joins the group by, before it becomes something else.
+    fn joined_by(&self, then: &str) -> String {
+        format!(
+            "echo $$ > {} && {then}",
+            self.folder.join("cgroup.procs").display()
+        )
     }
 
     fn run(&self, stage: &Stage, line: &str) -> Output {
         let mut inner = command(line);
         inner.current_dir(stage.folder());
-        let procs = self.folder.join("cgroup.procs");
-        let script = format!("echo $$ > {} && exec \"$0\" \"$@\"", procs.display());
+        let script = self.joined_by("exec \"$0\" \"$@\"");
         Running::start(wrapped(&["sh", "-c", &script], &inner)).end()
     }
 
-    fn peak_bytes(&self) -> u64 {
-        let text = fs::read_to_string(self.folder.join(self.peak)).unwrap();
-        text.trim().parse().unwrap()
+    fn peak_bytes(&self) -> Option<u64> {
+        let text = fs::read_to_string(self.folder.join(self.peak)).ok()?;
+        text.trim().parse().ok()
     }
 }
 
@@ -88,7 +109,10 @@ fn a_control_group_is_kept_to_by_default_and_kills_what_uses_more() {
     };
     let killed = group.run(&stage, "multiply A.npy B.npy -o C.npy --memory 1GiB");
     assert_eq!(killed.status.signal(), Some(SIGKILL), "{killed:?}");
-    assert!(group.peak_bytes() > LIMIT_BYTES * 9 / 10, "it met the limit");
+    assert!(
+        group.peak_bytes() > Some(LIMIT_BYTES * 9 / 10),
+        "it met the limit"
+    );
     assert!(!stage.path("C.npy").exists());
     // The same command without the option fits what is there, and goes on.
     let done = group.run(&stage, "multiply A.npy B.npy -o C.npy");

@@ -32,7 +32,7 @@ pub(crate) const WORDS: Work = Work {
 /// How what is to be done next may begin.
 const WAYS: [&str; 6] = [
     "again",
-    "tilework resume",
+    " resume ",
     "ulimit",
     "--memory",
     "make room",
