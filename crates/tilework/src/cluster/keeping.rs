@@ -137,6 +137,7 @@ mod tests {
 
     fn record(run: u32, stands: JobStands) -> JobRecord {
         let record = JobRecord::new(NewJob {
+            token: String::new(),
             job_text: "{}".to_owned(),
             output: "data:/C.npy".to_owned(),
             run,

@@ -11,7 +11,9 @@ use serde_json::{Map, Value};
 use std::time::Duration;
 use tilework_core::driver::Assign;
 use tilework_linalg::{Algorithm, AlgorithmChoice};
+use tilework_nats::streams::job_token;
 use tilework_store::element_type::Dtype;
+use tilework_store::journal::recover::job_id;
 use tilework_store::lock::Owner;
 
 /// Where workers ask for their number.
@@ -221,6 +223,9 @@ pub struct Welcome {
 /// Something to be computed. Paths are `NAME:/relative/path`, or absolute ones of a machine that the driver shares them with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submit {
+    /// Tells this asking from all others: what is asked again, because no answer came, has the same one.
+    #[serde(default)]
+    pub token: String,
     /// What.
     pub wanted: Wanted,
     /// Where the result goes; only for a plan there may be none.
@@ -235,6 +240,14 @@ pub struct Submit {
     pub restart: bool,
     /// How long the job may take from now on. No time of day, which may be another one where the job is driven.
     pub time_limit_ms: Option<u64>,
+}
+
+impl Submit {
+    /// A token that nobody else has.
+    pub fn new_token() -> String {
+        let name = format!("{:?} {}", Owner::current(), unix_ms());
+        job_token(job_id(name.as_bytes()))
+    }
 }
 
 /// What is to be computed.
@@ -343,7 +356,7 @@ pub struct Submitted {
 }
 
 impl Submitted {
-    /// A job that was going on already.
+    /// A job that is going on already, or was.
     pub fn running(job: &JobOnBoard) -> Submitted {
         Submitted {
             job: job.id.clone(),

@@ -58,6 +58,9 @@ pub struct PlannedFor {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
     version: u32,
+    /// The token of who asked for the last run.
+    #[serde(default)]
+    pub token: String,
     /// What it is: the text whose hash is its id.
     pub job_text: String,
     /// C, as it is called in the cluster.
@@ -96,6 +99,8 @@ pub struct JobRecord {
 #[derive(Debug, Clone)]
 pub struct NewJob {
     /// See [`JobRecord`].
+    pub token: String,
+    /// See [`JobRecord`].
     pub job_text: String,
     /// See [`JobRecord`].
     pub output: String,
@@ -125,6 +130,7 @@ impl JobRecord {
     pub fn new(job: NewJob) -> JobRecord {
         JobRecord {
             version: VERSION,
+            token: job.token,
             job_text: job.job_text,
             output: job.output,
             run: job.run,
@@ -207,6 +213,7 @@ mod tests {
 
     fn record() -> JobRecord {
         JobRecord::new(NewJob {
+            token: String::new(),
             job_text: "{}".to_owned(),
             output: "data:/C.npy".to_owned(),
             run: 3,

@@ -1,7 +1,9 @@
 //! A job that somebody asks for: it begins, goes on where an earlier run stopped, or is refused with the reason.
 
+use super::board::JobOnBoard;
 use super::conductor::{Begun, Conducting, Resumed, leads_no_more};
 use super::ground::{Ground, name_of, request_of, request_to_resume};
+use super::joining::unanswered;
 use super::keeping::{Kept, after_last_run, keep};
 use super::protocol::{JobWanted, Submit, Submitted, Wanted, answer};
 use super::record::{JobRecord, NewJob, PlannedFor, key_of, unix_ms};
@@ -19,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tilework_core::ids::JobId;
 use tilework_linalg::Number;
-use tilework_nats::Request;
+use tilework_nats::{Bucket, Request};
 use tilework_runtime::{FolderState, Job, JobFolder, folder};
 use tilework_store::element_type::Dtype;
 use tilework_store::journal::JobFiles;
@@ -35,6 +37,8 @@ pub struct Submission {
     pub planned_for: PlannedFor,
     /// The job that runs to that output already.
     pub running: Option<JobId>,
+    /// The last one that ended there.
+    pub ended: Option<JobOnBoard>,
     /// Who asks.
     pub request: Request,
 }
@@ -46,8 +50,13 @@ pub(super) fn submitted(ground: &Ground, submission: Submission, stop: Arc<Atomi
         output,
         planned_for,
         running,
+        ended,
         request,
     } = submission;
+    match answered_before(ground, ended, &submit) {
+        Ok(None) => {}
+        answered => return request.answer(answer(answered.map(|job| job.expect("it is not none")))),
+    }
     let conducting = Conducting {
         ground,
         output: PathBuf::from(&output),
@@ -75,6 +84,22 @@ pub(super) fn submitted(ground: &Ground, submission: Submission, stop: Arc<Atomi
         Ok(Asked::Job(asked)) => conducting.begin(asked, to_begin, request),
         Err(error) => request.answer(answer::<Submitted>(Err(error))),
     }
+}
+
+/// What was asked for before, by somebody who did not hear the answer, and has ended meanwhile: done twice, a sum would be wrong.
+fn answered_before(
+    ground: &Ground,
+    ended: Option<JobOnBoard>,
+    submit: &Submit,
+) -> Result<Option<Submitted>, CliError> {
+    let Some(ended) = ended.filter(|_| !submit.token.is_empty()) else {
+        return Ok(None);
+    };
+    let entry = ground.control.get(Bucket::Jobs, &ended.id);
+    let entry = entry.map_err(|error| unanswered(&error))?;
+    let record = entry.and_then(|entry| JobRecord::from_bytes(&ended.id, &entry.value).ok());
+    let is_same = record.is_some_and(|record| record.token == submit.token);
+    Ok(is_same.then(|| Submitted::running(&ended)))
 }
 
 /// What is asked for, understood.
@@ -305,6 +330,7 @@ impl Conducting<'_> {
             }
         };
         let record = JobRecord::new(NewJob {
+            token: submit.token.clone(),
             job_text: String::from_utf8_lossy(&text).into_owned(),
             output: output.to_owned(),
             run: epoch.0,

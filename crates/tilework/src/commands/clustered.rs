@@ -235,6 +235,7 @@ pub(crate) fn submit(
     resources: &ResourceArgs,
 ) -> Result<Submit, CliError> {
     Ok(Submit {
+        token: Submit::new_token(),
         wanted,
         output: destination.map(cluster_path).transpose()?,
         assign: assign_name(resources.assign),
@@ -252,6 +253,7 @@ pub(crate) fn resume_of(
     time_limit: Option<Duration>,
 ) -> Result<Submit, CliError> {
     Ok(Submit {
+        token: Submit::new_token(),
         wanted: Wanted::Unfinished,
         output: Some(cluster_path(destination)?),
         assign: assign_name(resources.assign),

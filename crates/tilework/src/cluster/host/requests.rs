@@ -121,11 +121,13 @@ impl ClusterHost<'_> {
             }
             None => {}
         }
+        let ended = self.ended.iter().find(|job| job.output == output);
         let submission = Submission {
             submit,
-            output: output.clone(),
             planned_for,
             running,
+            ended: ended.cloned(),
+            output: output.clone(),
             request,
         };
         let preparation = Preparation {
