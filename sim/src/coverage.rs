@@ -256,6 +256,11 @@ const ATTEMPT_NEVERS: &[Never] = &[
         why: "an attempt that runs leaves that state by the one end of its run, or hangs and is given up",
     },
     Never {
+        states: &["NotHere", "ToldToStop"],
+        events: &["Begun"],
+        why: "its time counts from then, and only what has no time left is told to stop, or given up",
+    },
+    Never {
         states: &["NotHere", "Ahead", "Running", "ToldToStop", "Committing"],
         events: &["OutputDurable", "OutputFailed"],
         why: "an output is asked for by entering `Writing`, which only the one answer leaves",

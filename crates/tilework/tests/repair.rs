@@ -198,11 +198,12 @@ fn all_kinds_of_products_are_repaired_with_their_own_bits() {
         stage.succeed("generate normal 900x1000 -o D.npy --seed 3");
         let (bytes, grid) = made(&stage, line);
         assert!(grid.n_tiles() > 2, "{line}: {grid:?}");
-        // In the last row and the first column, and the other way round: of a symmetric product one of them is a mirror image.
+        // At the end of the first row, the last one's, and its beginning: of a symmetric product the first is a mirror image.
+        let row_bytes = (bytes.len() - HEADER_LEN) / grid.m as usize;
         for at in [
-            HEADER_LEN + 40,
+            HEADER_LEN + row_bytes - 4,
             bytes.len() - 40,
-            bytes.len() - 8 * grid.n as usize,
+            bytes.len() - row_bytes,
         ] {
             stage.flip(&bytes, 8 * at + 3);
         }
