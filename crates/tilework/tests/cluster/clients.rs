@@ -4,9 +4,12 @@ use crate::cost::Cost;
 use crate::harness::{Cluster, MULTIPLY, SLOW, recovered, wait_for};
 use crate::proxy::Proxy;
 use rustix::process::Signal;
+use std::fs;
 use std::time::{Duration, Instant};
+use tilework::cluster::protocol::{AssignName, ProductWanted, Submit, Submitted, Wanted};
 use tilework::cluster::record::unix_ms;
 use tilework_nats::Role;
+use tilework_runtime::StopSwitch;
 
 #[test]
 fn a_killed_clients_job_goes_on_and_the_same_command_attaches() {
@@ -86,6 +89,53 @@ fn what_was_asked_of_a_driver_that_is_cut_off_is_asked_again_once_it_drives_agai
     );
     assert_eq!(client.end().code(), Some(0), "{}", client.said());
     cluster.is_right(&job);
+}
+
+/// A client asks again where no answer came: what was asked may have been done by then, and a sum must not be added twice.
+#[test]
+fn what_is_asked_again_after_its_end_is_not_done_again() {
+    let cluster = Cluster::start();
+    let _driver = cluster.driver("driver");
+    let _worker = cluster.worker("w1", "");
+    cluster.succeed(&format!("{MULTIPLY} data:/C.npy"));
+    let submit = Submit {
+        token: Submit::new_token(),
+        wanted: Wanted::Product(ProductWanted {
+            a: "data:/A.npy".to_owned(),
+            b: "data:/B.npy".to_owned(),
+            transpose_a: false,
+            transpose_b: false,
+            symmetric: false,
+            dtype: None,
+            alpha: 1.0,
+            add: Some(("data:/C.npy".to_owned(), 1.0)),
+            algorithm: "classical".to_owned(),
+        }),
+        output: Some("data:/C.npy".to_owned()),
+        assign: AssignName::Dynamic,
+        memory_bytes: None,
+        overwrite: true,
+        restart: false,
+        time_limit_ms: None,
+    };
+    let client = cluster.joined();
+    let done = |submit: &Submit| {
+        let submitted: Submitted = client
+            .submit(submit, Duration::ZERO, &StopSwitch::default(), &|_| ())
+            .unwrap();
+        cluster.succeed(&format!("watch {}", submitted.job));
+        (submitted, fs::read(cluster.data("C.npy")).unwrap())
+    };
+    let (first, sum) = done(&submit);
+    let (again, unchanged) = done(&submit);
+    assert_eq!((&again.job, again.was_running), (&first.job, true));
+    assert!(unchanged == sum, "it was added twice");
+    let (other, twice) = done(&Submit {
+        token: Submit::new_token(),
+        ..submit
+    });
+    assert_ne!(other.job, first.job);
+    assert!(twice != sum, "somebody else's sum is another one");
 }
 
 #[test]

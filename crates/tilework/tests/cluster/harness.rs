@@ -284,7 +284,8 @@ impl Cluster {
         self.job(&found, &named)
     }
 
-    fn joined(&self) -> Client {
+    /// A client in this process.
+    pub(crate) fn joined(&self) -> Client {
         Client::join(&self.stage.path("c/client.join")).unwrap()
     }
 
