@@ -42,15 +42,22 @@ def keep(text):
 
 def table(kinds):
     """All depths and matrices of a type and kind of lie together."""
-    lines = ["| dtype | lie | above the limit | caught | below | caught |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| dtype | lie | above the limit | outside the bound | passing it by chance, at most | caught | below the limit | caught |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for dtype in ("f64", "f32"):
         of_type = [each for each in kinds if each["dtype"] == dtype]
         for lie in dict.fromkeys(each["lie"] for each in of_type):
-            sums = {
-                name: sum(each[name] for each in of_type if each["lie"] == lie)
-                for name in ("above", "above_caught", "below", "below_caught")
-            }
-            lines.append(f"| {dtype} | {lie} | " + " | ".join(f"{count:,}" for count in sums.values()) + " |")
+            told = [each for each in of_type if each["lie"] == lie]
+
+            def total(name, told=told):
+                return sum(each[name] for each in told)
+
+            by_chance = f"{total('passing_expected_at_most'):,.3g}"
+            counts = [f"{total(name):,}" for name in ("above", "above_by_bound")]
+            caught = [f"{total(name):,}" for name in ("above_caught", "below", "below_caught")]
+            lines.append(f"| {dtype} | {lie} | " + " | ".join([*counts, by_chance, *caught]) + " |")
     return "\n".join(lines)
 
 
