@@ -9,7 +9,7 @@ use crate::check::{STRASSEN_UNDERFLOWS, random_vector, share_between_halves, str
 use crate::formula::{Addend, Formula};
 use crate::operand::{Number, Operand};
 use crate::plan::Algorithm;
-use crate::recompute::{ROWS_PER_PASS, agrees, plain_rows};
+use crate::recompute::{ROWS_PER_PASS, RowsOf, agrees, plain_rows};
 use std::ops::Range;
 use tilework_core::failure::Failure;
 use tilework_store::element_type::Scalar;
@@ -542,15 +542,15 @@ fn compare_plain_rows<T: Number>(
     keep_on: KeepOn<'_>,
 ) -> Result<(), Failure> {
     let n_cols = (claim.cols.end - claim.cols.start) as usize;
-    let plain = plain_rows(
-        claim.a,
-        claim.b,
-        claim.formula,
+    let rows_of = RowsOf {
+        a: claim.a,
+        b: claim.b,
+        formula: claim.formula,
         rows,
-        claim.cols.clone(),
-        buffer,
-        keep_on,
-    )?;
+        cols: claim.cols.clone(),
+        with_magnitudes: true,
+    };
+    let plain = plain_rows(&rows_of, buffer, keep_on)?;
     let mut computed = vec![T::ZERO; n_cols];
     for (i, row) in rows.iter().enumerate() {
         c.read(*row..row + 1, claim.cols.clone(), &mut computed)?;
@@ -576,15 +576,15 @@ fn compare_plain_cols<T: Number>(
     keep_on: KeepOn<'_>,
 ) -> Result<(), Failure> {
     let n_rows = (claim.rows.end - claim.rows.start) as usize;
-    let plain = plain_rows(
-        &claim.b.transpose(),
-        &claim.a.transpose(),
-        &claim.formula.transpose(),
-        cols,
-        claim.rows.clone(),
-        buffer,
-        keep_on,
-    )?;
+    let rows_of = RowsOf {
+        a: &claim.b.transpose(),
+        b: &claim.a.transpose(),
+        formula: &claim.formula.transpose(),
+        rows: cols,
+        cols: claim.rows.clone(),
+        with_magnitudes: true,
+    };
+    let plain = plain_rows(&rows_of, buffer, keep_on)?;
     let mut computed = vec![T::ZERO; n_rows];
     for (i, col) in cols.iter().enumerate() {
         c.read(claim.rows.clone(), *col..col + 1, &mut computed)?;

@@ -208,6 +208,9 @@ pub enum Verdict {
 
 /// How many times the median residual of a tile's rows stands out.
 const STANDS_OUT: f64 = 16.0;
+/// How many times the largest residual that stood out and was right: so the matrices of a job, however uneven, cost a worker a few second looks and
+/// no more.
+const STANDS_OUT_ANEW: f64 = 4.0;
 /// Fewer rows have no median to speak of.
 const FEW_ROWS: usize = 2 * ROWS_PER_PASS;
 
@@ -221,6 +224,8 @@ pub struct TileCheck {
     a_b_x: Vec<f64>,
     a_b_x_magnitude: Vec<f64>,
     residuals: Vec<f64>,
+    /// The largest residual that stood out and was right.
+    right_residual: f64,
     model: ErrorModel,
 }
 
@@ -248,6 +253,7 @@ impl TileCheck {
             a_b_x: vec![0.0; tile_rows],
             a_b_x_magnitude: vec![0.0; tile_rows],
             residuals: vec![0.0; tile_rows],
+            right_residual: 0.0,
             model: ErrorModel {
                 coefficient: 0.0,
                 k: 0,
@@ -337,6 +343,12 @@ impl TileCheck {
         (verdict, crc)
     }
 
+    /// The tile's suspects are right: later rows are held against them too.
+    pub fn trust(&mut self, suspects: &[usize]) {
+        let residuals = suspects.iter().map(|row| self.residuals[*row]);
+        self.right_residual = residuals.fold(self.right_residual, f64::max);
+    }
+
     /// The graver first: a row outside its bound, then one that is not finite.
     fn judge<T: Number>(&self, residuals: &[f64], n_cols: usize) -> Verdict {
         let coefficient = self.model.coefficient;
@@ -351,7 +363,11 @@ impl TileCheck {
         }
         Verdict::Passed {
             residual_max: residuals.iter().copied().fold(0.0, f64::max),
-            suspects: suspects(residuals, self.model.usual_residuals::<T>(n_cols)),
+            suspects: suspects(
+                residuals,
+                self.model.usual_residuals::<T>(n_cols),
+                STANDS_OUT_ANEW * self.right_residual,
+            ),
         }
     }
 
@@ -389,7 +405,7 @@ impl TileCheck {
 ///
 /// The median of the rows that are not exact is what they are held against, for those that stand out do not move it; but where few are inexact.
 /// Where most are wrong it says nothing, and it is not believed outside of what is usual.
-fn suspects(residuals: &[f64], usual: RangeInclusive<f64>) -> Vec<usize> {
+fn suspects(residuals: &[f64], usual: RangeInclusive<f64>, trusted: f64) -> Vec<usize> {
     let mut inexact: Vec<f64> = residuals
         .iter()
         .copied()
@@ -402,6 +418,7 @@ fn suspects(residuals: &[f64], usual: RangeInclusive<f64>) -> Vec<usize> {
         *inexact.select_nth_unstable_by(n_inexact / 2, f64::total_cmp).1
     };
     let threshold = (STANDS_OUT * median).clamp(*usual.start(), *usual.end());
+    let threshold = threshold.max(trusted);
     let mut suspects = Vec::with_capacity(ROWS_PER_PASS + 1);
     for row in (0..residuals.len()).filter(|row| residuals[*row] > threshold) {
         let at = suspects.partition_point(|other: &usize| residuals[*other] >= residuals[row]);

@@ -172,8 +172,9 @@ fn compute_tile_by<T: Number>(
             threads: &workspace.threads,
             chunks: &mut workspace.chunks,
         };
-        if let Some(row) = wrong_row(request, &tile, suspects, (c, ld), idle, context)? {
-            verdict = Verdict::Differs { row };
+        match wrong_row(request, &tile, suspects, (c, ld), idle, context)? {
+            Some(row) => verdict = Verdict::Differs { row },
+            None => workspace.check.trust(suspects),
         }
     }
     // Anything but a pass may come from damaged packed columns, infinities too: the next attempt packs them anew.

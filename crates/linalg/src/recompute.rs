@@ -12,34 +12,54 @@ use tilework_kernel::{Element, MatRef};
 /// Rows computed in one pass over B.
 pub const ROWS_PER_PASS: usize = 4;
 
-/// Plain results of some rows, and the magnitude |alpha|·|A|·|B| + |beta|·|D| of every element.
+/// Plain results of some rows, and the magnitude |alpha|·|A|·|B| + |beta|·|D| of every element, where it is wanted.
 #[derive(Debug)]
 pub struct PlainRows<T> {
     /// Elements, row by row.
     pub values: Vec<T>,
-    /// Their magnitudes, for an error bound.
+    /// Their magnitudes, for an error bound; none if there is no use for them.
     pub magnitudes: Vec<f64>,
 }
 
-/// Computes `rows` (at most [`ROWS_PER_PASS`]) of what `formula` makes of op(A)·op(B), over `cols`. `buffer` holds what is
-/// read at a time.
+/// Rows of what a formula makes of op(A)·op(B).
+#[derive(Debug, Clone)]
+pub struct RowsOf<'a> {
+    /// op(A).
+    pub a: &'a Operand,
+    /// op(B).
+    pub b: &'a Operand,
+    /// alpha, beta and D.
+    pub formula: &'a Formula,
+    /// Which rows, at most [`ROWS_PER_PASS`].
+    pub rows: &'a [u64],
+    /// Their columns.
+    pub cols: Range<u64>,
+    /// Whether the elements' magnitudes are wanted.
+    pub with_magnitudes: bool,
+}
+
+/// Computes rows plainly. `buffer` holds what is read at a time.
 ///
 /// # Errors
 /// If an input can't be read, or the work should stop.
 pub fn plain_rows<T: Number>(
-    a: &Operand,
-    b: &Operand,
-    formula: &Formula,
-    rows: &[u64],
-    cols: Range<u64>,
+    of: &RowsOf<'_>,
     buffer: &mut [T],
     keep_on: KeepOn<'_>,
 ) -> Result<PlainRows<T>, Failure> {
+    let RowsOf {
+        a,
+        b,
+        formula,
+        rows,
+        cols,
+        with_magnitudes,
+    } = of;
     let n_cols = (cols.end - cols.start) as usize;
     let len = rows.len() * n_cols;
     let mut plain = PlainRows {
         values: vec![T::ZERO; len],
-        magnitudes: vec![0.0; len],
+        magnitudes: vec![0.0; if *with_magnitudes { len } else { 0 }],
     };
     let mut chains = vec![T::ZERO; len];
     for block_start in (0..a.cols()).step_by(T::KC) {
@@ -53,9 +73,16 @@ pub fn plain_rows<T: Number>(
             let of_a = (part.start - depth.start) as usize..(part.end - depth.start) as usize;
             for (row, a_row) in a_rows.iter().enumerate() {
                 let to = row * n_cols + in_cols.start..row * n_cols + in_cols.end;
-                let (chains, magnitudes) = (&mut chains[to.clone()], &mut plain.magnitudes[to]);
+                let (chains, a_row) = (&mut chains[to.clone()], &a_row[of_a.clone()]);
                 // The same operations in the same order on any instruction set: only their width differs.
-                Arch::new().dispatch(|| extend_chains(&a_row[of_a.clone()], view, chains, magnitudes));
+                Arch::new().dispatch(|| {
+                    extend(chains, a_row, view, |chain, a, b| Element::mul_add(a, b, chain));
+                    if *with_magnitudes {
+                        extend(&mut plain.magnitudes[to], a_row, view, |magnitude, a, b| {
+                            magnitude + (Element::to_f64(a) * Element::to_f64(b)).abs()
+                        });
+                    }
+                });
             }
         }
         for (value, chain) in plain.values.iter_mut().zip(&chains) {
@@ -64,7 +91,7 @@ pub fn plain_rows<T: Number>(
     }
     if !formula.is_plain() {
         scale(&mut plain, formula);
-        add(&mut plain, formula, rows, cols, buffer)?;
+        add(&mut plain, formula, rows, cols.clone(), buffer)?;
     }
     Ok(plain)
 }
@@ -90,19 +117,19 @@ fn parts(
     })
 }
 
-/// Takes some depths of op(B) into the chains of one row.
+/// Takes some depths of op(B) into the sums of one row, element by element.
 #[inline(always)]
-fn extend_chains<T: Number>(a_row: &[T], b: MatRef<'_, T>, chains: &mut [T], magnitudes: &mut [f64]) {
+fn extend<T: Number, S: Copy>(sums: &mut [S], a_row: &[T], b: MatRef<'_, T>, step: impl Fn(S, T, T) -> S) {
     for (p, element) in a_row.iter().enumerate() {
-        let mut step = |at: usize, other: T| {
-            chains[at] = Element::mul_add(*element, other, chains[at]);
-            magnitudes[at] += (Element::to_f64(*element) * Element::to_f64(other)).abs();
-        };
         if b.col_stride() == 1 {
             let row = &b.data()[p * b.row_stride()..][..b.cols()];
-            row.iter().enumerate().for_each(|(at, other)| step(at, *other));
+            for (sum, other) in sums.iter_mut().zip(row) {
+                *sum = step(*sum, *element, *other);
+            }
         } else {
-            (0..b.cols()).for_each(|at| step(at, b.get(p, at)));
+            for (j, sum) in sums.iter_mut().enumerate() {
+                *sum = step(*sum, *element, b.get(p, j));
+            }
         }
     }
 }
@@ -144,7 +171,9 @@ fn add<T: Number>(
             for j in 0..d.cols() {
                 let at = i * n_cols + (start - cols.start) as usize + j;
                 plain.values[at] = factors.combine(plain.values[at], d.get(0, j));
-                plain.magnitudes[at] += (addend.beta * Element::to_f64(d.get(0, j))).abs();
+                if let Some(magnitude) = plain.magnitudes.get_mut(at) {
+                    *magnitude += (addend.beta * Element::to_f64(d.get(0, j))).abs();
+                }
             }
         }
     }

@@ -7,7 +7,7 @@
 
 use crate::operand::Number;
 use crate::pipeline::TileRequest;
-use crate::recompute::plain_rows;
+use crate::recompute::{RowsOf, plain_rows};
 use crate::tiles::Tile;
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -40,17 +40,15 @@ pub(crate) fn wrong_row<T: Number>(
     let n_parts = chunks.len().min(threads.current_num_threads());
     let cols_each = tile.n_cols().div_ceil(n_parts);
     let differs = |chunk: &mut AlignedBuffer, cols: Range<usize>| {
-        let (a, b, formula) = (request.a, request.b, request.formula);
-        let of_product = tile.cols.start + cols.start as u64..tile.cols.start + cols.end as u64;
-        let plain = plain_rows(
-            a,
-            b,
-            formula,
-            &rows,
-            of_product,
-            chunk.as_mut_slice::<T>(),
-            &keep_on,
-        )?;
+        let rows_of = RowsOf {
+            a: request.a,
+            b: request.b,
+            formula: request.formula,
+            rows: &rows,
+            cols: tile.cols.start + cols.start as u64..tile.cols.start + cols.end as u64,
+            with_magnitudes: false,
+        };
+        let plain = plain_rows(&rows_of, chunk.as_mut_slice::<T>(), &keep_on)?;
         let wrong = suspects
             .iter()
             .zip(plain.values.chunks(cols.len()))

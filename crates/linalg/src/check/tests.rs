@@ -186,7 +186,7 @@ fn a_changed_element_far_below_the_detection_limit_makes_its_row_a_suspect() {
 #[test]
 fn rows_stand_out_by_what_is_usual_in_their_tile() {
     let usual = 1e-9..=1e-7;
-    let of = |residuals: &[f64]| suspects(residuals, usual.clone());
+    let of = |residuals: &[f64]| suspects(residuals, usual.clone(), 0.0);
     assert!(of(&[]).is_empty());
     assert!(of(&[0.0; 9]).is_empty());
     // Most rows are exact: no more is known than what is usual.
@@ -200,6 +200,8 @@ fn rows_stand_out_by_what_is_usual_in_their_tile() {
     let wrong = [2e-7, 1e-10, 3e-7, 4e-7, 5e-7, 6e-7, 7e-7, 9e-7, 8e-7];
     assert_eq!(of(&wrong), [7, 8, 6, 5]);
     assert_eq!(of(&[2e-7]), [0]);
+    assert!(suspects(&[2e-7, 3e-7], usual.clone(), 3e-7).is_empty());
+    assert_eq!(suspects(&[2e-7, 4e-7], usual.clone(), 3e-7), [1]);
 }
 
 #[test]

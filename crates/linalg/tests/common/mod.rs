@@ -14,7 +14,7 @@ use tilework_linalg::formula::{Addend, Formula};
 use tilework_linalg::input_guard::InputGuard;
 use tilework_linalg::multiply::{MultiplySettings, NUMERICS_VERSION};
 use tilework_linalg::plan::StoredPlan;
-use tilework_linalg::recompute::plain_rows;
+use tilework_linalg::recompute::{RowsOf, plain_rows};
 use tilework_linalg::tiles::Grid;
 use tilework_linalg::{Algorithm, AlgorithmChoice, Multiply, MultiplySpec, Number, Operand, PlanRequest};
 use tilework_runtime::description::FORMAT_VERSION;
@@ -259,8 +259,15 @@ pub fn assert_plain_rows_are_the_outputs<T: Number>(disk: &FakeDisk, setup: &Set
     let mut rows = vec![0, a.rows() / 3, a.rows() - 1];
     rows.dedup();
     let mut buffer = vec![T::ZERO; 4096];
-    let plain = plain_rows(&a, &b, &formula, &rows, 0..b.cols(), &mut buffer, &|| Ok(()))
-        .expect("inputs are readable");
+    let rows_of = RowsOf {
+        a: &a,
+        b: &b,
+        formula: &formula,
+        rows: &rows,
+        cols: 0..b.cols(),
+        with_magnitudes: false,
+    };
+    let plain = plain_rows(&rows_of, &mut buffer, &|| Ok(())).expect("inputs are readable");
     let n_cols = b.cols() as usize;
     let c = output::<T>(disk);
     for (row, plain) in rows.iter().zip(plain.values.chunks(n_cols)) {

@@ -180,17 +180,16 @@ impl<T: Number> Campaign<T> {
         campaign
     }
 
-    /// Computes both tiles `n` times, honestly; how many of these had rows that stood out.
+    /// Computes both tiles `n` times, honestly; how many tiles had rows that stood out since the beginning.
     pub fn n_second_looks(&mut self, n: usize) -> u64 {
         self.workspace.liar.lies = None;
-        let before = self.workspace.n_second_looks;
         for task in (0..2 * n).map(|at| at % 2) {
             assert!(
                 matches!(self.attempt(task), Judged::Right(_)),
                 "the truth was refused"
             );
         }
-        self.workspace.n_second_looks - before
+        self.workspace.n_second_looks
     }
 
     /// Computes a tile once more, with another x.

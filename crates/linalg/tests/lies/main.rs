@@ -80,7 +80,7 @@ fn cancelling_pairs_pass_no_more_often_than_is_published() {
     assert!(tally.n_above - tally.n_above_caught < n_passed / 5, "{tally:?}");
 }
 
-/// Rows that stand out although they are right have the same bits once more; of even ones none does.
+/// Rows that stand out although they are right have the same bits once more, and are known for it then; of even ones none does.
 #[test]
 fn rows_that_stand_out_and_are_right_are_not_refused() {
     fn looked_at<T: Number>(elements: Elements) -> u64 {
@@ -90,6 +90,10 @@ fn rows_that_stand_out_and_are_right_are_not_refused() {
         assert_eq!(looked_at::<f64>(elements), 0, "{elements:?}");
         assert_eq!(looked_at::<f32>(elements), 0, "{elements:?}");
     }
-    assert!(looked_at::<f64>(Elements::Uneven) > 20);
-    assert!(looked_at::<f32>(Elements::Uneven) > 20);
+    for n_looked_at in [
+        looked_at::<f64>(Elements::Uneven),
+        looked_at::<f32>(Elements::Uneven),
+    ] {
+        assert!((1..=4).contains(&n_looked_at), "{n_looked_at}");
+    }
 }
