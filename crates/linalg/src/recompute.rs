@@ -4,7 +4,7 @@
 use crate::certify::KeepOn;
 use crate::formula::Formula;
 use crate::operand::{Number, Operand};
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use std::ops::Range;
 use tilework_core::failure::Failure;
 use tilework_kernel::{Element, MatRef};
@@ -75,14 +75,16 @@ pub fn plain_rows<T: Number>(
                 let to = row * n_cols + in_cols.start..row * n_cols + in_cols.end;
                 let (chains, a_row) = (&mut chains[to.clone()], &a_row[of_a.clone()]);
                 // The same operations in the same order on any instruction set: only their width differs.
-                Arch::new().dispatch(|| {
-                    extend(chains, a_row, view, |chain, a, b| Element::mul_add(a, b, chain));
-                    if *with_magnitudes {
-                        extend(&mut plain.magnitudes[to], a_row, view, |magnitude, a, b| {
-                            magnitude + (Element::to_f64(a) * Element::to_f64(b)).abs()
-                        });
-                    }
+                Arch::new().dispatch(ExtendChains {
+                    chains,
+                    a_row,
+                    b: view,
                 });
+                if *with_magnitudes {
+                    extend(&mut plain.magnitudes[to], a_row, view, |magnitude, a, b| {
+                        magnitude + (Element::to_f64(a) * Element::to_f64(b)).abs()
+                    });
+                }
             }
         }
         for (value, chain) in plain.values.iter_mut().zip(&chains) {
@@ -115,6 +117,28 @@ fn parts(
         let end = depth.end;
         depths.map(move |at| (at..end.min(at + deep_each as u64), cols.clone()))
     })
+}
+
+/// Multiplies and adds, as one instruction where there is one. A closure would not do: it is not inlined, and each multiply-add a call.
+struct ExtendChains<'a, T> {
+    chains: &'a mut [T],
+    a_row: &'a [T],
+    b: MatRef<'a, T>,
+}
+
+impl<T: Number> NullaryFnOnce for ExtendChains<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        extend(
+            self.chains,
+            self.a_row,
+            self.b,
+            #[inline(always)]
+            |chain, a, b| Element::mul_add(a, b, chain),
+        );
+    }
 }
 
 /// Takes some depths of op(B) into the sums of one row, element by element.
