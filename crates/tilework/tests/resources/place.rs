@@ -101,6 +101,8 @@ impl Place {
         for (name, _) in inner.get_envs() {
             command.env_remove(name);
         }
+        // The standard library waits for itself for ever where memory for a backtrace is refused.
+        command.env_remove("RUST_BACKTRACE");
         command.current_dir(self.stage.folder());
         command
     }
