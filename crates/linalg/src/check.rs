@@ -6,7 +6,7 @@
 //! section 3.5). docs/numerics.md has the derivation and the detection limit that follows from it.
 //!
 //! What rounding does in practice is hundreds of times less, and much alike in all rows of a tile. So rows that are within their
-//! bound but stand out are named: a [`second_look`](crate::second_look) computes them once more.
+//! bound but stand out are named: a second look (`second_look.rs`) computes them once more.
 
 use crate::matvec::{Weighted, WeightedMut, chain_len, dot};
 use crate::operand::{Number, Operand};

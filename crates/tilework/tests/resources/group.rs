@@ -94,7 +94,7 @@ impl Drop for ControlGroup {
             if fs::remove_dir(&self.folder).is_ok() {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20)); // waits: the end of the last process
         }
     }
 }
