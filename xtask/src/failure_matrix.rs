@@ -408,7 +408,10 @@ fn page(figures: &Value) -> String {
         }
         let seconds = |name: &str| {
             let times = of_row.iter().filter_map(|one| one[name].as_f64());
-            spread(times, |ms| format!("{:.1} s", ms / 1e3))
+            spread(times, |ms| match ms {
+                ..100.0 => format!("{ms:.0} ms"),
+                _ => format!("{:.1} s", ms / 1e3),
+            })
         };
         let n_lost = spread(
             of_row.iter().filter_map(|one| one["attempts_lost"].as_f64()),
