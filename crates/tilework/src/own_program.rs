@@ -1,4 +1,4 @@
-//! This very program as its own child: what runs is what a user gets.
+//! This very program: as its own child, so that what runs is what a user gets, and as its user called it.
 
 use crate::args::Args;
 use clap::CommandFactory;
