@@ -53,9 +53,8 @@ pub(super) fn submitted(ground: &Ground, submission: Submission, stop: Arc<Atomi
         ended,
         request,
     } = submission;
-    match answered_before(ground, ended, &submit) {
-        Ok(None) => {}
-        answered => return request.answer(answer(answered.map(|job| job.expect("it is not none")))),
+    if let Some(answered) = answered_before(ground, ended, &submit).transpose() {
+        return request.answer(answer(answered));
     }
     let conducting = Conducting {
         ground,
