@@ -42,6 +42,8 @@ struct Outcome {
     seconds: u64,
     executions: u64,
     edges: u64,
+    /// When it last covered more than before: far from the end, more time is not likely to help.
+    last_edge_seconds: u64,
     findings: u64,
 }
 
@@ -65,15 +67,17 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
         let outcome = run_target(root, &target, settings.minutes * 60)?;
         outcomes.push((target, outcome));
     }
-    println!("\n| target | seconds | executions | edges | findings |\n| --- | --- | --- | --- | --- |");
+    println!("\n| target | seconds | executions | edges | the last one after | findings |");
+    println!("| --- | --- | --- | --- | --- | --- |");
     for (target, outcome) in &outcomes {
         let Outcome {
             seconds,
             executions,
             edges,
+            last_edge_seconds,
             findings,
         } = outcome;
-        println!("| `{target}` | {seconds} | {executions} | {edges} | {findings} |");
+        println!("| `{target}` | {seconds} | {executions} | {edges} | {last_edge_seconds} s | {findings} |");
     }
     Ok(outcomes.iter().all(|(_, outcome)| outcome.findings == 0))
 }
@@ -106,7 +110,7 @@ fn run_target(root: &Path, target: &str, seconds: u64) -> anyhow::Result<Outcome
             "run",
             &corpora.into_iter().chain(limits).collect::<Vec<_>>(),
         );
-        let passed = watch(command, &mut outcome)?;
+        let passed = watch(command, started, &mut outcome)?;
         let now = names(&artifacts)?;
         let found = now.difference(&before).count() as u64;
         ensure!(
@@ -123,7 +127,7 @@ fn run_target(root: &Path, target: &str, seconds: u64) -> anyhow::Result<Outcome
 }
 
 /// Passes on what it says and takes the figures from it; whether it ended well.
-fn watch(mut command: Command, outcome: &mut Outcome) -> anyhow::Result<bool> {
+fn watch(mut command: Command, started: Instant, outcome: &mut Outcome) -> anyhow::Result<bool> {
     let mut child = command
         .stderr(Stdio::piped())
         .spawn()
@@ -134,19 +138,22 @@ fn watch(mut command: Command, outcome: &mut Outcome) -> anyhow::Result<bool> {
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
         std::io::stdout().flush()?;
-        outcome.add_line(&line);
+        outcome.add_line(&line, started.elapsed());
     }
     Ok(child.wait()?.success())
 }
 
 impl Outcome {
-    /// A line of libFuzzer's.
-    fn add_line(&mut self, line: &str) {
+    /// A line of libFuzzer's, said so long after the target's start.
+    fn add_line(&mut self, line: &str, after: Duration) {
         if let Some(number) = line.strip_prefix("stat::number_of_executed_units:") {
             self.executions += number.trim().parse::<u64>().unwrap_or(0);
         } else if let Some((_, rest)) = line.split_once(" cov: ") {
             let edges = rest.split(' ').next().unwrap_or_default().parse().unwrap_or(0);
-            self.edges = self.edges.max(edges);
+            if edges > self.edges {
+                self.edges = edges;
+                self.last_edge_seconds = after.as_secs();
+            }
         }
     }
 }
@@ -217,15 +224,23 @@ mod tests {
     #[test]
     fn the_figures_are_taken_from_what_a_fuzzer_says() {
         let mut outcome = Outcome::default();
-        for line in [
+        let lines = [
             "#2\tINITED cov: 81 ft: 82 corp: 1/1b exec/s: 0 rss: 30Mb",
+            "#8192\tNEW    cov: 140 ft: 300 corp: 9/1Kb lim: 4 exec/s: 5461 rss: 40Mb",
             "#16384\tpulse  cov: 140 ft: 300 corp: 9/1Kb lim: 4 exec/s: 5461 rss: 40Mb",
             "stat::number_of_executed_units: 16384",
             "stat::number_of_executed_units: 16",
-        ] {
-            outcome.add_line(line);
+        ];
+        for (second, line) in (0..).zip(lines) {
+            outcome.add_line(line, Duration::from_secs(second));
         }
-        assert_eq!((outcome.executions, outcome.edges), (16_400, 140));
+        let expected = Outcome {
+            executions: 16_400,
+            edges: 140,
+            last_edge_seconds: 1,
+            ..Outcome::default()
+        };
+        assert_eq!(outcome, expected);
     }
 
     /// The crates' own tests read the corpora; this one sees that none lies there unread, and that each target is built.
