@@ -73,7 +73,8 @@ pub(super) fn folder(input: &[u8]) {
     };
     let of_segment = run_of_segment(&disk, &files, next).expect("the disk has no faults");
     assert_eq!(of_segment.as_ref(), Some(&run));
-    if is_one_job {
+    // Where no description can be read, all is discarded before a run begins.
+    if is_one_job && recovered.job_text.is_some() {
         goes_on(&disk, &files, &recovered, next);
     }
 }
