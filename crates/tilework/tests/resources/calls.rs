@@ -93,8 +93,10 @@ fn any_system_call_may_fail() {
 fn fail_each_call() {
     let (mut n_failed, mut n_done) = (0, 0);
     for work in [PRODUCT, WORDS] {
-        let place = Place::with(&[work]);
+        // Three tiles of few rows: each row is a call.
+        let place = Place::with_product_of("320x40", "40x320", &[work]);
         for (call, first) in CALLS {
+            let n_before = n_failed + n_done;
             for n in first.. {
                 place.clear(work);
                 let story = format!("{call} {n} of `{}`", work.line);
@@ -113,6 +115,11 @@ fn fail_each_call() {
                 place.is_unharmed(work, &story);
                 place.goes_on(work, &story);
             }
+            println!(
+                "{call} of `{}`: {} calls",
+                work.line,
+                n_failed + n_done - n_before
+            );
         }
     }
     println!("{n_failed} runs failed, {n_done} did without what had failed");

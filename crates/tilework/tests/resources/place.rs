@@ -64,7 +64,12 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn with(works: &[Work]) -> Place {
-        let stage = Stage::with_inputs("600x300", "300x600", "");
+        Place::with_product_of("600x300", "300x600", works)
+    }
+
+    /// The same with matrices of these extents.
+    pub(crate) fn with_product_of(a: &str, b: &str, works: &[Work]) -> Place {
+        let stage = Stage::with_inputs(a, b, "");
         fs::create_dir(stage.path("texts")).unwrap();
         for file in 0..4_u32 {
             let words = (0..12_000_u32).map(|word| format!("w{} ", (word * word + file) % 3_001));
