@@ -40,6 +40,7 @@ fn hello_greets_in_order_and_tells_what_is_wrong_with_a_spec() {
             refused["error"].as_str().unwrap().contains(complaint),
             "{line}: {refused}"
         );
+        assert!(refused["next"].is_string(), "{line}: {refused}");
     }
     assert!(!program.path("x").exists() && !program.path("x.tilework").exists());
     let kinds = program.succeed("kinds");

@@ -136,10 +136,11 @@ impl<J: Job> Kind for KindOf<J> {
 }
 
 fn refused<J: Job>(failure: Failure) -> CliError {
-    match failure.cause {
+    let refusal = match failure.cause {
         Cause::Panic => CliError::new(Exit::JobFailed, failure.text),
         _ => CliError::usage(format!("`{}` refuses its spec: {}", J::KIND, failure.text)),
-    }
+    };
+    refusal.with_next("mend what it names, then run the same command again")
 }
 
 /// Bytes of a job's name, at most.

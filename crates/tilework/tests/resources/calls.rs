@@ -93,7 +93,7 @@ fn any_system_call_may_fail() {
 fn fail_each_call() {
     let (mut n_failed, mut n_done) = (0, 0);
     for work in [PRODUCT, WORDS] {
-        // Three tiles of few rows: each row is a call.
+        // Three tiles, each of which is written at once: few calls of each kind.
         let place = Place::with_product_of("320x40", "40x320", &[work]);
         for (call, first) in CALLS {
             let n_before = n_failed + n_done;
