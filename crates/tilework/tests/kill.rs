@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{PATIENCE, Stage};
+use common::{PATIENCE, Running, Stage};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rustix::process::Signal;
@@ -234,15 +234,32 @@ fn a_stopped_run_says_so_in_json() {
     assert_eq!(json["next"], "go on with: tilework resume C.npy");
 }
 
+/// A clean stop would wait for the store, and say how to go on.
 #[test]
 fn a_second_signal_stops_at_once_and_loses_nothing() {
+    const STORE_TAKES: Duration = Duration::from_secs(5);
     let stage = stage();
-    let mut running = stage.start(MULTIPLY);
+    let mut command = stage.command(MULTIPLY);
+    command.env("TILEWORK_TEST_SLOW_STORE", stage.path("slow-store"));
+    let mut running = Running::start(command);
     stage.wait_for_commits("C.npy", 2, &mut running);
     let n_seen = stage.n_committed("C.npy");
+    fs::write(stage.path("slow-store"), STORE_TAKES.as_millis().to_string()).unwrap();
+    thread::sleep(Duration::from_millis(200)); // waits: until a call is slow
     running.signal(Signal::INT);
     running.signal(Signal::TERM);
-    assert_eq!(running.end().status.code(), Some(130));
+    let signalled = Instant::now();
+    let output = running.end();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    assert!(
+        signalled.elapsed() < STORE_TAKES - Duration::from_secs(1),
+        "{text}"
+    );
+    assert!(
+        text.contains("once more to stop at once") && !text.contains("tilework resume"),
+        "{text}"
+    );
     assert!(stage.n_committed("C.npy") >= n_seen);
     stage.succeed(MULTIPLY);
     assert!(is_undisturbed(&stage));
