@@ -183,20 +183,26 @@ fn a_crash_at_any_sync_point_adds_to_the_old_output_exactly_once() {
 }
 
 #[test]
-fn two_crashes_in_a_row_are_survived() {
+fn two_crashes_in_a_row_lose_no_acknowledged_commit() {
+    let mut n_with_commits_of_both = 0;
     for n in (3..18).step_by(3) {
+        let log = Log::default();
+        let n_acknowledged = || log.committed.lock().unwrap().len();
         let disk = disk_with_inputs(7);
         disk.crash_after_syncs(n);
-        let _ = multiply::<f64>(&disk, &setup(), &());
+        let _ = multiply::<f64>(&disk, &setup(), &log);
+        let n_of_first = n_acknowledged();
         let once = disk.after_crash(CrashMode::Tear);
         once.crash_after_syncs(n);
-        let _ = multiply::<f64>(&once, &setup(), &());
+        let _ = multiply::<f64>(&once, &setup(), &log);
+        n_with_commits_of_both += usize::from((1..n_acknowledged()).contains(&n_of_first));
         finish_after(
             &once.after_crash(CrashMode::Tear),
-            &[],
+            &log.committed.into_inner().unwrap(),
             &format!("twice at sync {n}"),
         );
     }
+    assert!(n_with_commits_of_both > 0, "both crashes fell between commits");
 }
 
 /// A disk on which a run stopped with every task committed and nothing renamed.
