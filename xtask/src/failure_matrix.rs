@@ -200,7 +200,7 @@ const ROWS: &[Row] = &[
         name: "worker-woke-later",
         fails: "a worker sleeps and wakes in a later run",
         injected: "SIGSTOP in mid-task, the job cancelled, another one to the same output, SIGCONT",
-        noticed_by: "the worker: its task is of another run",
+        noticed_by: "nobody has to: what it writes to is the old job's file, which has no name any more; one that had not opened it yet is told that its run is over",
         waits_for: "",
         program: CLUSTER,
         test: "stale::a_worker_that_slept_over_a_cancel_does_not_touch_the_next_job",
@@ -226,11 +226,11 @@ const ROWS: &[Row] = &[
     Row {
         name: "input-changed",
         fails: "an input is gone or changed",
-        injected: "cut, or replaced, in mid-task",
+        injected: "cut, replaced, or removed, in mid-task",
         noticed_by: "the worker; the client, with exit code 2",
         waits_for: "the input as it was, and `resume`",
         program: CLUSTER,
-        test: "inputs::an_input_that_changes_ends_the_job_with_2",
+        test: "inputs::an_input_that_changes_ends_the_job_with_2_and_it_goes_on_with_the_input_as_it_was",
     },
 ];
 
@@ -376,7 +376,8 @@ This page is written by the tests themselves: `cargo xtask failure-matrix` runs 
 ";
 
 const READING: &str = "
-- **Each fault is shown to have hit**: a task had begun and was not committed when it came, by the events and by the journal.
+- **Each fault is shown to have hit**: a task had begun and was not committed when it came, by the events and by the journal. Of the 20 kills of *process-killed* every fifth comes whenever it comes, and counts too; in *one-server-of-three* the server led the queue that
+  tasks were held in.
 - **Goes on after** counts from the fault; where something has to be done first, from when it was done. Then a task that was hit is committed elsewhere, or new tasks run; for *store away*, the driver has taken the job over.
 - **Work lost** is what had begun when the fault came and counts nowhere in the end: executions of tasks, and the time since they had begun. Tasks take 0.6 s in most of these tests, so that they are hit. A killed worker holds
   one task that runs and at most a few that are being written: no fault costs more than that of each process that it hits, however long the job.

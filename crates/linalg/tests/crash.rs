@@ -186,23 +186,30 @@ fn a_crash_at_any_sync_point_adds_to_the_old_output_exactly_once() {
 fn two_crashes_in_a_row_lose_no_acknowledged_commit() {
     let mut n_with_commits_of_both = 0;
     for n in (3..18).step_by(3) {
-        let log = Log::default();
-        let n_acknowledged = || log.committed.lock().unwrap().len();
+        let (first, second) = (Log::default(), Log::default());
         let disk = disk_with_inputs(7);
         disk.crash_after_syncs(n);
-        let _ = multiply::<f64>(&disk, &setup(), &log);
-        let n_of_first = n_acknowledged();
+        let _ = multiply::<f64>(&disk, &setup(), &first);
         let once = disk.after_crash(CrashMode::Tear);
         once.crash_after_syncs(n);
-        let _ = multiply::<f64>(&once, &setup(), &log);
-        n_with_commits_of_both += usize::from((1..n_acknowledged()).contains(&n_of_first));
+        let _ = multiply::<f64>(&once, &setup(), &second);
+        let (of_first, of_second) = (first.committed.into_inner(), second.committed.into_inner());
+        let (of_first, of_second) = (of_first.unwrap(), of_second.unwrap());
+        for task in second.started.into_inner().unwrap() {
+            assert!(!of_first.contains(&task), "task {task} ran again after sync {n}");
+        }
+        let both_hit = disk.is_frozen() && once.is_frozen();
+        n_with_commits_of_both += usize::from(both_hit && !of_first.is_empty() && !of_second.is_empty());
         finish_after(
             &once.after_crash(CrashMode::Tear),
-            &log.committed.into_inner().unwrap(),
+            &[of_first, of_second].concat(),
             &format!("twice at sync {n}"),
         );
     }
-    assert!(n_with_commits_of_both > 0, "both crashes fell between commits");
+    assert!(
+        n_with_commits_of_both > 0,
+        "no crash came between commits of both runs"
+    );
 }
 
 /// A disk on which a run stopped with every task committed and nothing renamed.

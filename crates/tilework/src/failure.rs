@@ -185,7 +185,6 @@ fn next_of_io(error: &io::Error) -> Option<String> {
         _ if is_out_of_files(error) => {
             "allow more open files, for example with `ulimit -n 1024`, and run it again"
         }
-        _ if error.kind() == io::ErrorKind::NotFound => "check the path",
         Exit::Resources if is_disk_full(error) => "make room, and run it again",
         Exit::Resources => "free some memory, and run it again",
         Exit::JobFailed => "look whether the disk is well, and run it again",

@@ -234,7 +234,7 @@ fn a_stopped_run_says_so_in_json() {
     assert_eq!(json["next"], "go on with: tilework resume C.npy");
 }
 
-/// A clean stop would wait for the store, and say how to go on.
+/// A clean stop would wait for the store, and say how to go on. (Only builds for development can be told that their store is slow.)
 #[test]
 fn a_second_signal_stops_at_once_and_loses_nothing() {
     const STORE_TAKES: Duration = Duration::from_secs(5);

@@ -152,7 +152,13 @@ pub(crate) fn spec(args: &RunJobArgs) -> Result<Map<String, Value>, CliError> {
 }
 
 fn read_spec(path: &Path) -> Result<Map<String, Value>, CliError> {
-    let text = std::fs::read_to_string(path).map_err(|error| CliError::io("read", path, &error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let failure = CliError::io("read", path, &error);
+        if failure.next.is_some() {
+            return failure;
+        }
+        failure.with_next("check the path, and whether you may read it")
+    })?;
     parse_spec(path, &text)
 }
 

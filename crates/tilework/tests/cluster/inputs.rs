@@ -9,9 +9,17 @@ use std::time::Duration;
 use tilework::cluster::events::JobEvent;
 use tilework::cluster::record::unix_ms;
 
+/// What happens to an input while a job reads it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Change {
+    Cut,
+    Replaced,
+    Removed,
+}
+
 #[test]
-fn an_input_that_changes_ends_the_job_with_2() {
-    for is_cut in [true, false] {
+fn an_input_that_changes_ends_the_job_with_2_and_it_goes_on_with_the_input_as_it_was() {
+    for change in [Change::Cut, Change::Replaced, Change::Removed] {
         let cluster = Cluster::start();
         let _driver = cluster.driver("driver");
         let _workers = [cluster.worker("w1", SLOW), cluster.worker("w2", SLOW)];
@@ -19,14 +27,21 @@ fn an_input_that_changes_ends_the_job_with_2() {
         let mut job = cluster.running_job("C.npy");
         job.wait_for_commits(1);
         let hit = job.wait_for_begun(None);
-        if is_cut {
-            let file = fs::OpenOptions::new().write(true).open(cluster.data("A.npy"));
-            file.unwrap().set_len(100_000).unwrap();
-        } else {
-            cluster
-                .stage
-                .succeed("generate normal 1200x300 -o data/other.npy --seed 9");
-            fs::rename(cluster.data("other.npy"), cluster.data("A.npy")).unwrap();
+        let (a, held) = (cluster.data("A.npy"), cluster.data("held.npy"));
+        match change {
+            Change::Cut => {
+                fs::copy(&a, &held).unwrap();
+                let file = fs::OpenOptions::new().write(true).open(&a);
+                file.unwrap().set_len(100_000).unwrap();
+            }
+            Change::Replaced => {
+                cluster
+                    .stage
+                    .succeed("generate normal 1200x300 -o data/other.npy --seed 9");
+                fs::rename(&a, &held).unwrap();
+                fs::rename(cluster.data("other.npy"), &a).unwrap();
+            }
+            Change::Removed => fs::rename(&a, &held).unwrap(),
         }
         let changed = unix_ms();
         cluster.assert_uncommitted(&job, hit);
@@ -37,14 +52,22 @@ fn an_input_that_changes_ends_the_job_with_2() {
             client.said(),
             client.printed()
         );
-        Cost::of("input-changed", changed)
-            .noticed(unix_ms())
-            .tell(&cluster, &mut job);
+        let noticed = unix_ms();
         let told: serde_json::Value = serde_json::from_str(&client.printed()).unwrap();
-        println!("input changed: {}", told["error"]);
+        println!("{change:?}: {}", told["error"]);
         assert!(told["error"].as_str().unwrap().contains("A.npy"), "{told}");
         assert!(told["next"].as_str().unwrap().contains("resume"), "{told}");
         assert!(!cluster.data("C.npy").exists());
+        fs::rename(&held, &a).unwrap();
+        let back = unix_ms();
+        let report = cluster.succeed("resume data:/C.npy");
+        assert!(report["tasks_resumed"].as_u64() >= Some(1), "{report}");
+        let commit = job.wait_after("committed", back);
+        cluster.is_right(&job);
+        Cost::of("input-changed", changed)
+            .noticed(noticed)
+            .recovered_after(back, commit.unix_ms, Duration::from_secs(10))
+            .tell(&cluster, &mut job);
     }
 }
 

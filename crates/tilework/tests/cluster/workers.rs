@@ -244,10 +244,13 @@ fn three_kills_cost_only_what_was_in_flight() {
         n_begun += begun(job.events()).len();
         assert!(cluster.committed(&job.output).is_superset(&before));
     }
-    let job = job.unwrap();
+    let mut job = job.unwrap();
     let _worker = cluster.worker("last", "");
     let killed = unix_ms();
     let report = cluster.is_right(&job);
+    let n_started = of_kind(job.all_events(), "started").count() as u64;
+    let n_allowed = report["tasks"].as_u64().unwrap() + n_begun as u64 + report["backups"].as_u64().unwrap();
+    assert!(n_started <= n_allowed, "{n_started} started, {n_allowed} allowed");
     println!(
         "six workers killed: {n_begun} tasks were in flight, {} tasks, done {:.1} s after the last",
         report["tasks"],
