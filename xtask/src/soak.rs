@@ -1,7 +1,7 @@
 //! `cargo xtask soak`: the tests that take minutes or hours. Run by hand; keep what they print.
 //!
 //! Without more words kills at a user's size, in a release build. `soak lies` tells lies by the thousand to the check of each tile, `soak
-//! resources` makes every call fail in turn.
+//! resources` makes every call fail in turn; `soak sim` and `soak fuzz` have files of their own.
 
 use std::path::Path;
 
