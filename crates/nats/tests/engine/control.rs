@@ -308,6 +308,10 @@ fn stores_that_the_server_lost_are_made_again() {
         server.start_again();
     };
     driver.put(Bucket::Jobs, "j1", b"job").expect("it is new");
+    // The server answers for a missing stream that nobody is there, but not where somebody listens to its subjects.
+    let _heard = viewer.listen("tw.event.>").expect("it listens");
+    driver.publish_event(JOB, b"before".to_vec());
+    wait_for_events(&viewer, 1);
     lose();
     driver
         .put(Bucket::Jobs, "j2", b"job")

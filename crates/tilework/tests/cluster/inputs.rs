@@ -10,7 +10,7 @@ use tilework::cluster::events::JobEvent;
 use tilework::cluster::record::unix_ms;
 
 /// What happens to an input while a job reads it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 enum Change {
     Cut,
     Replaced,
