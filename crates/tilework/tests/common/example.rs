@@ -104,15 +104,20 @@ impl Program {
 
     /// Starts a job whose tasks are slow, and kills it when a round of it, counted from 0, has begun: in the first one after a commit.
     pub fn kill_in_round(&self, line: &str, output: &str, round: u32) {
-        let mut command = self.command(line);
-        command.env(SLOW.0, SLOW.1);
-        let mut running = Running::start(command);
         let beginning = self.path(&format!("{output}.tilework/round-{round:06}"));
-        running.wait_until(&format!("round {round}"), || match round {
+        self.kill_when(&format!("round {round}"), line, output, || match round {
             0 => journal(&self.path(output)).is_some_and(|journal| !journal.commits.is_empty()),
             _ => beginning.exists(),
         });
-        assert!(running.kill(), "it ended by itself in round {round}");
+    }
+
+    /// Starts a job whose tasks are slow, and kills it when `is_so`, before its output has its name.
+    pub fn kill_when(&self, what: &str, line: &str, output: &str, is_so: impl FnMut() -> bool) {
+        let mut command = self.command(line);
+        command.env(SLOW.0, SLOW.1);
+        let mut running = Running::start(command);
+        running.wait_until(what, is_so);
+        assert!(running.kill(), "it ended by itself: {what}");
         assert!(!self.path(output).exists());
     }
 }

@@ -43,7 +43,7 @@ pub enum Deed {
     HasNoNumberForItsTime,
     ExpectsNoNumber,
     StateIsTooLarge,
-    /// Has no deadline, may take for ever, and takes a while.
+    /// Has no deadline, may take for ever, and takes a while, as all the others do.
     TakesItsTime,
 }
 
@@ -118,7 +118,7 @@ impl<const VERSION: u32> Job for Misbehaves<VERSION> {
     }
 
     fn run(&self, _: &Vec<u8>, task: u64, context: &TaskContext<'_>) -> Result<Vec<u8>, TaskError> {
-        if task != 2 {
+        if task != 2 && self.deed != Deed::TakesItsTime {
             return Ok(vec![1]);
         }
         if matches!(self.deed, Deed::Exits | Deed::ExitsOnce) && !self.folder.join("done").exists() {
