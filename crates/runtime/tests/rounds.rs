@@ -203,6 +203,21 @@ fn begun_round(disk: &FakeDisk) -> u32 {
     found.map_or(0, |(recovered, _)| recovered.current_round().0)
 }
 
+/// A disk on which a run was cut off in this round.
+fn left_in_round(round: u32) -> FakeDisk {
+    let cut_off = |n_syncs| {
+        let disk = new_disk();
+        disk.crash_after_syncs(n_syncs);
+        run_on(&disk);
+        assert!(disk.is_frozen(), "it was cut off in no round {round}");
+        disk.after_crash(CrashMode::Keep)
+    };
+    (1..)
+        .map(cut_off)
+        .find(|left| begun_round(left) == round)
+        .expect("there is no end of numbers")
+}
+
 #[test]
 fn rounds_follow_each_other_and_one_journal_file_is_left() {
     let disk = new_disk();
@@ -217,16 +232,8 @@ fn rounds_follow_each_other_and_one_journal_file_is_left() {
 /// Else each barrier would read, and hold, what all rounds before it left.
 #[test]
 fn what_led_to_a_round_is_gone_at_its_end() {
-    let disk = new_disk();
-    // An earlier run came as far as the second round, and has a segment of its own.
-    let first = (1..).find_map(|n_syncs| {
-        let disk = new_disk();
-        disk.crash_after_syncs(n_syncs);
-        run_on(&disk);
-        let left = disk.after_crash(CrashMode::Keep);
-        (begun_round(&left) == 1).then_some(left)
-    });
-    for (disk, first_round) in [(disk, 0), (first.unwrap(), 1)] {
+    // In the second case an earlier run came as far as the second round, and has a segment of its own.
+    for (disk, first_round) in [(new_disk(), 0), (left_in_round(1), 1)] {
         let job = Arc::new(Sums::new(&disk));
         assert_eq!(run_job_on(&disk, &job), Some(JobEnd::Done));
         let left = std::mem::take(&mut *job.left.lock().unwrap());
@@ -292,32 +299,46 @@ fn a_power_cut_at_any_sync_costs_no_round_that_was_complete() {
 
 #[test]
 fn a_disk_that_fails_at_any_call_costs_no_round_that_was_complete() {
-    let n_calls = {
-        let disk = new_disk();
-        run_on(&disk).unwrap();
-        disk.call_count()
-    };
     let faults: [fn(&FakeDisk, u64, ErrorKind); 2] = [FakeDisk::fail_nth, FakeDisk::fail_from];
     let mut resumed_in = [0; N_ROUNDS as usize];
-    for (fail, n) in faults
-        .into_iter()
-        .flat_map(|fail| (1..=n_calls).map(move |n| (fail, n)))
-    {
-        let disk = new_disk();
-        fail(&disk, n, ErrorKind::Other);
-        run_on(&disk);
-        disk.mend();
-        if disk.stat(Path::new(OUTPUT)).unwrap().is_none() {
-            let begun = begun_round(&disk);
-            let (end, ran) = run_on(&disk).unwrap();
-            assert_eq!(end, JobEnd::Done, "call {n} of {n_calls}");
-            assert!(
-                ran.iter().all(|round| *round >= begun),
-                "{ran:?} again, in round {begun}"
-            );
-            resumed_in[begun as usize] += 1;
+    // From the beginning, and with each of the rounds that another run came to.
+    let starts = [new_disk(), left_in_round(1), left_in_round(2)];
+    for (start, complete) in starts.iter().zip(0..) {
+        let copy = || start.after_crash(CrashMode::Keep);
+        let n_calls = {
+            let disk = copy();
+            run_on(&disk).unwrap();
+            disk.call_count()
+        };
+        for (fail, n) in faults
+            .into_iter()
+            .flat_map(|fail| (1..=n_calls).map(move |n| (fail, n)))
+        {
+            let disk = copy();
+            fail(&disk, n, ErrorKind::Other);
+            let failing = run_on(&disk);
+            disk.mend();
+            let call = format!("call {n} of {n_calls}, in round {complete}");
+            let is_there = disk.stat(Path::new(OUTPUT)).unwrap().is_some();
+            if let Some((end, ran)) = failing {
+                assert!(is_there || end != JobEnd::Done, "{call}: done, and not there");
+                assert!(
+                    ran.iter().all(|round| *round >= complete),
+                    "{call}: {ran:?} again"
+                );
+            }
+            if !is_there {
+                let begun = begun_round(&disk);
+                let (end, ran) = run_on(&disk).unwrap();
+                assert_eq!(end, JobEnd::Done, "{call}");
+                assert!(
+                    ran.iter().all(|round| *round >= begun),
+                    "{call}: {ran:?} again, in round {begun}"
+                );
+                resumed_in[begun as usize] += 1;
+            }
+            assert_eq!(answer(&disk), Sums::expected(), "{call}");
         }
-        assert_eq!(answer(&disk), Sums::expected(), "call {n} of {n_calls}");
     }
     assert!(resumed_in.iter().all(|n| *n > 5), "{resumed_in:?}");
 }
