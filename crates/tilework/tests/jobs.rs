@@ -170,7 +170,7 @@ fn r6_a_task_may_take_for_ever() {
         deed: Deed::TakesItsTime,
         folder: folder.path().to_path_buf(),
     };
-    // One worker has none of the tasks, and looks for what is slow before any is done.
+    // One of six workers gets no task, so the driver looks for what is slow before any is done.
     let done = Runner::new()
         .threads(6)
         .run(job, folder.path().join("out.json"))

@@ -166,7 +166,8 @@ fn what_a_kill_left_is_written_again_where_it_is_damaged_and_removed_when_it_is_
     program.kill_when("a file of the new start", &restart, "v.txt", || {
         task_files(&program, "v.txt").iter().any(is_new)
     });
-    // In its first round: the end of that one would take them away too.
+    let second_round = program.path("v.txt.tilework/round-000001");
+    assert!(!second_round.exists(), "the end of a round takes them away too");
     assert!(task_files(&program, "v.txt").iter().all(is_new));
     program.succeed(&restart);
     assert!(program.read("v.txt") == program.read("w.txt"));
