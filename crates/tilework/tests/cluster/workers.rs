@@ -1,7 +1,7 @@
 //! Workers are killed, stopped, told to end, and join late.
 
 use crate::cost::Cost;
-use crate::harness::{Cluster, MULTIPLY, SLOW, begun, of_kind, recovered, wait_for};
+use crate::harness::{Cluster, MULTIPLY, SLOW, of_kind, recovered, wait_for};
 use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
